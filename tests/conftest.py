@@ -1,0 +1,10 @@
+"""What all tests share: the leak check (`tests/leaks.py`), and Ray's tests last."""
+
+import pytest
+
+pytest_plugins = ["pytester", "tests.leaks"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests marked `ray` last: once Ray is up, it opens descriptors at times of its own."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
