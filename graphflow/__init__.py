@@ -1,0 +1,1 @@
+"""graphflow: distributed dataflow graphs in TensorFlow 1's programming model."""

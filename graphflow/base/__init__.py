@@ -1,0 +1,1 @@
+"""What every stage may use: errors, dtypes, shapes, device names and the frozen configuration."""

@@ -1,0 +1,421 @@
+"""The graph: operations in the order of their creation, and what is known about them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from graphflow.base.dtypes import DType
+from graphflow.base.errors import DTypeError, GraphError, ShapeError
+from graphflow.base.shapes import CLASH, Dims, format_dims, merged
+from graphflow.build import defaults
+from graphflow.build.convert import as_tensor, is_symbolic
+from graphflow.build.opdef import RULES, OpDef
+from graphflow.build.scopes import Names, Scopes, check_op_name, check_scope_name
+from graphflow.build.sites import user_site
+from graphflow.build.tensor import Operation, Tensor
+
+
+class Graph:
+    """An append-only dataflow graph.  Any thread may add to it.
+
+    Attributes:
+      operations: all operations, in the order of creation.
+      outer: the enclosing graph of a body; None for a root.
+      root: the outermost graph; names, collections, ids, the seed and the epoch are the root's.
+      seed: the graph's random seed, or None.
+      epoch: counts changes to what was built before (`set_shape`, added control inputs).
+    """
+
+    outer: Graph | None = None
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.by_name: dict[str, Operation] = {}
+        self.scopes = Scopes()
+        self.lock = threading.RLock()
+        self.set_shapes: dict[Tensor, Dims] = {}
+        self.added_control: dict[Operation, tuple[Operation, ...]] = {}
+        self.changed_devices: dict[Operation, str] = {}
+        self._finalized = False
+        self._start()
+
+    def _start(self) -> None:
+        """What a body shares with its root instead."""
+        self.root: Graph = self
+        self.names = Names()
+        self.collections: dict[str, list[Any]] = {}
+        self.seed: int | None = None
+        self.next_id = 0
+        self.epoch = 0
+
+    # ---- adding
+
+    def add(
+        self, opdef: OpDef, inputs: tuple[Tensor, ...], attrs: Mapping[str, Any], name: str | None
+    ) -> Operation:
+        """Append an operation whose inputs are tensors already.
+
+        Raises:
+          ShapeError, DTypeError, GraphError: the op does not take these inputs; a note tells
+            the user's line.
+        """
+        root = self.root
+        if root._finalized:
+            raise RuntimeError("the graph is finalized and cannot be changed")
+        site = user_site()
+        attrs = opdef.complete(attrs)
+        try:
+            inputs = tuple([t if t.op.graph is self else self.own(t) for t in inputs])
+            specs = opdef.infer(*inputs, **attrs)
+        except Exception as error:
+            shown = name or opdef.name
+            error.add_note(f"in {opdef.name} {shown!r}({describe(inputs)})\n  built at {site}")
+            raise
+        scopes = self.scopes
+        with root.lock:
+            unique = self._name(name or opdef.name)
+            operation = Operation(
+                self,
+                root.next_id,
+                unique,
+                opdef,
+                inputs,
+                attrs,
+                specs,
+                site,
+                scopes.control,
+                scopes.device or "",
+                scopes.colocation,
+            )
+            if scopes.device is None:
+                operation._device = scopes.ask_devices(operation)
+            root.next_id += 1
+            self.operations.append(operation)
+            self.by_name[unique] = operation
+        return operation
+
+    def _name(self, name: str) -> str:
+        scopes = self.scopes
+        if name.endswith("/"):  # a whole name, given by a name scope
+            return name[:-1]
+        if not scopes.prefix:
+            check_op_name(name)
+        return self.names.unique(scopes.prefix + name)
+
+    def own(self, tensor: Tensor) -> Tensor:
+        """The tensor as this graph's operations may take it.
+
+        Raises:
+          GraphError: it belongs to another graph.
+        """
+        if tensor.op.graph is self:
+            return tensor
+        raise GraphError(
+            f"{tensor!r} belongs to another graph (built at {tensor.op.site}): build both in the "
+            "same `with graph.as_default()`"
+        )
+
+    def finalize(self) -> None:
+        """Forbid further operations."""
+        self._finalized = True
+
+    @property
+    def finalized(self) -> bool:
+        return self.root._finalized
+
+    # ---- what may change later
+
+    def set_shape(self, tensor: Tensor, dims: Dims) -> None:
+        with self.root.lock:
+            result = merged(tensor.dims, dims)
+            if result is CLASH:
+                raise ShapeError(
+                    f"{tensor!r} cannot have shape {format_dims(dims)}; built at {tensor.op.site}"
+                )
+            if result != tensor.dims:
+                self.set_shapes[tensor] = result
+                self.root.epoch += 1
+
+    def add_control_input(self, operation: Operation, before: Operation) -> None:
+        """Let `before` run before `operation`, also where both are built already."""
+        with self.root.lock:
+            self.added_control[operation] = (*self.added_control.get(operation, ()), before)
+            self.root.epoch += 1
+
+    def set_device(self, operation: Operation, device: str) -> None:
+        """Request another device for an operation that is built already."""
+        with self.root.lock:
+            self.changed_devices[operation] = device
+            self.root.epoch += 1
+
+    # ---- finding
+
+    def get_operations(self) -> list[Operation]:
+        return list(self.operations)
+
+    def get_operation_by_name(self, name: str) -> Operation:
+        """Raises:
+        KeyError: no operation has that name.
+        """
+        try:
+            return self.by_name[name]
+        except KeyError:
+            raise KeyError(f"the graph has no operation {name!r}{self._similar(name)}") from None
+
+    def get_tensor_by_name(self, name: str) -> Tensor:
+        """The tensor called "op:index".
+
+        Raises:
+          KeyError: there is none.
+          ValueError: the name is that of an operation.
+        """
+        op_name, colon, index = name.partition(":")
+        if not colon or not index.isdigit():
+            raise ValueError(f"{name!r} names no tensor: names of tensors are like 'op:0'")
+        outputs = self.get_operation_by_name(op_name).outputs
+        if int(index) >= len(outputs):
+            raise KeyError(f"operation {op_name!r} has {len(outputs)} outputs, no {name!r}")
+        return outputs[int(index)]
+
+    def as_graph_element(
+        self, obj: Any, allow_tensor: bool = True, allow_operation: bool = True
+    ) -> Any:
+        """The tensor or operation that a name or an object stands for.
+
+        Raises:
+          TypeError: it stands for neither, or for one that is not allowed.
+          KeyError: no element has that name.
+          ValueError: it belongs to another graph.
+        """
+        if isinstance(obj, str):
+            found: Any = (
+                self.get_tensor_by_name(obj) if ":" in obj else self.get_operation_by_name(obj)
+            )
+        else:
+            found = obj
+            if hasattr(obj, "as_graph_element"):
+                found = obj.as_graph_element()
+        if not (
+            (allow_tensor and isinstance(found, Tensor))
+            or (allow_operation and isinstance(found, Operation))
+        ):
+            kinds = [
+                n for n, on in (("tensor", allow_tensor), ("operation", allow_operation)) if on
+            ]
+            raise TypeError(f"{obj!r} is no {' or '.join(kinds)} of a graph")
+        if found.graph.root is not self.root:
+            raise GraphError(f"{found!r} is not an element of this graph")
+        return found
+
+    def _similar(self, name: str) -> str:
+        import difflib
+
+        close = difflib.get_close_matches(name, self.by_name, 1)
+        return f"; did you mean {close[0]!r}?" if close else ""
+
+    # ---- scopes
+
+    def as_default(self) -> AbstractContextManager[Graph]:
+        return defaults.default_graph(self)
+
+    def unique_name(self, name: str, mark_as_used: bool = True) -> str:
+        """A name that is not taken, in the name scope in force."""
+        return self.names.unique(self.scopes.prefix + name, mark_as_used)
+
+    @contextmanager
+    def name_scope(self, name: str | None) -> Iterator[str]:
+        """Prefix the names of what is built inside; gives the prefix, with its slash.
+
+        A name that ends with "/" is entered as it is; None and "" go back to the root.
+        """
+        scopes = self.scopes
+        if not name:
+            prefix = ""
+        elif name.endswith("/"):
+            prefix = name
+        else:
+            check_scope_name(name, outermost=not scopes.prefix)
+            with self.root.lock:
+                prefix = self.names.unique(scopes.prefix + name) + "/"
+        with scopes.put(prefix=prefix):
+            yield prefix
+
+    @contextmanager
+    def device(self, name_or_function: Any) -> Iterator[None]:
+        """Request a device for what is built inside; inner scopes win part by part.
+
+        Args:
+          name_or_function: a device name, in part or whole; a function from operation to name;
+            None: no request.
+        """
+        with self.scopes.put(**self.scopes.with_device(name_or_function)):
+            yield
+
+    @contextmanager
+    def control_dependencies(self, control_inputs: Iterable[Any] | None) -> Iterator[None]:
+        """What is built inside runs after the given operations; None: after nothing."""
+        if control_inputs is None:
+            with self.scopes.put(control=()):
+                yield
+            return
+        known = dict.fromkeys(self.scopes.control)
+        for item in control_inputs:
+            element = self.root.as_graph_element(item)
+            operation = element.op if isinstance(element, Tensor) else element
+            if operation.graph is self:
+                known[operation] = None
+            else:
+                self.own_control(operation)
+        with self.scopes.put(control=tuple(known)):
+            yield
+
+    def own_control(self, operation: Operation) -> None:
+        """Depend on an operation of another graph."""
+        raise GraphError(f"{operation!r} belongs to another graph (built at {operation.site})")
+
+    @contextmanager
+    def colocate_with(self, op: Any, ignore_existing: bool = False) -> Iterator[None]:
+        """What is built inside shares the device of `op`, a tensor, operation or variable."""
+        if op is None:
+            with self.scopes.put(colocation=()) if ignore_existing else nullcontext():
+                yield
+            return
+        element = self.as_graph_element(op)
+        operation = element.op if isinstance(element, Tensor) else element
+        before = () if ignore_existing else self.scopes.colocation
+        with self.scopes.put(colocation=(*before, operation)):
+            yield
+
+    # ---- collections
+
+    def add_to_collection(self, name: Any, value: Any) -> None:
+        self.collections.setdefault(str(name), []).append(value)
+
+    def add_to_collections(self, names: Any, value: Any) -> None:
+        for name in (names,) if isinstance(names, str) else dict.fromkeys(names):
+            self.add_to_collection(name, value)
+
+    def get_collection_ref(self, name: Any) -> list[Any]:
+        return self.collections.setdefault(str(name), [])
+
+    def get_collection(self, name: Any, scope: str | None = None) -> list[Any]:
+        """A copy of the collection; with `scope`, the items whose names match it at the start."""
+        import re
+
+        items = self.collections.get(str(name), ())
+        if scope is None:
+            return list(items)
+        pattern = re.compile(scope)
+        return [item for item in items if pattern.match(getattr(item, "name", ""))]
+
+    def get_all_collection_keys(self) -> list[str]:
+        return list(self.collections)
+
+    def clear_collection(self, name: Any) -> None:
+        self.collections.pop(str(name), None)
+
+    # ---- TensorFlow's other questions
+
+    @property
+    def version(self) -> int:
+        return self.root.next_id
+
+    @property
+    def building_function(self) -> bool:
+        return self.outer is not None
+
+    def is_feedable(self, tensor: Any) -> bool:
+        return isinstance(tensor, Tensor)
+
+    def is_fetchable(self, element: Any) -> bool:
+        return isinstance(element, (Tensor, Operation))
+
+
+def add(
+    opdef: OpDef, inputs: tuple[Any, ...], attrs: dict[str, Any], name: str | None
+) -> Operation:
+    """Convert the inputs by the op's dtype rules and append it to the graph in force.
+
+    That is the default graph, or the graph of the inputs where they belong to another one.
+    """
+    if len(inputs) < len(opdef.params) and attrs:
+        keys = [p for p in opdef.params[len(inputs) :] if p in attrs]
+        inputs = (*inputs, *[attrs.pop(p) for p in keys])
+    graph = defaults.get_default_graph()
+    for value in inputs:
+        if type(value) is Tensor:
+            if value.op.graph.root is not graph.root:
+                with defaults.default_graph(value.op.graph):
+                    return _add(value.op.graph, opdef, inputs, attrs, name)
+            break
+    return _add(graph, opdef, inputs, attrs, name)
+
+
+def _add(
+    graph: Graph, opdef: OpDef, inputs: tuple[Any, ...], attrs: dict[str, Any], name: str | None
+) -> Operation:
+    rules = opdef.rules
+    if opdef.variadic:
+        rules = (*rules[:-1], *[rules[-1]] * (len(inputs) - len(rules) + 1))
+    if len(inputs) != len(rules):
+        wanted = ", ".join(opdef.params) or "no inputs"
+        raise TypeError(f"{opdef.name} takes {wanted}; {len(inputs)} inputs were given")
+    try:
+        tensors = _convert(opdef, rules, inputs)
+    except (TypeError, ValueError) as error:
+        error.add_note(f"in {opdef.name} {name or opdef.name!r}\n  built at {user_site()}")
+        raise
+    return graph.add(opdef, tensors, attrs, name)
+
+
+def _convert(opdef: OpDef, rules: tuple[str, ...], inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    groups: dict[str | None, DType] = {}
+    tensors: list[Any] = list(inputs)
+    pending = []
+    for i, value in enumerate(inputs):
+        if type(value) is not Tensor:
+            if not is_symbolic(value):
+                pending.append(i)
+                continue
+            tensors[i] = value = as_tensor(value)
+        rule = RULES[rules[i]]
+        dtype = value.dtype
+        if not rule.allows(dtype):
+            raise DTypeError(
+                f"{_parameter(opdef, i)} must have {rule.wants}, not {dtype.name} ({value!r})"
+            )
+        if rule.group is not None and groups.setdefault(rule.group, dtype) is not dtype:
+            raise DTypeError(
+                f"{_parameter(opdef, i)} is {dtype.name}, but {groups[rule.group].name} is needed "
+                "as for the inputs before it: tensors are never converted silently, use tf.cast"
+            )
+    for i in pending:
+        rule = RULES[rules[i]]
+        wanted = groups.get(rule.group) if rule.group else rule.default
+        tensor = as_tensor(inputs[i], wanted if _plain(inputs[i], rule.group) else None)
+        if not rule.allows(tensor.dtype):
+            raise DTypeError(
+                f"{_parameter(opdef, i)} must have {rule.wants}, not {tensor.dtype.name}"
+            )
+        if rule.group is not None:
+            groups.setdefault(rule.group, tensor.dtype)
+        tensors[i] = tensor
+    return tuple(tensors)
+
+
+def _plain(value: Any, group: str | None) -> bool:
+    """Does the wanted dtype apply to it?  Index arrays keep their own integer dtype."""
+    return group is not None or not hasattr(value, "dtype")
+
+
+def _parameter(opdef: OpDef, index: int) -> str:
+    name = opdef.params[min(index, len(opdef.params) - 1)]
+    return f"input {name!r} of {opdef.name}"
+
+
+def describe(inputs: Iterable[Tensor]) -> str:
+    """Inputs with dtypes and shapes, for messages."""
+    return ", ".join(f"{t.name}: {t.dtype.name} {format_dims(t.dims)}" for t in inputs)
