@@ -180,7 +180,7 @@ def test_costs_little():
         assert leaks.leaks(before, beside_ray=False) == []
         return time.perf_counter() - start
 
-    assert min(once() for _ in range(20)) < 1e-3  # two looks: 0.05 ms on one core of a small machine
+    assert min(once() for _ in range(20)) < 1e-3  # two looks: 0.05 ms
 
 
 def test_segments_of_other_processes_are_not_ours(tmp_path):
