@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from graphflow.base.dtypes import DType
+from graphflow.base.dtypes import DType, resource
 from graphflow.base.errors import DTypeError, GraphError, ShapeError
 from graphflow.base.shapes import CLASH, Dims, format_dims, merged
 from graphflow.build import defaults
 from graphflow.build.convert import as_tensor, is_symbolic
-from graphflow.build.opdef import RULES, OpDef
+from graphflow.build.opdef import OPS, RULES, OpDef
 from graphflow.build.scopes import Names, Scopes, check_op_name, check_scope_name
 from graphflow.build.sites import user_site
 from graphflow.build.tensor import Operation, Tensor
@@ -384,6 +384,9 @@ def _convert(opdef: OpDef, rules: tuple[str, ...], inputs: tuple[Any, ...]) -> t
         rule = RULES[rules[i]]
         dtype = value.dtype
         if not rule.allows(dtype):
+            if dtype is resource:  # a variable found by its name: its value is meant
+                tensors[i] = OPS["ReadVariable"](value)
+                return _convert(opdef, rules, tuple(tensors))
             raise DTypeError(
                 f"{_parameter(opdef, i)} must have {rule.wants}, not {dtype.name} ({value!r})"
             )

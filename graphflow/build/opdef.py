@@ -53,13 +53,13 @@ class Rule(NamedTuple):
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
-        "T": Rule("T", lambda t: True, "any dtype"),
+        "T": Rule("T", lambda t: t is not dtypes.resource, "a value's dtype"),
         "Num": Rule("T", lambda t: t.is_numeric, "a numeric dtype"),
         "Real": Rule("T", lambda t: t.is_floating or t.is_integer, "a real dtype"),
         "Float": Rule("T", lambda t: t.is_floating or t.is_complex, "a floating or complex dtype"),
         "RealFloat": Rule("T", lambda t: t.is_floating, "a floating dtype"),
         "Integer": Rule("T", lambda t: t.is_integer, "an integer dtype"),
-        "U": Rule("U", lambda t: True, "any dtype"),
+        "U": Rule("U", lambda t: t is not dtypes.resource, "a value's dtype"),
         "Each": Rule(None, lambda t: True, "any dtype"),
         "Index": Rule(None, lambda t: t.is_integer, "an integer dtype", dtypes.int32),
         "Bool": Rule(None, lambda t: t.is_bool, "bool", dtypes.bool_),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from graphflow.base.dtypes import DType
 from graphflow.base.shapes import Dims, TensorShape, as_dims, format_dims
 from graphflow.build import defaults
-from graphflow.build.opdef import OPS, OpDef
+from graphflow.build.opdef import OpDef
+from graphflow.build.operators import Operators, define_operator
 from graphflow.build.sites import Site
 
 if TYPE_CHECKING:
@@ -119,15 +120,13 @@ class Operation:
         return f"<tf.Operation {self.name!r} type={self.type}>"
 
 
-class Tensor:
+class Tensor(Operators):
     """One output of an operation: its value exists while a session runs the graph.
 
     Equality is identity, as in TensorFlow 1, so that tensors are keys of feeds.
     """
 
     __slots__ = ("__weakref__", "index", "op")
-    __array_ufunc__ = None  # ndarray + tensor asks Tensor.__radd__
-    __array_priority__ = 100
 
     def __init__(self, op: Operation, index: int):
         self.op = op
@@ -184,98 +183,6 @@ class Tensor:
         """Value in the given or the default session."""
         return defaults.session_for(session, self.op.graph).run(self, feed_dict)
 
-    # ---- operators: each is an op of the registry
-
-    def __add__(self, other: Any) -> Tensor:
-        return _binary("Add", "add", self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return _binary("Add", "add", other, self)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return _binary("Sub", "sub", self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return _binary("Sub", "sub", other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return _binary("Mul", "mul", self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return _binary("Mul", "mul", other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return _OPERATORS["truediv"](self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return _OPERATORS["truediv"](other, self)
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return _binary("FloorDiv", "floordiv", self, other)
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return _binary("FloorDiv", "floordiv", other, self)
-
-    def __mod__(self, other: Any) -> Tensor:
-        return _binary("FloorMod", "mod", self, other)
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return _binary("FloorMod", "mod", other, self)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return _binary("Pow", "pow", self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return _binary("Pow", "pow", other, self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return _OPERATORS["matmul"](self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return _OPERATORS["matmul"](other, self)
-
-    def __neg__(self) -> Tensor:
-        return OPS["Neg"](self)
-
-    def __abs__(self) -> Tensor:
-        return OPS["Abs"](self)
-
-    def __invert__(self) -> Tensor:
-        return _OPERATORS["invert"](self)
-
-    def __and__(self, other: Any) -> Tensor:
-        return _OPERATORS["and"](self, other)
-
-    def __rand__(self, other: Any) -> Tensor:
-        return _OPERATORS["and"](other, self)
-
-    def __or__(self, other: Any) -> Tensor:
-        return _OPERATORS["or"](self, other)
-
-    def __ror__(self, other: Any) -> Tensor:
-        return _OPERATORS["or"](other, self)
-
-    def __xor__(self, other: Any) -> Tensor:
-        return _OPERATORS["xor"](self, other)
-
-    def __rxor__(self, other: Any) -> Tensor:
-        return _OPERATORS["xor"](other, self)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return _binary("Less", None, self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return _binary("LessEqual", None, self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return _binary("Greater", None, self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return _binary("GreaterEqual", None, self, other)
-
-    def __getitem__(self, key: Any) -> Tensor:
-        return _OPERATORS["getitem"](self, key)
-
     def __hash__(self) -> int:
         return id(self)
 
@@ -320,14 +227,4 @@ class Tensor:
         return f'Tensor("{self.name}"{shape}, dtype={self.dtype.name})'
 
 
-# Operators that are more than one op are functions of `ops.operators`, which enters them here.
-_OPERATORS: dict[str, Any] = {}
-
-
-def define_operator(name: str, function: Any) -> None:
-    """Enter the function behind an operator of `Tensor`."""
-    _OPERATORS[name] = function
-
-
-def _binary(kind: str, name: str | None, left: Any, right: Any) -> Tensor:
-    return OPS[kind](left, right, name=name)
+__all__ = ["Operation", "Tensor", "define_operator"]

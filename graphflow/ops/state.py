@@ -10,7 +10,7 @@ from graphflow.base.errors import DTypeError
 from graphflow.base.shapes import Dims
 from graphflow.base.state import StateKey
 from graphflow.build import op
-from graphflow.build.opdef import OPS, Array, Each, Handle, Specs
+from graphflow.build.opdef import Array, Each, Handle, Specs
 from graphflow.build.tensor import Tensor
 from graphflow.ops.rules import merge_dims
 
@@ -20,8 +20,6 @@ def declared(handle: Tensor) -> tuple[Dims, DType]:
     operation = handle.op
     if operation.opdef is var_handle:
         return operation.attrs["dims"], operation.attrs["dtype"]
-    if "value_dims" in operation.attrs:  # an argument of a body
-        return operation.attrs["value_dims"], operation.attrs["value_dtype"]
     if operation.inputs:  # an identity
         return declared(operation.inputs[0])
     outer = outer_of(handle)
@@ -96,5 +94,3 @@ def assign_add_variable(xp: Any, ctx: Any, handle: Handle, delta: Each) -> Array
 def assign_sub_variable(xp: Any, ctx: Any, handle: Handle, delta: Each) -> Array:
     """Subtract from the variable; returns the new value."""
     return ctx.write(handle, ctx.read(handle) - delta)
-
-
