@@ -1,0 +1,160 @@
+"""Cut a placed subgraph at device borders.
+
+A tensor travels once to each device that needs it: sent as soon as it is there, received just
+before its first use.  A control edge between devices rides on a tensor that goes the same way
+anyhow, else on a boolean of its own.  Each part keeps one global topological order, which is
+why no device can wait for another in a circle (`verify` checks it nevertheless).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from graphflow.build.opdef import OPS
+from graphflow.build.tensor import Operation, Tensor
+from graphflow.partition.partitions import Partitions, Transfer
+from graphflow.partition.transfer import pair
+from graphflow.partition.verify import verify
+from graphflow.place.placement import Placement
+from graphflow.rewrite.subgraph import Subgraph
+
+
+def partition(subgraph: Subgraph, placement: Placement) -> Partitions:
+    """What each device runs, with `Send` and `Recv` operations at the borders.
+
+    Raises:
+      InternalError: the result does not verify: please report it.
+    """
+    devices = placement.used or (placement.topology.devices[0].name,)
+    if len(devices) == 1:
+        return _whole(subgraph, placement, devices[0])
+    result = _Cut(subgraph, placement).partitions()
+    verify(result)
+    return result
+
+
+def _whole(subgraph: Subgraph, placement: Placement, device: str) -> Partitions:
+    """One device: nothing to cut, and the subgraph's order is the order."""
+    fetches = tuple(dict.fromkeys(subgraph.fetches))
+    part = Subgraph(subgraph.order, subgraph.feeds, fetches, subgraph.targets, subgraph.after)
+    fetched = dict.fromkeys(fetches, device)
+    return Partitions(subgraph, placement, MappingProxyType({device: part}), (), fetched)
+
+
+class _Part:
+    """A part while it grows."""
+
+    def __init__(self) -> None:
+        self.order: list[Operation] = []
+        self.feeds: dict[Tensor, None] = {}
+        self.fetches: dict[Tensor, None] = {}
+        self.after: dict[Operation, tuple[Operation, ...]] = {}
+
+
+class _Cut:
+    def __init__(self, subgraph: Subgraph, placement: Placement):
+        self.subgraph = subgraph
+        self.placement = placement
+        self.order: Sequence[Operation] = placement.order or subgraph.order
+        self.inside = set(self.order)
+        self.fed = set(subgraph.feeds)
+        self.parts = {device: _Part() for device in placement.used}
+        self.transfers: list[Transfer] = []
+        self.by_route: dict[tuple[Tensor, str], Transfer] = {}
+        self.signals: dict[tuple[Operation, str], Transfer] = {}
+        self.sends: dict[Operation, list[Transfer]] = {}
+        self.recvs: dict[Operation, list[Transfer]] = {}
+
+    def partitions(self) -> Partitions:
+        for operation in self.order:  # consumers in order: the first one has the Recv
+            for tensor in operation.inputs:
+                self._data_edge(tensor, operation)
+        for operation in self.order:  # data first, so that control edges can ride on it
+            befores = self.subgraph.after.get(operation, ())
+            waits = [self._control_edge(b, operation) for b in befores if b in self.inside]
+            if waits:
+                part = self.parts[self.placement[operation]]
+                part.after[operation] = tuple(dict.fromkeys(waits))
+        self._lay_out()
+        fetched = {t: self._fetch(t) for t in dict.fromkeys(self.subgraph.fetches)}
+        targets = set(self.subgraph.targets)
+        parts = {
+            device: Subgraph(
+                tuple(part.order),
+                tuple(part.feeds),
+                tuple(part.fetches),
+                tuple([o for o in part.order if o in targets]),
+                MappingProxyType(part.after),
+            )
+            for device, part in self.parts.items()
+        }
+        order = [transfer for o in self.order for transfer in self.sends.get(o, ())]
+        return Partitions(
+            self.subgraph, self.placement, MappingProxyType(parts), tuple(order), fetched
+        )
+
+    def _data_edge(self, tensor: Tensor, consumer: Operation) -> None:
+        device = self.placement[consumer]
+        if tensor in self.fed:
+            self.parts[device].feeds[tensor] = None
+            return
+        source = self.placement[tensor.op]
+        if source != device and (tensor, device) not in self.by_route:
+            self.by_route[tensor, device] = self._transfer(tensor, tensor.op, consumer, False)
+
+    def _transfer(
+        self, tensor: Tensor, producer: Operation, consumer: Operation, control: bool
+    ) -> Transfer:
+        source, device = self.placement[producer], self.placement[consumer]
+        transfer = Transfer(tensor, source, device, *pair(tensor, source, device), control)
+        self.sends.setdefault(producer, []).append(transfer)
+        self.recvs.setdefault(consumer, []).append(transfer)
+        return transfer
+
+    def _control_edge(self, before: Operation, operation: Operation) -> Operation:
+        """What `operation` waits for in its own part."""
+        device = self.placement[operation]
+        if self.placement[before] == device:
+            return before
+        for tensor in operation.inputs:  # it waits for a value of `before` already
+            if tensor.op is before and (tensor, device) in self.by_route:
+                return self.by_route[tensor, device].recv
+        key = before, device
+        if key not in self.signals:
+            self.signals[key] = self._transfer(_signal(before), before, operation, True)
+        return self.signals[key].recv
+
+    def _lay_out(self) -> None:
+        for operation in self.order:
+            part = self.parts[self.placement[operation]]
+            part.order += [transfer.recv for transfer in self.recvs.get(operation, ())]
+            part.order.append(operation)
+            for transfer in self.sends.get(operation, ()):
+                if transfer.control:
+                    signal = transfer.tensor.op
+                    part.order.append(signal)
+                    part.after[signal] = (operation,)
+                part.order.append(transfer.send)
+
+    def _fetch(self, tensor: Tensor) -> str:
+        if tensor in self.fed:
+            having = [d for d, part in self.parts.items() if tensor in part.feeds]
+            device = having[0] if having else next(iter(self.parts))
+            self.parts[device].feeds[tensor] = None
+        else:
+            device = self.placement[tensor.op]
+        self.parts[device].fetches[tensor] = None
+        return device
+
+
+def _signal(before: Operation) -> Tensor:
+    """A boolean that says that `before` is done."""
+    name = f"{before.name}/_done"
+    entry = OPS["Const"]
+    attrs = {"value": np.asarray(True)}
+    specs = entry.infer(**attrs)
+    operation = Operation(before.graph, before.id, name, entry, (), attrs, specs, before.site)
+    return operation.outputs[0]

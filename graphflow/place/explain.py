@@ -1,0 +1,65 @@
+"""A placement in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graphflow.place.placement import Placement
+
+SHOWN = 20  # groups
+
+
+def explain(placement: Placement) -> str:
+    """Predicted step time, bound, what each device does, and the reason per group."""
+    schedule = placement.schedule
+    problem = placement.problem
+    bound = problem.lower_bound()
+    gap = schedule.makespan / bound - 1 if bound else 0.0
+    lines = [
+        f"{problem.tasks} operations on {len(placement.used)} of "
+        f"{len(placement.topology.devices)} devices ({placement.algorithm})",
+        f"predicted step: {seconds(schedule.makespan)}; no plan can take less than "
+        f"{seconds(bound)} (gap {gap:.1%})",
+    ]
+    where = list(schedule.where)
+    for number, device in enumerate(placement.topology.devices):
+        lines.append(
+            f"  {device.name}: {where.count(number)} operations, busy "
+            f"{seconds(schedule.load[number])}, idle {seconds(schedule.idle[number])}, "
+            f"peak {size(schedule.peak[number])} of {size(device.memory)}"
+        )
+    moved = sum(problem.sizes[t.value] for t in schedule.transfers)
+    lines.append(f"  {len(schedule.transfers)} transfers, {size(moved)}")
+    lines += _groups(placement)
+    return "\n".join(lines)
+
+
+def _groups(placement: Placement) -> list[str]:
+    groups = placement.groups or ()
+    told = [g for g in groups if len(g.members) > 1 or g.reasons]
+    lines = []
+    for group in told[:SHOWN]:
+        first = group.members[0]
+        more = f" and {len(group.members) - 1} more" if len(group.members) > 1 else ""
+        why = "; ".join(group.reasons[:3]) or f"share a device; chosen by {placement.algorithm}"
+        lines.append(f"  {first.name}{more} -> {placement[first]}: {why}")
+    if len(told) > SHOWN:
+        lines.append(f"  and {len(told) - SHOWN} more groups")
+    return lines
+
+
+def seconds(value: float) -> str:
+    """A time in a unit that suits it."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value / 1e-9:.3g} ns"
+
+
+def size(value: float) -> str:
+    """Bytes in a unit that suits them."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.0f} B"

@@ -1,0 +1,94 @@
+"""Decide on which device each operation of a subgraph runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from graphflow.build.tensor import Operation
+from graphflow.place.constraints import Group, Requests, groups_of
+from graphflow.place.cost import CostModel
+from graphflow.place.devices import Topology
+from graphflow.place.heuristics import heft, single_devices, upward_rank
+from graphflow.place.placement import Placement
+from graphflow.place.problem import Problem, problem_of
+from graphflow.place.simulate import Schedule, simulate
+from graphflow.rewrite.subgraph import Subgraph
+
+
+def place(
+    subgraph: Subgraph,
+    topology: Topology,
+    *,
+    soft: bool = True,
+    default: str | None = None,
+    held: Mapping[str, str] | None = None,
+    model: CostModel | None = None,
+) -> Placement:
+    """Give each operation a device: what was asked for, else where the step is fastest.
+
+    The same subgraph, topology and model give the same placement.
+
+    Args:
+      subgraph: what is to run.
+      topology: the devices.
+      soft: a request for a device that is not there, or that has no kernel for the op, is
+        loosened (TensorFlow 1's `allow_soft_placement`); otherwise it is an error.
+      default: the device of operations without a request; None: choose.
+      held: where variables live already: name of the handle's operation -> device.
+      model: what operations cost.
+
+    Raises:
+      InvalidArgumentError: a request names no device, or requests contradict each other; the
+        message tells the lines that made them.
+    """
+    model = model or CostModel()
+    requests = Requests(topology, soft, default)
+    if len(topology.devices) == 1:
+        return _on_single(subgraph, topology, requests, model)
+    groups = groups_of(subgraph, requests, held)
+    problem = problem_of(subgraph, groups, topology, model)
+    name, schedule = search(problem)
+    return _placement(subgraph, topology, groups, model, name, schedule)
+
+
+def _on_single(
+    subgraph: Subgraph, topology: Topology, requests: Requests, model: CostModel
+) -> Placement:
+    """Everything on the only device, once the distinct requests are checked: O(n)."""
+    device = topology.devices[0]
+    asked: dict[str, Operation] = {}
+    for operation in subgraph.order:
+        asked.setdefault(operation.device, operation)
+    for operation in asked.values():
+        requests.limit(operation)
+    devices = dict.fromkeys(subgraph.order, device.name)
+    return Placement(subgraph, topology, devices, None, model, "the only device")
+
+
+def search(problem: Problem) -> tuple[str, Schedule]:
+    """The best of all candidates by the simulator; the first one where several are equal."""
+    rank = upward_rank(problem)
+    if all(len(allowed) == 1 for allowed in problem.allowed):
+        where = [problem.allowed[g][0] for g in problem.group]
+        return "as requested", simulate(problem, where, rank)
+    candidates: list[tuple[str, list[int]]] = [*single_devices(problem)]
+    candidates.append(("HEFT", heft(problem, rank)))
+    judged = [(name, simulate(problem, where, rank)) for name, where in candidates]
+    return min(judged, key=lambda pair: pair[1].makespan)
+
+
+def _placement(
+    subgraph: Subgraph,
+    topology: Topology,
+    groups: Sequence[Group],
+    model: CostModel,
+    algorithm: str,
+    schedule: Schedule,
+) -> Placement:
+    names = [d.name for d in topology.devices]
+    order = subgraph.order
+    devices = {o: names[d] for o, d in zip(order, schedule.where, strict=True)}
+    planned = tuple([order[i] for i in schedule.order])
+    placement = Placement(subgraph, topology, devices, groups, model, algorithm, planned)
+    placement.__dict__["schedule"] = schedule
+    return placement

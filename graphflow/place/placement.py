@@ -1,0 +1,79 @@
+"""The result of placing: a device for each operation, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from graphflow.build.tensor import Operation
+from graphflow.place.constraints import Group, Requests, groups_of
+from graphflow.place.cost import CostModel
+from graphflow.place.devices import Topology
+from graphflow.place.heuristics import upward_rank
+from graphflow.place.problem import Problem, problem_of
+from graphflow.place.simulate import Schedule, simulate
+from graphflow.rewrite.subgraph import Subgraph
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where each operation of a subgraph runs.
+
+    Attributes:
+      subgraph: what was placed.
+      topology: the devices that it was placed on.
+      devices: operation -> full name of its device.
+      groups: operations that share a device; None: not needed, one device has all.
+      model: the cost model it was judged by.
+      algorithm: which candidate won.
+      order: the operations in the order in which they are planned to start, over all devices;
+        empty: that of the subgraph.
+    """
+
+    subgraph: Subgraph
+    topology: Topology
+    devices: Mapping[Operation, str]
+    groups: Sequence[Group] | None
+    model: CostModel
+    algorithm: str
+    order: tuple[Operation, ...] = ()
+
+    def __getitem__(self, operation: Operation) -> str:
+        return self.devices[operation]
+
+    @cached_property
+    def used(self) -> tuple[str, ...]:
+        """The devices that have operations, in the order of the topology."""
+        present = set(self.devices.values())
+        return tuple([d.name for d in self.topology.devices if d.name in present])
+
+    @cached_property
+    def state(self) -> Mapping[str, str]:
+        """Where variables live: name of the handle's operation -> device; pass it as `held`."""
+        return {o.name: d for o, d in self.devices.items() if o.type == "VarHandle"}
+
+    @cached_property
+    def problem(self) -> Problem:
+        groups = self.groups
+        if groups is None:
+            groups = groups_of(self.subgraph, Requests(self.topology))
+        return problem_of(self.subgraph, groups, self.topology, self.model)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The simulated step."""
+        index = self.topology.index
+        where = [index[self.devices[o]] for o in self.subgraph.order]
+        return simulate(self.problem, where, upward_rank(self.problem))
+
+    @property
+    def makespan(self) -> float:
+        """Predicted seconds of one step."""
+        return self.schedule.makespan
+
+    def explain(self) -> str:
+        """The placement in words: predicted time, bound, load of devices, reason per group."""
+        from graphflow.place.explain import explain
+
+        return explain(self)

@@ -1,0 +1,182 @@
+"""The fine graph as plain numbers: what heuristics and the simulator read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from graphflow.base.errors import InvalidArgumentError
+from graphflow.build.tensor import Operation, Tensor
+from graphflow.place.constraints import STAYS, Group
+from graphflow.place.cost import CostModel
+from graphflow.place.devices import Topology
+from graphflow.rewrite.subgraph import Subgraph
+
+CONTROL_BYTES = 1  # of the message that stands for a control edge between devices
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Tasks, the values between them, and devices.  All are numbered from 0.
+
+    Attributes:
+      topology: the devices.
+      names: of the tasks, in an order in which they may run.
+      seconds: task -> device -> how long it runs there.
+      needs: task -> the values it waits for.
+      producer: value -> the task that makes it.
+      sizes: value -> bytes; a value travels once to each other device that needs it.
+      group: task -> its group; a group shares one device.
+      allowed: group -> the devices it may go to, in order.
+      resident: task -> bytes that stay on its device throughout, such as a variable.
+      kept: values that live to the end, such as fetches.
+    """
+
+    topology: Topology
+    names: Sequence[str]
+    seconds: Sequence[Sequence[float]]
+    needs: Sequence[Sequence[int]]
+    producer: Sequence[int]
+    sizes: Sequence[float]
+    group: Sequence[int]
+    allowed: Sequence[Sequence[int]]
+    resident: Mapping[int, float]
+    kept: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        for name, row in zip(self.names, self.seconds, strict=True):
+            if not all(0 <= s < math.inf for s in row):
+                raise InvalidArgumentError(
+                    name, None, f"{name!r} would take {list(row)} seconds: a number >= 0 is needed"
+                )
+
+    @property
+    def tasks(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def makes(self) -> list[list[int]]:
+        """Task -> the values it makes."""
+        made: list[list[int]] = [[] for _ in self.names]
+        for value, task in enumerate(self.producer):
+            made[task].append(value)
+        return made
+
+    @cached_property
+    def users(self) -> list[list[int]]:
+        """Value -> the tasks that need it, ascending."""
+        users: list[list[int]] = [[] for _ in self.producer]
+        for task, values in enumerate(self.needs):
+            for value in values:
+                users[value].append(task)
+        return users
+
+    @cached_property
+    def members(self) -> list[list[int]]:
+        """Group -> its tasks, ascending."""
+        members: list[list[int]] = [[] for _ in self.allowed]
+        for task, group in enumerate(self.group):
+            members[group].append(task)
+        return members
+
+    @cached_property
+    def alpha(self) -> list[list[float]]:
+        """Device -> device -> seconds per message."""
+        names = [d.name for d in self.topology.devices]
+        return [[self.topology.link(a, b).alpha for b in names] for a in names]
+
+    @cached_property
+    def per_byte(self) -> list[list[float]]:
+        """Device -> device -> seconds per byte."""
+        names = [d.name for d in self.topology.devices]
+        return [[1.0 / self.topology.link(a, b).beta for b in names] for a in names]
+
+    def critical_path(self) -> float:
+        """A bound from below on every makespan: each task at its fastest, messages for free."""
+        finish = [0.0] * self.tasks
+        for task, values in enumerate(self.needs):
+            ready = max([finish[self.producer[v]] for v in values], default=0.0)
+            allowed = self.allowed[self.group[task]]
+            finish[task] = ready + min([self.seconds[task][d] for d in allowed])
+        return max(finish, default=0.0)
+
+    def lower_bound(self) -> float:
+        """The critical path, or the total work spread evenly over all devices."""
+        fastest = sum(
+            min([row[d] for d in self.allowed[self.group[task]]])
+            for task, row in enumerate(self.seconds)
+        )
+        return max(self.critical_path(), fastest / len(self.topology.devices))
+
+
+def problem_of(
+    subgraph: Subgraph, groups: Sequence[Group], topology: Topology, model: CostModel
+) -> Problem:
+    """The numbers of a subgraph."""
+    order = subgraph.order
+    index = {o: i for i, o in enumerate(order)}
+    values = _Values(index, set(subgraph.feeds), model)
+    needs = [values.of(o, subgraph.after.get(o, ())) for o in order]
+    kept = values.known(subgraph.fetches)
+    group = [0] * len(order)
+    for g, members in enumerate(groups):
+        for o in members.members:
+            group[index[o]] = g
+    return Problem(
+        topology,
+        [o.name for o in order],
+        [_seconds(o, topology, model) for o in order],
+        needs,
+        values.producer,
+        values.sizes,
+        group,
+        [[topology.index[n] for n in g.allowed] for g in groups],
+        {
+            index[o]: float(math.prod(model.filled(o.attrs["dims"])) * o.attrs["dtype"].size)
+            for o in order
+            if o.type == "VarHandle"
+        },
+        kept,
+    )
+
+
+def _seconds(operation: Operation, topology: Topology, model: CostModel) -> list[float]:
+    work = model.work(operation)
+    return [model.seconds(operation, work, device) for device in topology.devices]
+
+
+class _Values:
+    """Numbers the values as they are needed."""
+
+    def __init__(self, index: Mapping[Operation, int], fed: set[Tensor], model: CostModel):
+        self.index = index
+        self.fed = fed
+        self.model = model
+        self.producer: list[int] = []
+        self.sizes: list[float] = []
+        self._numbers: dict[Tensor | Operation, int] = {}
+
+    def of(self, operation: Operation, after: Sequence[Operation]) -> list[int]:
+        found = [self._number(t, t.op) for t in operation.inputs if t not in self.fed]
+        found += [self._number(o, o) for o in after if o in self.index]
+        return list(dict.fromkeys(found))
+
+    def known(self, tensors: Sequence[Tensor]) -> frozenset[int]:
+        return frozenset(
+            [self._number(t, t.op) for t in tensors if t not in self.fed and t.op in self.index]
+        )
+
+    def _number(self, key: Tensor | Operation, operation: Operation) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self.producer)
+            self.producer.append(self.index[operation])
+            self.sizes.append(self._size(key))
+        return number
+
+    def _size(self, key: Tensor | Operation) -> float:
+        if isinstance(key, Operation) or key.dtype in STAYS:
+            return CONTROL_BYTES
+        return float(self.model.bytes(key))
