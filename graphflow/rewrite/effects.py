@@ -1,0 +1,102 @@
+"""What operations do besides computing their outputs: which state they read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from graphflow.base import dtypes
+from graphflow.base.state import StateKey
+from graphflow.build.body import Body
+from graphflow.build.tensor import Operation, Tensor
+
+Kind = Literal["read", "write", "input", "output"]
+
+
+class Touch(NamedTuple):
+    """One effect of an operation.
+
+    Attributes:
+      kind: "read" or "write" of state, "input" from or "output" to outside.
+      key: what is touched; equal for all handles of one variable or queue.
+    """
+
+    kind: Kind
+    key: Any
+
+
+def touches(operation: Operation) -> tuple[Touch, ...]:
+    """The effects of an operation, those inside the bodies it owns included."""
+    opdef = operation.opdef
+    found: dict[Touch, None] = {}
+    if opdef.effect != "none":
+        found[_touch(operation)] = None
+    for body in bodies(operation):
+        for touch in _inside(body):
+            if isinstance(touch.key, Unresolved):  # a handle that is an argument of the body
+                for tensor in operation.inputs:
+                    if tensor.dtype is dtypes.resource:
+                        found[Touch(touch.kind, resource(tensor))] = None
+            else:
+                found[touch] = None
+    return tuple(found)
+
+
+def is_pure(operation: Operation) -> bool:
+    """Same inputs, same outputs, and nothing else happens, in its bodies neither."""
+    if not operation.opdef.pure:
+        return False
+    return all(is_pure(inner) for body in bodies(operation) for inner in body.operations)
+
+
+def bodies(operation: Operation) -> list[Body]:
+    """The bodies that a control-flow operation owns."""
+    opdef = operation.opdef
+    if not opdef.takes_ctx and opdef.kernel is not None:  # no way to run one
+        return []
+    found = []
+    for value in operation.attrs.values():
+        if isinstance(value, Body):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found += [v for v in value if isinstance(v, Body)]
+    return found
+
+
+class Unresolved(NamedTuple):
+    """A handle that comes into a body as an argument: only the owner knows what it is."""
+
+    argument: Operation
+
+
+def resource(handle: Tensor) -> Any:
+    """What a handle names: traced through identities and captures to where it is made."""
+    while True:
+        operation = handle.op
+        if operation.opdef.alias is not None and operation.inputs:
+            handle = operation.inputs[operation.opdef.alias]
+        elif operation.type == "Argument" and isinstance(operation.graph, Body):
+            outer = [o for o, inner in operation.graph.captures.items() if inner.op is operation]
+            if not outer:
+                return Unresolved(operation)
+            handle = outer[0]
+        elif operation.type == "VarHandle":  # two handles of one name are one variable
+            return StateKey(operation.attrs["container"], operation.attrs["shared_name"])
+        else:
+            return operation
+
+
+def _touch(operation: Operation) -> Touch:
+    opdef = operation.opdef
+    inputs = operation.inputs
+    known = bool(inputs) and inputs[0].dtype is dtypes.resource
+    if opdef.effect == "state":
+        key = resource(inputs[0]) if known else operation
+        return Touch("write" if opdef.writes else "read", key)
+    assert opdef.effect != "none"
+    return Touch(opdef.effect, resource(inputs[0]) if known else opdef.name)
+
+
+def _inside(body: Body) -> Iterator[Touch]:
+    for operation in body.operations:
+        yield from touches(operation)
