@@ -1,0 +1,93 @@
+"""Operators of tensors that are more than one op, and the divisions behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphflow.base import dtypes
+from graphflow.base.errors import DTypeError
+from graphflow.build import as_tensor
+from graphflow.build.convert import is_symbolic
+from graphflow.build.tensor import Tensor, define_operator
+from graphflow.ops.arithmetic import floordiv, realdiv
+from graphflow.ops.compare import (
+    bitwise_and,
+    bitwise_or,
+    bitwise_xor,
+    invert,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+)
+from graphflow.ops.matmul import matmul
+from graphflow.ops.public import composite
+
+_SMALL = (dtypes.int8, dtypes.uint8, dtypes.int16, dtypes.uint16)
+
+
+def pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Two tensors of one dtype; a Python value takes that of the tensor beside it.
+
+    Raises:
+      DTypeError: the dtypes differ.
+    """
+    if is_symbolic(y) and not is_symbolic(x):
+        y = as_tensor(y)
+        x = as_tensor(x, y.dtype)
+    else:
+        x = as_tensor(x)
+        y = as_tensor(y) if hasattr(y, "dtype") else as_tensor(y, x.dtype)
+    if x.dtype is not y.dtype:
+        raise DTypeError(
+            f"x is {x.dtype.name} and y {y.dtype.name}: tensors are never converted silently, "
+            "use tf.cast"
+        )
+    return x, y
+
+
+def truediv(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x / y as in Python 3: integers are converted first.
+
+    int8, uint8, int16 and uint16 become float32, larger integers float64.
+    """
+    x, y = pair(x, y)
+    if not x.dtype.is_integer:
+        return realdiv(x, y, name=name or "truediv")
+    from graphflow.ops.casting import cast
+
+    dtype = dtypes.float32 if x.dtype in _SMALL else dtypes.float64
+    with composite(name, "truediv", x, y) as scope:
+        return realdiv(cast(x, dtype), cast(y, dtype), name=scope)
+
+
+def divide(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x / y as in Python 3; see `truediv`."""
+    return truediv(x, y, name=name)
+
+
+def div(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x / y as in Python 2: of integers, rounded down."""
+    x, y = pair(x, y)
+    function = realdiv if x.dtype.is_floating or x.dtype.is_complex else floordiv
+    return function(x, y, name=name or "div")
+
+
+def _logic(boolean: Any, bitwise: Any, word: str) -> Any:
+    def operator(x: Any, y: Any) -> Tensor:
+        x, y = pair(x, y)
+        return (boolean if x.dtype.is_bool else bitwise)(x, y, name=word)
+
+    return operator
+
+
+def _invert(x: Any) -> Tensor:
+    return logical_not(x) if x.dtype.is_bool else invert(x)
+
+
+define_operator("truediv", truediv)
+define_operator("matmul", lambda a, b: matmul(a, b, name="matmul"))
+define_operator("invert", _invert)
+define_operator("and", _logic(logical_and, bitwise_and, "and"))
+define_operator("or", _logic(logical_or, bitwise_or, "or"))
+define_operator("xor", _logic(logical_xor, bitwise_xor, "logical_xor"))
