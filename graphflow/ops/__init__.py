@@ -93,3 +93,49 @@ from graphflow.ops.reduce import (
 )
 
 # ---- end of math
+
+# ---- arrays
+from graphflow.ops.casting import (
+    bitcast,
+    cast,
+    convert_to_tensor,
+    saturate_cast,
+    to_bfloat16,
+    to_complex64,
+    to_complex128,
+    to_double,
+    to_float,
+    to_int32,
+    to_int64,
+)
+from graphflow.ops.filling import (
+    eye,
+    fill,
+    linspace,
+    one_hot,
+    ones,
+    ones_like,
+    range,
+    sequence_mask,
+    zeros,
+    zeros_like,
+)
+from graphflow.ops.gathering import boolean_mask, gather, gather_nd, scatter_nd, where
+from graphflow.ops.joining import concat, parallel_stack, split, stack, tile, unstack
+from graphflow.ops.known import constant_value
+from graphflow.ops.padding import pad
+from graphflow.ops.shape_ops import (
+    expand_dims,
+    rank,
+    reshape,
+    shape,
+    shape_n,
+    size,
+    squeeze,
+    transpose,
+)
+from graphflow.ops.slices import IndexedSlices, convert_to_tensor_or_indexed_slices
+from graphflow.ops.slicing import slice_ as slice
+from graphflow.ops.slicing import strided_slice
+
+# ---- end of arrays
