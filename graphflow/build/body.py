@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from graphflow.base.dtypes import DType
@@ -24,6 +25,8 @@ class Body(Graph):
       captures: outer tensor -> the argument that stands for it.
       outputs: what the body returns; may be appended to, as everything in a graph.
       outer_control: operations of enclosing graphs that must run before the owner.
+      sees: another body, beside this one -> how to get at its tensors from here.  The body of a
+        gradient sees the body that it differentiates.
     """
 
     def __init__(self, outer: Graph):
@@ -33,7 +36,12 @@ class Body(Graph):
         self.captures: dict[Tensor, Tensor] = {}
         self.outputs: list[Tensor] = []
         self.outer_control: dict[Operation, None] = {}
-        self.scopes.prefix = outer.scopes.prefix
+        self.sees: dict[Graph, Callable[[Tensor], Tensor]] = {}
+        self._seen: dict[Tensor, Tensor] = {}
+        scopes = outer.scopes
+        self.scopes.prefix = scopes.prefix
+        self.scopes.devices = scopes.devices
+        self.scopes.device = scopes.device
 
     def _start(self) -> None:
         assert self.outer is not None
@@ -44,6 +52,10 @@ class Body(Graph):
     def own(self, tensor: Tensor) -> Tensor:
         if tensor.op.graph is self:
             return tensor
+        if (look := self.sees.get(tensor.op.graph)) is not None:
+            if tensor not in self._seen:
+                self._seen[tensor] = look(tensor)
+            return self._seen[tensor]
         assert self.outer is not None
         outside = self.outer.own(tensor)  # captured by every graph in between
         if outside not in self.captures:
@@ -52,6 +64,10 @@ class Body(Graph):
 
     def own_control(self, operation: Operation) -> None:
         self.outer_control[operation] = None
+
+    def visible(self, graph: Graph) -> bool:
+        assert self.outer is not None
+        return graph is self or graph in self.sees or self.outer.visible(graph)
 
     def argument(self, dims: Dims, dtype: DType, name: str = "arg") -> Tensor:
         """A new argument; the caller says what it stands for."""
@@ -64,6 +80,26 @@ class Body(Graph):
         tensor = self.argument(dims, dtype, name)
         self.inputs.append(tensor)
         return tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """A body of which only some outputs are wanted.  It is called as a body is."""
+
+    body: Body
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        return self.body.inputs
+
+    @property
+    def captures(self) -> Mapping[Tensor, Tensor]:
+        return self.body.captures
+
+    @property
+    def operations(self) -> list[Operation]:
+        return self.body.operations
 
 
 def build_body(

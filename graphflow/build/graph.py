@@ -118,6 +118,22 @@ class Graph:
             "same `with graph.as_default()`"
         )
 
+    def visible(self, graph: Graph) -> bool:
+        """May operations of this graph take tensors of that one?"""
+        return graph is self
+
+    def append_output(self, operation: Operation, dims: Dims, dtype: DType) -> Tensor:
+        """A further output of an operation that owns bodies.
+
+        A gradient asks for what was computed inside.  Plans compiled earlier stay valid: they
+        know the outputs that there were.
+        """
+        with self.root.lock:
+            operation.specs.append((dims, dtype))
+            tensor = Tensor(operation, len(operation.outputs))
+            operation.outputs = (*operation.outputs, tensor)
+        return tensor
+
     def finalize(self) -> None:
         """Forbid further operations."""
         self._finalized = True

@@ -139,3 +139,23 @@ from graphflow.ops.slicing import slice_ as slice
 from graphflow.ops.slicing import strided_slice
 
 # ---- end of arrays
+
+# ---- nn and random
+from graphflow.ops.bias import bias_add
+from graphflow.ops.random import (
+    get_seed,
+    random_normal,
+    random_shuffle,
+    random_uniform,
+    set_random_seed,
+    truncated_normal,
+)
+from graphflow.ops.softmax import log_softmax, softmax
+
+# ---- end of nn and random
+
+# ---- control flow
+from graphflow.ops.cond import case, cond, switch_case
+from graphflow.ops.while_loop import while_loop
+
+# ---- end of control flow
