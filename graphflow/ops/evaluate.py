@@ -64,7 +64,7 @@ def run(operation: Operation, values: Mapping[Tensor, Any], context: Any) -> Seq
     before = (context,) if opdef.takes_ctx else ()
     with np.errstate(all="ignore"):
         result = opdef.kernel(context.xp, *before, *inputs, **operation.attrs)
-    return result if len(operation.outputs) != 1 or isinstance(result, tuple) else (result,)
+    return result if len(operation.outputs) != 1 or type(result) is tuple else (result,)
 
 
 def ordered(targets: Iterable[Operation], given: Iterable[Tensor] = ()) -> list[Operation]:

@@ -1,0 +1,145 @@
+"""A partitioned run equals the whole one, whatever the placement and the timing."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphflow.build import OPS, Graph
+from graphflow.ops import sources
+from graphflow.partition import partition, verify
+from graphflow.place import local_topology, place
+from graphflow.rewrite import prune
+from tests.partition.graphs import (
+    random_placement,
+    random_subgraph,
+    run_parts,
+    run_whole,
+)
+
+SEED = st.integers(0, 2**32 - 1)
+
+
+def same(left, right):
+    values, state = left
+    others, state_after = right
+    assert state.keys() == state_after.keys()
+    pairs = [*zip(values, others, strict=True), *[(state[k], state_after[k]) for k in state]]
+    for a, b in pairs:
+        np.testing.assert_array_equal(np.asarray(a).view(np.uint32), np.asarray(b).view(np.uint32))
+
+
+@settings(max_examples=150, deadline=None)
+@given(SEED, SEED, SEED)
+def test_parts_compute_what_the_whole_computes(graph, where, timing):
+    subgraph, feeds, state = random_subgraph(graph)
+    result = partition(subgraph, random_placement(subgraph, where))
+    same(run_parts(result, feeds, state, timing), run_whole(subgraph, feeds, state))
+
+
+@settings(max_examples=50, deadline=None)
+@given(SEED, SEED)
+def test_parts_keep_the_planned_order(graph, timing):
+    subgraph, feeds, state = random_subgraph(graph, size=30)
+    placement = place(subgraph, local_topology(3))
+    same(
+        run_parts(partition(subgraph, placement), feeds, state, timing),
+        run_whole(subgraph, feeds, state),
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(SEED, SEED)
+def test_a_tensor_travels_once_to_each_device(graph, where):
+    subgraph, feeds, _ = random_subgraph(graph)
+    placement = random_placement(subgraph, where)
+    result = partition(subgraph, placement)
+    wanted = {
+        (t, placement[o])
+        for o in subgraph.order
+        for t in o.inputs
+        if t not in feeds and placement[o] != placement[t.op]
+    }
+    data = [(t.tensor, t.destination) for t in result.transfers if not t.control]
+    assert set(data) == wanted
+    assert len(data) == len(wanted)
+
+
+def two_devices(build):
+    """Partitions of what `build` makes, with CPU:0 and CPU:1."""
+    graph = Graph()
+    with graph.as_default():
+        x = sources.placeholder("float32", [4])
+        fetches, targets = build(graph, x)
+    subgraph = prune(graph, fetches, targets, [x])
+    return x, partition(subgraph, place(subgraph, local_topology(2)))
+
+
+def test_feeds_go_where_they_are_used_and_fetches_come_from_where_they_are_made():
+    def build(graph, x):
+        with graph.device("/cpu:1"):
+            y = OPS["Neg"](x)
+        with graph.device("/cpu:0"):
+            return [y, OPS["Neg"](y), x], []
+
+    x, result = two_devices(build)
+    zero, one = result.devices
+    assert result.fed(x) == (one,)
+    assert [result.fetched[t] for t in result.subgraph.fetches] == [one, zero, one]
+    assert [o.type for o in result.parts[zero].order] == ["Recv", "Neg"]
+    assert [o.type for o in result.parts[one].order] == ["Neg", "Send"]
+
+
+def test_a_control_edge_rides_on_a_value_that_travels_anyhow():
+    def build(graph, x):
+        with graph.device("/cpu:0"):
+            y = OPS["Neg"](x)
+        with graph.device("/cpu:1"), graph.control_dependencies([y]):
+            return [OPS["Add"](y, x)], []
+
+    _, result = two_devices(build)
+    assert [t.control for t in result.transfers] == [False]
+
+
+def test_a_control_edge_without_a_value_sends_a_boolean_once():
+    def build(graph, x):
+        with graph.device("/cpu:0"):
+            y = OPS["Neg"](x)
+        with graph.device("/cpu:1"), graph.control_dependencies([y]):
+            return [OPS["Neg"](x), OPS["Identity"](x)], []
+
+    _, result = two_devices(build)
+    (transfer,) = result.transfers
+    assert transfer.control
+    assert transfer.send.attrs["dtype"].name == "bool"
+    assert transfer.send.attrs["dims"] == ()
+
+
+def test_receives_come_just_before_their_first_use():
+    def build(graph, x):
+        with graph.device("/cpu:0"):
+            y = OPS["Neg"](x)
+        with graph.device("/cpu:1"):
+            a = OPS["Mul"](x, x)
+            return [OPS["Add"](OPS["Neg"](a), y)], []
+
+    _, result = two_devices(build)
+    assert [o.type for o in result.parts[result.devices[1]].order] == ["Mul", "Neg", "Recv", "Add"]
+
+
+def test_nothing_but_feeds_and_fetches():
+    graph = Graph()
+    with graph.as_default():
+        x = sources.placeholder("float32", [4])
+    subgraph = prune(graph, [x], [], [x])
+    result = partition(subgraph, place(subgraph, local_topology(2)))
+    assert result.fetched[x] in result.fed(x)
+    verify(result)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_one_device_keeps_the_subgraph(devices):
+    subgraph, feeds, state = random_subgraph(7)
+    result = partition(subgraph, place(subgraph, local_topology(devices), default="/cpu:0"))
+    assert [p.order for p in result.parts.values()] == [subgraph.order]
+    same(run_parts(result, feeds, state, 0), run_whole(subgraph, feeds, state))
