@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
+from graphflow.base.dtypes import int64, variant
 from graphflow.build import OPS, Graph, Tensor, as_tensor
 from graphflow.build.tensor import Operation
 
@@ -30,6 +32,11 @@ def is_sparse(gradient: Any) -> bool:
     return not isinstance(gradient, Tensor)
 
 
+def is_list(gradient: Any) -> bool:
+    """Is it the gradient of a list of tensors?"""
+    return isinstance(gradient, Tensor) and gradient.dtype is variant
+
+
 def total(terms: Sequence[Any], graph: Graph, operation: Operation, method: int) -> Any:
     """The sum of the gradients of one output of `operation`.
 
@@ -38,6 +45,8 @@ def total(terms: Sequence[Any], graph: Graph, operation: Operation, method: int)
     """
     if len(terms) == 1:
         return terms[0]
+    if is_list(terms[0]):
+        return reduce(OPS["ListAdd"], terms)
     if all(is_sparse(g) for g in terms):
         return _concatenated(terms)
     dense = [as_tensor(g) for g in terms]
@@ -54,8 +63,6 @@ def _concatenated(terms: Sequence[Any]) -> Any:
     """One `IndexedSlices` of many.  Indices of differing integer types become int64."""
     indices = [as_tensor(g.indices) for g in terms]
     if len({i.dtype for i in indices}) > 1:
-        from graphflow.base.dtypes import int64
-
         indices = [i if i.dtype is int64 else OPS["Cast"](i, dtype=int64) for i in indices]
     first = terms[0]
     values = OPS["ConcatV2"](*[g.values for g in terms], axis=0)

@@ -8,7 +8,8 @@ What an entry's `grad` may count on:
 
 - `g` is the gradient of the output, a tensor of its shape and dtype; with several outputs a
   tuple, where an output that nothing used has zeros, or None if its dtype is no floating or
-  complex one.  Only the ops in `KEEPS_SLICES` see IndexedSlices; others get them as tensors.
+  complex one, or if the entry takes `operation` (below).  Only the ops in `KEEPS_SLICES` see
+  IndexedSlices; others get them as tensors.
 - It returns a gradient per input, or None for an input that has none; a single input's may come
   without a tuple.  Its shape and dtype must be the input's, save for handles and variants.
 - A parameter `differentiate` receives the function `gradients`, one called `operation` the
@@ -178,8 +179,9 @@ def _gradients_of_inputs(operation: Operation, arrived: list[Any]) -> list[Any]:
     if len(arrived) == 1:
         g, y = arrived[0], operation.outputs[0]
     else:
-        outputs = zip(arrived, operation.outputs, strict=True)
-        g = tuple([_or_zeros(g, y) for g, y in outputs])
+        g = tuple(arrived)
+        if "operation" not in _asked_for(opdef.grad):
+            g = tuple([_or_zeros(g, y) for g, y in zip(g, operation.outputs, strict=True)])
         y = operation.outputs  # type: ignore[assignment]
     try:
         extra = _asked_for(opdef.grad)
@@ -328,9 +330,6 @@ def _graph_of(values: Iterable[Any]) -> Graph:
     """Where the ops are added: the default graph, or that of the ys where it cannot see them."""
     default = get_default_graph()
     for value in values:
-        graph: Graph | None = default
-        while graph is not None and isinstance(value, Tensor) and graph is not value.graph:
-            graph = graph.outer
-        if graph is None:
+        if isinstance(value, Tensor) and not default.visible(value.graph):
             return value.graph
     return default
