@@ -175,7 +175,7 @@ def _pow_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
     by_x = g * exponent * power(base, exponent - 1)
     positive = not_equal(base, 0) if x.dtype.is_complex else greater(base, 0)
     # log of a base <= 0 is taken of 1 instead, so that no NaN appears, in any order.
-    logarithm = log(keep(positive, base - 1) + 1)
+    logarithm = log(keep(positive, base, other=1))
     by_y = g * conjugate(z) * keep(positive, logarithm)
     return unbroadcast(by_x, x, y), unbroadcast(by_y, y, x)
 

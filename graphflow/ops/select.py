@@ -15,23 +15,24 @@ from graphflow.ops.rules import broadcast_dims
 from graphflow.ops.sums import unbroadcast
 
 
-def _spec(mask: Tensor, x: Tensor) -> Specs:
+def _spec(mask: Tensor, x: Tensor, *, other: float) -> Specs:
     return [(broadcast_dims(mask.dims, x.dims), x.dtype)]
 
 
 def _cases(s: Sampler) -> list[Case]:
     nan = Case((np.asarray([True, False]), np.asarray([1.0, np.nan])), grad=False)
-    return [*[Case((s.booleans(*a), s.normal(*b))) for a, b in PAIRS], nan]
+    ones = Case((s.booleans(3), s.normal(3)), {"other": 1})
+    return [*[Case((s.booleans(*a), s.normal(*b))) for a, b in PAIRS], nan, ones]
 
 
 @function
 @op(
     "Keep",
     infer=_spec,
-    grad=lambda g, y, mask, x: (None, unbroadcast(keep(mask, g), x, mask)),
+    grad=lambda g, y, mask, x, *, other: (None, unbroadcast(keep(mask, g), x, mask)),
     elementwise=True,
     cases=_cases,
 )
-def keep(xp: Any, mask: Bool, x: Num) -> Array:
-    """x where the mask is true, else 0, also where x is NaN; with broadcasting."""
-    return xp.where(mask, x, 0)
+def keep(xp: Any, mask: Bool, x: Num, *, other: float = 0) -> Array:
+    """x where the mask is true, else a number, also where x is NaN; with broadcasting."""
+    return xp.where(mask, x, other)

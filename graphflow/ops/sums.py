@@ -34,9 +34,9 @@ def unbroadcast(g: Tensor, x: Tensor, *others: Tensor) -> Tensor:
 
 def sum_batch_to(g: Tensor, x: Tensor, other: Tensor) -> Tensor:
     """Undo the broadcast of all axes but the last two, in which g has the sizes of x."""
-    if x.dims is not None and other.dims is not None:
-        if _unstretched(x.dims[:-2], [other.dims[:-2]]):
-            return g
+    known = x.dims is not None and other.dims is not None
+    if known and _unstretched(x.dims[:-2], [other.dims[:-2]]):  # type: ignore[index]
+        return g
     return _sum_to(g, shape_of(x))
 
 

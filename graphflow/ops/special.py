@@ -1,0 +1,227 @@
+"""Special functions: error functions, gamma, beta and zeta, elementwise.
+
+SciPy, or on a GPU its counterpart in CuPy, is imported when one of them first runs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from graphflow.base.errors import ShapeError
+from graphflow.base.shapes import format_dims
+from graphflow.build import op
+from graphflow.build.opdef import Array, RealFloat, Specs
+from graphflow.build.tensor import Tensor
+from graphflow.ops.cases import PAIRS, Case, Sampler, unary
+from graphflow.ops.elementary import exp, log, log1p, square
+from graphflow.ops.expression import special
+from graphflow.ops.public import function
+from graphflow.ops.rules import broadcast, broadcast_dims, same
+from graphflow.ops.sums import unbroadcast
+
+
+def _call(xp: Any, name: str, *arrays: Any) -> Any:
+    """The libraries know no 16-bit floats: those go through float32."""
+    function = getattr(special(xp), name)
+    dtype = arrays[0].dtype
+    if dtype.itemsize > 2:
+        return function(*arrays)
+    return function(*[a.astype(np.dtype(np.float32)) for a in arrays]).astype(dtype)
+
+
+@function
+@op(
+    "Erf",
+    infer=same,
+    grad=lambda g, y, x: g * (2 / math.sqrt(math.pi) * exp(-square(x))),
+    elementwise=True,
+    cases=unary(),
+)
+def erf(xp: Any, x: RealFloat) -> Array:
+    """The error function, elementwise."""
+    return _call(xp, "erf", x)
+
+
+@function
+@op(
+    "Erfc",
+    infer=same,
+    grad=lambda g, y, x: g * (-2 / math.sqrt(math.pi) * exp(-square(x))),
+    elementwise=True,
+    cases=unary(),
+)
+def erfc(xp: Any, x: RealFloat) -> Array:
+    """1 - erf(x) without loss for large x, elementwise."""
+    return _call(xp, "erfc", x)
+
+
+@function
+@op(
+    "Erfinv",
+    infer=same,
+    grad=lambda g, y, x: g * (math.sqrt(math.pi) / 2 * exp(square(y))),
+    elementwise=True,
+    cases=unary(-0.8, 0.8),
+)
+def erfinv(xp: Any, x: RealFloat) -> Array:
+    """The inverse of erf, elementwise; NaN outside [-1, 1]."""
+    return _call(xp, "erfinv", x)
+
+
+@function
+@op(
+    "Lgamma",
+    infer=same,
+    grad=lambda g, y, x: g * digamma(x),
+    elementwise=True,
+    cases=unary(0.3, 4.0),
+)
+def lgamma(xp: Any, x: RealFloat) -> Array:
+    """log |gamma(x)|, elementwise."""
+    return _call(xp, "gammaln", x)
+
+
+@function
+@op(
+    "Digamma",
+    infer=same,
+    grad=lambda g, y, x: g * polygamma(x * 0 + 1, x),
+    elementwise=True,
+    cases=unary(0.5, 4.0),
+)
+def digamma(xp: Any, x: RealFloat) -> Array:
+    """The derivative of lgamma, elementwise."""
+    return _call(xp, "digamma", x)
+
+
+def _orders(s: Sampler) -> list[Case]:
+    cases = [(s.integers(3, *a, dtype=np.float64), s.positive(*b)) for a, b in PAIRS]
+    return [Case(inputs, check=(1,)) for inputs in cases]
+
+
+@function
+@op(
+    "Polygamma",
+    infer=broadcast,
+    grad=lambda g, y, a, x: (None, unbroadcast(g * polygamma(a + 1, x), x, a)),
+    elementwise=True,
+    cases=_orders,
+)
+def polygamma(xp: Any, a: RealFloat, x: RealFloat) -> Array:
+    """The derivative of digamma of whole order a at x > 0, with broadcasting.
+
+    It is not differentiated with respect to a.
+    """
+    sign = xp.where(xp.equal(xp.fmod(a, 2), 0), a * 0 - 1, a * 0 + 1)
+    value = sign * xp.exp(_call(xp, "gammaln", a + 1)) * _call(xp, "zeta", a + 1, x)
+    return xp.where(xp.equal(a, 0), _call(xp, "digamma", x), value)
+
+
+def _zeta_cases(s: Sampler) -> list[Case]:
+    pairs = [(s.positive(*a) + 1, s.positive(*b)) for a, b in PAIRS]
+    return [Case(inputs, check=(1,)) for inputs in pairs]
+
+
+@function
+@op(
+    "Zeta",
+    infer=broadcast,
+    grad=lambda g, y, x, q: (None, unbroadcast(g * -x * zeta(x + 1, q), q, x)),
+    elementwise=True,
+    cases=_zeta_cases,
+)
+def zeta(xp: Any, x: RealFloat, q: RealFloat) -> Array:
+    """The Hurwitz zeta function, the sum of (q + n)**-x, for x > 1; with broadcasting.
+
+    It is not differentiated with respect to x.
+    """
+    return _call(xp, "zeta", x, q)
+
+
+def _gamma_density(a: Any, x: Any) -> Any:
+    return exp((a - 1) * log(x) - x - lgamma(a))
+
+
+def _positive_second(s: Sampler) -> list[Case]:
+    return [Case((s.positive(*a), s.positive(*b)), check=(1,)) for a, b in PAIRS]
+
+
+@function
+@op(
+    "Igamma",
+    infer=broadcast,
+    grad=lambda g, y, a, x: (None, unbroadcast(g * _gamma_density(a, x), x, a)),
+    elementwise=True,
+    cases=_positive_second,
+)
+def igamma(xp: Any, a: RealFloat, x: RealFloat) -> Array:
+    """The lower regularised incomplete gamma function, with broadcasting.
+
+    It is not differentiated with respect to a.
+    """
+    return _call(xp, "gammainc", a, x)
+
+
+@function
+@op(
+    "Igammac",
+    infer=broadcast,
+    grad=lambda g, y, a, x: (None, unbroadcast(-g * _gamma_density(a, x), x, a)),
+    elementwise=True,
+    cases=_positive_second,
+)
+def igammac(xp: Any, a: RealFloat, x: RealFloat) -> Array:
+    """The upper regularised incomplete gamma function, with broadcasting.
+
+    It is not differentiated with respect to a.
+    """
+    return _call(xp, "gammaincc", a, x)
+
+
+def _betainc_spec(a: Tensor, b: Tensor, x: Tensor) -> Specs:
+    dims = broadcast_dims(broadcast_dims(a.dims, b.dims), x.dims)
+    return [(dims, a.dtype)]
+
+
+def _betainc_grad(g: Any, y: Any, a: Any, b: Any, x: Any) -> Any:
+    log_beta = lgamma(a) + lgamma(b) - lgamma(a + b)
+    density = exp((b - 1) * log1p(-x) + (a - 1) * log(x) - log_beta)
+    return None, None, unbroadcast(g * density, x, a, b)
+
+
+def _betainc_cases(s: Sampler) -> list[Case]:
+    shapes = (((), (), ()), ((2, 3), (2, 3), (2, 3)), ((2, 1), (3,), ()), ((0,), (0,), (0,)))
+    return [
+        Case((s.positive(*a), s.positive(*b), s.uniform(*x, low=0.1, high=0.9)), check=(2,))
+        for a, b, x in shapes
+    ]
+
+
+@function
+@op("Betainc", infer=_betainc_spec, grad=_betainc_grad, elementwise=True, cases=_betainc_cases)
+def betainc(xp: Any, a: RealFloat, b: RealFloat, x: RealFloat) -> Array:
+    """The regularised incomplete beta function of x in [0, 1], with broadcasting.
+
+    It is not differentiated with respect to a and b.
+    """
+    return _call(xp, "betainc", a, b, x)
+
+
+def lbeta(x: Any, name: str | None = None) -> Tensor:
+    """The logarithm of the beta function of the vectors in the last axis.
+
+    Raises:
+      ShapeError: x is a scalar.
+    """
+    from graphflow.build import as_tensor
+    from graphflow.ops.public import composite
+    from graphflow.ops.reduce import reduce_sum
+
+    x = as_tensor(x)
+    if x.dims == ():
+        raise ShapeError(f"a vector is needed, not shape {format_dims(x.dims)}")
+    with composite(name, "lbeta", x):
+        return reduce_sum(lgamma(x), -1) - lgamma(reduce_sum(x, -1))
