@@ -134,24 +134,24 @@ class Topology:
     def __getitem__(self, name: str) -> Device:
         return self.by_name[name]
 
+    @cached_property
+    def _facts(self) -> Mapping[str, tuple[str, str, str]]:
+        """Name -> kind, process, machine: parsed once, as a cluster has many pairs."""
+        return {d.name: (d.kind, d.process, d.host or d.process) for d in self.devices}
+
     def link(self, source: str, target: str) -> Link:
         """The link from one device to another."""
         if source == target:
             return SAME_DEVICE
-        found = self.links.get((source, target))
-        return found or self._assumed(self.by_name[source], self.by_name[target])
+        return self.links.get((source, target)) or self._assumed(source, target)
 
-    def _assumed(self, a: Device, b: Device) -> Link:
-        if a.process == b.process:
-            kinds = {a.kind, b.kind}
-            if kinds == {"CPU"}:
-                return SAME_PROCESS
-            return BETWEEN_GPUS if kinds == {"GPU"} else TO_GPU
-        return SAME_HOST if self.machine(a) == self.machine(b) else NETWORK
-
-    @staticmethod
-    def machine(device: Device) -> str:
-        return device.host or device.process
+    def _assumed(self, source: str, target: str) -> Link:
+        (kind, process, machine), other = self._facts[source], self._facts[target]
+        if process == other[1]:
+            if kind == other[0]:
+                return SAME_PROCESS if kind == "CPU" else BETWEEN_GPUS
+            return TO_GPU
+        return SAME_HOST if machine == other[2] else NETWORK
 
     def channels(self, source: str, target: str) -> tuple[str, ...]:
         """What a transfer occupies: transfers that share an entry wait for each other.
@@ -159,7 +159,7 @@ class Topology:
         Between machines that is the sender's way out and the receiver's way in; inside of one,
         each ordered pair of devices has its own way.
         """
-        a, b = self.machine(self[source]), self.machine(self[target])
+        a, b = self._facts[source][2], self._facts[target][2]
         return (f"{source}->{target}",) if a == b else (f"{a} out", f"{b} in")
 
     def matching(self, request: str | DeviceSpec) -> tuple[Device, ...]:

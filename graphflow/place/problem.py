@@ -11,7 +11,7 @@ from graphflow.base.errors import InvalidArgumentError
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.place.constraints import STAYS, Group
 from graphflow.place.cost import CostModel
-from graphflow.place.devices import Topology
+from graphflow.place.devices import Link, Topology
 from graphflow.rewrite.subgraph import Subgraph
 
 CONTROL_BYTES = 1  # of the message that stands for a control edge between devices
@@ -81,17 +81,22 @@ class Problem:
             members[group].append(task)
         return members
 
+    def link(self, source: int, target: int) -> Link:
+        """The link from one device to another, by their numbers."""
+        devices = self.topology.devices
+        return self.topology.link(devices[source].name, devices[target].name)
+
     @cached_property
     def alpha(self) -> list[list[float]]:
         """Device -> device -> seconds per message."""
-        names = [d.name for d in self.topology.devices]
-        return [[self.topology.link(a, b).alpha for b in names] for a in names]
+        every = range(len(self.topology.devices))
+        return [[self.link(a, b).alpha for b in every] for a in every]
 
     @cached_property
     def per_byte(self) -> list[list[float]]:
         """Device -> device -> seconds per byte."""
-        names = [d.name for d in self.topology.devices]
-        return [[1.0 / self.topology.link(a, b).beta for b in names] for a in names]
+        every = range(len(self.topology.devices))
+        return [[1.0 / self.link(a, b).beta for b in every] for a in every]
 
     def critical_path(self) -> float:
         """A bound from below on every makespan: each task at its fastest, messages for free."""

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from graphflow.base.errors import InternalError
+from graphflow.place.devices import Link
 from graphflow.place.problem import Problem
 
 
@@ -133,8 +134,7 @@ class Schedule:
 
 def _highest(level: float, changes: list[tuple[float, int, float]]) -> float:
     highest = level
-    # What ends is freed before what starts at that moment is allocated, unless it is the same
-    # moment for a value that takes no time: it must be there before it is freed.
+    # What ends is freed before what starts at that moment takes its memory.
     for _, _, size in sorted(changes):
         level += size
         highest = max(highest, level)
@@ -177,7 +177,7 @@ class _Simulation:
         self.ready: list[list[int]] = [[] for _ in devices]
         self.running = [False] * len(devices)
         self.free: dict[str, float] = {}
-        self.channels: dict[tuple[int, int], tuple[str, ...]] = {}
+        self.routes: dict[tuple[int, int], tuple[tuple[str, ...], Link]] = {}
         # (time, 0 task ends | 1 value arrives, task or value, device)
         self.events: list[tuple[float, int, int, int]] = []
         self.queue: list[list[int]] | None = None
@@ -228,14 +228,14 @@ class _Simulation:
     def _send(self, value: int, source: int, target: int, now: float) -> None:
         problem = self.problem
         pair = source, target
-        if pair not in self.channels:
+        route = self.routes.get(pair)
+        if route is None:
             names = [problem.topology.devices[d].name for d in pair]
-            self.channels[pair] = problem.topology.channels(*names)
-        channels = self.channels[pair]
-        begin = max([now, *[self.free.get(c, 0.0) for c in channels]])
-        size = problem.sizes[value]
-        end = begin + problem.alpha[source][target] + size * problem.per_byte[source][target]
-        for channel in channels:
+            channels = problem.topology.channels(*names)
+            route = self.routes[pair] = channels, problem.link(source, target)
+        begin = max([now, *[self.free.get(c, 0.0) for c in route[0]]])
+        end = begin + route[1].time(problem.sizes[value])
+        for channel in route[0]:
             self.free[channel] = end
         self.transfers.append(Transfer(value, source, target, begin, end))
         heapq.heappush(self.events, (end, 1, value, target))
