@@ -95,6 +95,34 @@ from graphflow.ops.reduce import (
 # ---- end of math
 
 # ---- arrays
+from graphflow.ops.checks import (
+    Assert,
+    Print,
+    assert_equal,
+    assert_greater,
+    assert_greater_equal,
+    assert_integer,
+    assert_less,
+    assert_less_equal,
+    assert_near,
+    assert_negative,
+    assert_non_negative,
+    assert_non_positive,
+    assert_none_equal,
+    assert_positive,
+    assert_proper_iterable,
+    assert_rank,
+    assert_rank_at_least,
+    assert_rank_in,
+    assert_scalar,
+    assert_type,
+    check_numerics,
+    ensure_shape,
+    guarantee_const,
+    identity_n,
+)
+from graphflow.ops.checks import print_ as print
+from graphflow.ops.conditions import boolean_mask, where, where_v2
 from graphflow.ops.casting import (
     bitcast,
     cast,
@@ -120,10 +148,34 @@ from graphflow.ops.filling import (
     zeros,
     zeros_like,
 )
-from graphflow.ops.gathering import boolean_mask, gather, gather_nd, scatter_nd, where
+from graphflow.ops.gathering import gather, gather_nd, scatter_nd
 from graphflow.ops.joining import concat, parallel_stack, split, stack, tile, unstack
 from graphflow.ops.known import constant_value
 from graphflow.ops.padding import pad
+from graphflow.ops.partitioning import (
+    dynamic_partition,
+    dynamic_stitch,
+    tensor_scatter_add,
+    tensor_scatter_sub,
+    tensor_scatter_update,
+)
+from graphflow.ops.reordering import (
+    batch_to_space,
+    batch_to_space_nd,
+    broadcast_dynamic_shape,
+    broadcast_static_shape,
+    broadcast_to,
+    depth_to_space,
+    meshgrid,
+    repeat,
+    reverse,
+    reverse_sequence,
+    roll,
+    space_to_batch,
+    space_to_batch_nd,
+    space_to_depth,
+)
+from graphflow.ops.reordering import reverse as reverse_v2
 from graphflow.ops.shape_ops import (
     expand_dims,
     rank,
@@ -137,6 +189,17 @@ from graphflow.ops.shape_ops import (
 from graphflow.ops.slices import IndexedSlices, convert_to_tensor_or_indexed_slices
 from graphflow.ops.slicing import slice_ as slice
 from graphflow.ops.slicing import strided_slice
+from graphflow.ops.sorting import (
+    argsort,
+    batch_gather,
+    invert_permutation,
+    searchsorted,
+    setdiff1d,
+    sort,
+    top_k,
+    unique,
+    unique_with_counts,
+)
 
 # ---- end of arrays
 

@@ -60,8 +60,9 @@ def _bitcast_spec(x: Tensor, *, type: DType) -> Specs:
     grad=None,
     alias="x",
     cases=lambda s: [
-        Case((s.uniform(2, 3),), {"type": dtypes.int64}),
-        Case((s.uniform(2, 3),), {"type": dtypes.uint8}),
+        Case((s.integers(9, 2, 3),), {"type": dtypes.float32}),
+        Case((s.integers(9, 2, 3),), {"type": dtypes.uint8}),
+        Case((s.integers(9),), {"type": dtypes.int16}),
         Case((s.integers(255, 3, 4, dtype=np.uint8),), {"type": dtypes.int32}),
     ],
 )

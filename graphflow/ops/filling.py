@@ -10,7 +10,7 @@ import numpy as np
 from graphflow.base import dtypes
 from graphflow.base.dtypes import DType, as_dtype
 from graphflow.base.errors import DTypeError, GraphError, InvalidArgumentError, ShapeError
-from graphflow.base.shapes import format_dims, is_known, size_of
+from graphflow.base.shapes import format_dims, is_known
 from graphflow.build import OPS, as_tensor, op
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.opdef import Array, Float, Index, Num, Specs, T, U
@@ -74,10 +74,10 @@ def _range_spec(start: Tensor, limit: Tensor, delta: Tensor) -> Specs:
     for t in (start, limit, delta):
         if t.dims:
             raise ShapeError(f"a range takes scalars, not shape {format_dims(t.dims)}")
-    values = [constant_value(t) for t in (start, limit, delta)]
-    if any(v is None for v in values):
+    a, b, d = [constant_value(t) for t in (start, limit, delta)]
+    if a is None or b is None or d is None:
         return [((None,), start.dtype)]
-    return [((_count(*values, error=ShapeError),), start.dtype)]
+    return [((_count(a, b, d, ShapeError),), start.dtype)]
 
 
 def _count(start: Any, limit: Any, delta: Any, error: Any = None) -> int:
@@ -196,12 +196,12 @@ def _constant_of(shape: Any, dtype: DType, number: int, name: str) -> Tensor:
     if isinstance(shape, int) or (isinstance(shape, np.ndarray) and not shape.ndim):
         shape = [int(shape)]
     sizes = shape_tensor(shape)
-    known = known_dims(sizes)
-    if known is not None and is_known(known) and sizes.op.type == "Const":
-        if min(known, default=0) < 0:  # type: ignore[type-var]
-            raise ShapeError(f"sizes must not be negative: {known}")
-        if (size_of(known) or 0) < MAX_ELEMENTS:
-            return constant(np.full(known, value, dtype.np), name=name)  # type: ignore[arg-type]
+    known = constant_value(sizes) if sizes.op.type == "Const" else None
+    if known is not None:
+        if known.size and known.min() < 0:
+            raise ShapeError(f"sizes must not be negative: {known.tolist()}")
+        if known.prod(dtype=np.float64) < MAX_ELEMENTS:
+            return constant(np.full(known.tolist(), value, dtype.np), name=name)
     return _fill(sizes, np.asarray(value, dtype.np), name=name)
 
 

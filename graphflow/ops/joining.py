@@ -8,7 +8,7 @@ import numpy as np
 
 from graphflow.base.errors import GraphError, InvalidArgumentError, ShapeError
 from graphflow.base.shapes import CLASH, Dims, format_dims, merged
-from graphflow.build import as_tensor, op
+from graphflow.build import OPS, as_tensor, op
 from graphflow.build.opdef import Array, Index, Specs, T
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case, Sampler
@@ -320,7 +320,7 @@ def _tile_cases(s: Sampler) -> list[Case]:
 @op(
     "Tile",
     infer=_tile_spec,
-    grad=lambda g, y, x, m: (_untile(g, m, shape(x)), None),
+    grad=lambda g, y, x, m: (OPS["TileGrad"](g, m, shape(x)), None),
     host=("multiples",),
     cases=_tile_cases,
 )

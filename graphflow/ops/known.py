@@ -170,10 +170,8 @@ def _indexed(tensor: Tensor, depth: int) -> Known | None:
 
     source, *bounds = tensor.op.inputs
     values = known_dims(source, depth)
-    spans = [known_dims(b, depth) for b in bounds]
-    if values is None or source.dims is None or len(source.dims) != 1:
-        return None
-    if any(s is None or None in s for s in spans):
+    spans = [s for b in bounds if (s := known_dims(b, depth)) is not None and None not in s]
+    if values is None or len(spans) < 3 or source.dims is None or len(source.dims) != 1:
         return None
     box = np.empty(len(values), object)
     box[:] = values
@@ -199,9 +197,7 @@ def _gathered(tensor: Tensor, depth: int) -> Known | None:
 
 def _product(tensor: Tensor, depth: int) -> Known | None:
     values = known_dims(tensor.op.inputs[0], depth)
-    if values is None or None in values:
-        return None
-    return (int(np.prod(values, dtype=np.int64)),)
+    return None if values is None or None in values else (size_of(values),)
 
 
 def _elementwise(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, int], Known | None]:

@@ -38,7 +38,13 @@ def _shapes_spec(*inputs: Tensor, out_type: DType) -> Specs:
     return [_shape_spec(x, out_type=out_type)[0] for x in inputs]
 
 
-@op("ShapeN", infer=_shapes_spec, grad=None, cost=no_cost)
+@op(
+    "ShapeN",
+    infer=_shapes_spec,
+    grad=None,
+    cost=no_cost,
+    cases=lambda s: [Case((s.uniform(2, 3), s.uniform())), Case((s.uniform(0),))],
+)
 def _shape_n(xp: Any, *inputs: Each, out_type: Any = dtypes.int32) -> tuple[Array, ...]:
     """The sizes of each input, as vectors of int32 or int64."""
     return tuple([xp.array(x.shape, dtype=out_type.np) for x in inputs])

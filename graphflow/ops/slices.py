@@ -64,10 +64,9 @@ class IndexedSlices:
             raise DTypeError(f"expected {dtype.name}, got slices of {self.dtype.name}")
         if self.dense_shape is None:
             raise GraphError(f"{self!r} has no dense_shape: it cannot become a tensor")
-        count = self.dense_shape[0]
-        dense: Tensor = OPS["UnsortedSegmentSum"](self.values, self.indices, count)
-        if self.dims is not None and dense.dims is None:
-            dense.set_shape(self.dims)
+        dense: Tensor = OPS["GatherGrad"](
+            self.values, self.indices, self.dense_shape, axis=0, batch_dims=0
+        )
         return dense
 
     def _scaled(self, values: Tensor) -> IndexedSlices:

@@ -10,7 +10,7 @@ import numpy as np
 from graphflow.base import dtypes
 from graphflow.base.errors import DTypeError, GraphError, InvalidArgumentError, ShapeError
 from graphflow.base.shapes import Dimension, Dims, format_dims
-from graphflow.build import as_tensor, op
+from graphflow.build import OPS, as_tensor, op
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.opdef import Array, Index, Specs, T
 from graphflow.build.tensor import Tensor, define_operator
@@ -209,7 +209,8 @@ def _strided_grad(
     g: Tensor, y: Tensor, x: Tensor, begin: Tensor, end: Tensor, strides: Tensor, **masks: int
 ) -> Any:
     sizes = shape(x, out_type=begin.dtype)
-    return _strided_back(sizes, begin, end, strides, g, **masks), None, None, None
+    back = OPS["StridedSliceGrad"](sizes, begin, end, strides, g, name=None, **masks)
+    return back, None, None, None
 
 
 def _strided_cases(s: Sampler) -> list[Case]:
@@ -284,7 +285,8 @@ def _strided_back_grad(
     g: Tensor,
     **masks: int,
 ) -> Any:
-    return None, None, None, None, _strided(h, begin, end, strides, **masks)
+    part = OPS["StridedSlice"](h, begin, end, strides, name=None, **masks)
+    return None, None, None, None, part
 
 
 @op(
@@ -391,7 +393,7 @@ def getitem(x: Any, key: Any) -> Tensor:
       ValueError: an index is out of bounds.
     """
     if _is_mask(key):
-        from graphflow.ops.gathering import boolean_mask
+        from graphflow.ops.conditions import boolean_mask
 
         return boolean_mask(x, key)
     entries = key if isinstance(key, tuple) else (key,)
