@@ -1,3 +1,56 @@
-"""graphflow: distributed dataflow graphs in TensorFlow 1's programming model."""
+"""graphflow: distributed dataflow graphs in TensorFlow 1's programming model.
+
+    import graphflow as tf
+
+Nothing that is slow to load is imported here: ray, cupy, llvmlite and scipy come when needed.
+"""
+
+from graphflow.base import dtypes, errors
+from graphflow.base.devices import DeviceSpec
+from graphflow.base.dtypes import (
+    DType,
+    as_dtype,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    resource,
+    string,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    variant,
+)
+from graphflow.base.dtypes import bool_ as bool
+from graphflow.base.shapes import Dimension, TensorShape
+from graphflow.build import Graph, Operation, Tensor
+from graphflow.build.default_graph import (
+    add_to_collection,
+    add_to_collections,
+    colocate_with,
+    control_dependencies,
+    device,
+    get_collection,
+    get_collection_ref,
+    name_scope,
+)
+from graphflow.build.defaults import (
+    get_default_graph,
+    get_default_session,
+    reset_default_graph,
+)
+from graphflow.build.keys import GraphKeys
+from graphflow.differentiate import AggregationMethod, UnconnectedGradients, gradients
+from graphflow.ops import *  # noqa: F403
+from graphflow.ops.sources import *  # noqa: F403
+from graphflow.ops.variables import *  # noqa: F403
+from graphflow.ops.variable_scope import *  # noqa: F403
+from graphflow.session import *  # noqa: F403
 
 __version__ = "0.1.0"

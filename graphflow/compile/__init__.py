@@ -1,0 +1,6 @@
+"""Compile: an ordered part of a graph becomes a `Plan`, a flat list of steps over slots."""
+
+from graphflow.compile.lower import compile_plan
+from graphflow.compile.plan import Plan, Step
+
+__all__ = ["Plan", "Step", "compile_plan"]

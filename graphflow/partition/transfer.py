@@ -1,8 +1,7 @@
 """The ops that carry a tensor from one device to another.
 
-They have no kernels: executors lower them to their channels.  A pair shares its `key`, which is
-unique in a step.  The output of a `Recv` is the very tensor that was sent, so that its consumers
-stay as they are.
+The run's context has the channel.  A pair shares its `key`, which is unique in a step.  The
+output of a `Recv` is the very tensor that was sent, so that its consumers stay as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 from graphflow.base.devices import parse
 from graphflow.base.dtypes import DType
 from graphflow.base.shapes import Dims
-from graphflow.build.opdef import Each, OpDef, Specs, define
+from graphflow.build.opdef import Array, Each, OpDef, Specs, op
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.ops.rules import nothing
 
@@ -21,18 +20,38 @@ def _received(*, dims: Dims, dtype: DType, **_: Any) -> Specs:
     return [(dims, dtype)]
 
 
-def _send(
-    value: Each, *, key: Any, tensor: Any, source: Any, destination: Any, dtype: Any, dims: Any
-) -> None:
+@op("Send", infer=nothing, grad=None, cost=lambda *_, **__: 0.0)
+def send(
+    xp: Any,
+    ctx: Any,
+    value: Each,
+    *,
+    key: Any,
+    tensor: Any,
+    source: Any,
+    destination: Any,
+    dtype: Any,
+    dims: Any,
+) -> tuple[()]:
     """Hand a tensor to the channel of its key; does not wait for the receiver."""
+    ctx.send(key, value)
+    return ()
 
 
-def _recv(*, key: Any, tensor: Any, source: Any, destination: Any, dtype: Any, dims: Any) -> None:
+@op("Recv", infer=_received, grad=None, cost=lambda *_, **__: 0.0)
+def recv(
+    xp: Any,
+    ctx: Any,
+    *,
+    key: Any,
+    tensor: Any,
+    source: Any,
+    destination: Any,
+    dtype: Any,
+    dims: Any,
+) -> Array:
     """Wait for the tensor of its key."""
-
-
-send = define("Send", None, like=_send, infer=nothing, grad=None)
-recv = define("Recv", None, like=_recv, infer=_received, grad=None)
+    return ctx.receive(key)
 
 
 def pair(tensor: Tensor, source: str, destination: str) -> tuple[Operation, Operation]:

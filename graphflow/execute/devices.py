@@ -1,0 +1,120 @@
+"""The devices of this process: NumPy on CPUs, CuPy on GPUs.  Nothing else imports cupy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphflow.base.devices import parse
+from graphflow.base.errors import InvalidArgumentError
+
+
+class Device:
+    """Where kernels run.
+
+    Attributes:
+      name: full device name.
+      xp: the array module that kernels get.
+    """
+
+    def __init__(self, name: str, xp: Any):
+        self.name = name
+        self.xp = xp
+
+    def put(self, array: Any) -> Any:
+        """Bring an array of the host here."""
+        return array
+
+    def get(self, array: Any) -> Any:
+        """Bring an array to the host."""
+        return array
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class CpuDevice(Device):
+    """A CPU, or one of several virtual ones that share it."""
+
+    def __init__(self, name: str):
+        super().__init__(name, np)
+
+
+class GpuDevice(Device):
+    """A GPU, through CuPy.
+
+    Raises:
+      InvalidArgumentError: CuPy is not installed, or there is no such GPU.
+    """
+
+    def __init__(self, name: str, load: Callable[[], Any] | None = None):
+        cupy = (load or _load_cupy)()
+        index = parse(name).device_index or 0
+        try:
+            count = cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise _unavailable(name, f"CUDA answers: {error}") from error
+        if index >= count:
+            raise _unavailable(name, f"this machine has {count} GPUs")
+        self._device = cupy.cuda.Device(index)
+        super().__init__(name, cupy)
+
+    def put(self, array: Any) -> Any:
+        if isinstance(array, np.ndarray) and array.dtype == object:
+            return array  # strings and handles stay on the host
+        return self.xp.asarray(array)
+
+    def get(self, array: Any) -> Any:
+        return self.xp.asnumpy(array) if isinstance(array, self.xp.ndarray) else array
+
+    def __enter__(self) -> Device:
+        self._device.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._device.__exit__(*error)
+
+
+_KINDS: dict[str, Callable[[str], Device]] = {"CPU": CpuDevice, "GPU": GpuDevice}
+
+
+def open_device(name: str) -> Device:
+    """The device of that full name.
+
+    Raises:
+      InvalidArgumentError: this process has none like it.
+    """
+    kind = parse(name).device_type or "CPU"
+    if kind not in _KINDS:
+        raise _unavailable(name, f"graphflow knows {' and '.join(_KINDS)} devices")
+    return _KINDS[kind](name)
+
+
+def count_gpus() -> int:
+    """Number of GPUs that CuPy can use; 0 where CuPy or CUDA is missing."""
+    try:
+        cupy = _load_cupy()
+    except InvalidArgumentError:
+        return 0
+    try:
+        count: int = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError:
+        return 0
+    return count
+
+
+def _load_cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise _unavailable("GPU", "CuPy is not installed (pip install graphflow[gpu12])") from error
+    return cupy
+
+
+def _unavailable(name: str, why: str) -> InvalidArgumentError:
+    return InvalidArgumentError(None, None, f"device {name} is not available: {why}")

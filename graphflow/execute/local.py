@@ -1,0 +1,259 @@
+"""Execution in this process: one thread per device, values handed over by reference."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from graphflow.base.errors import CancelledError, DeadlineExceededError
+from graphflow.build.tensor import Tensor
+from graphflow.compile import Plan, compile_plan
+from graphflow.execute.context import InputLog, Resources, Run
+from graphflow.execute.devices import Device, count_gpus, open_device
+from graphflow.execute.program import Program
+from graphflow.execute.rendezvous import Rendezvous
+from graphflow.execute.store import Conflict, Store
+from graphflow.execute.trace import Trace
+from graphflow.partition import Partitions
+from graphflow.place import Topology, local_topology
+
+_MANY = 4096  # threads at most; idle ones are used again before a new one starts
+_CONFLICTS = 8  # after as many, a run keeps others from committing until it has
+
+
+class LocalTarget:
+    """The devices and the state of one session, in this process.
+
+    Attributes:
+      topology: its devices.
+      store: the values of its variables.
+    """
+
+    def __init__(self, seed: int, cpus: int = 1, gpus: int | None = None, threads: int = 0):
+        """Args:
+        seed: seed of random ops that have none.
+        cpus: number of virtual CPU devices.
+        gpus: number of GPUs; None: all that CuPy can use.
+        threads: threads within a kernel; 0: as many as cores.
+
+        Raises:
+          InvalidArgumentError: a GPU that is asked for is not there.
+        """
+        gpus = count_gpus() if gpus is None else gpus
+        self.topology: Topology = local_topology(max(1, cpus), gpus)
+        self.store = Store()
+        self.threads = threads
+        self._seed = seed
+        self._resources = Resources()
+        self._devices: dict[str, Device] = {}
+        self._closed = threading.Event()
+        self._waiting: set[threading.Event] = set()
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def device(self, name: str) -> Device:
+        """The device of that name, opened when it is first used."""
+        with self._lock:
+            if name not in self._devices:
+                self._devices[name] = open_device(name)
+            return self._devices[name]
+
+    def load(self, partitions: Partitions) -> LocalExecutable:
+        """Compile partitions for the devices of this process."""
+        return LocalExecutable(self, partitions)
+
+    def begin(self, inputs: InputLog, cancelled: threading.Event) -> Run:
+        """A new run of this session."""
+        return Run(self.store, self._resources, self._seed, inputs, cancelled)
+
+    def cancellation(self, timeout: float | None) -> threading.Event:
+        """An event that is set when a run must stop waiting."""
+        if timeout is None:
+            return self._closed
+        event = threading.Event()
+        with self._lock:
+            self._waiting.add(event)
+        return event
+
+    def finished(self, cancelled: threading.Event) -> None:
+        """The run with that event has ended."""
+        with self._lock:
+            self._waiting.discard(cancelled)
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads for devices; started when more than one device is used."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_MANY, thread_name_prefix="graphflow-device")
+            return self._pool
+
+    def close(self) -> None:
+        """Wake and end everything that belongs to the session."""
+        self._closed.set()
+        with self._lock:
+            for event in self._waiting:
+                event.set()
+        self._resources.close()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+
+
+class LocalExecutable:
+    """Programs for the devices of this process, ready to run together."""
+
+    def __init__(self, target: LocalTarget, partitions: Partitions):
+        self._target = target
+        feeds = partitions.subgraph.feeds
+        self.plans: Mapping[str, Plan] = {
+            device: compile_plan(part.order, part.feeds, part.fetches)
+            for device, part in partitions.parts.items()
+        }
+        self._programs = [Program(p, target.device(d)) for d, p in self.plans.items()]
+        index = {tensor: i for i, tensor in enumerate(feeds)}
+        self._feeds = [[index[t] for t in part.feeds] for part in partitions.parts.values()]
+        self._outputs = [self._output(partitions, tensor) for tensor in partitions.subgraph.fetches]
+        self._kept = {
+            tensor
+            for part, plan in zip(partitions.parts.values(), self.plans.values(), strict=True)
+            for tensor, port in zip(part.feeds, plan.inputs, strict=True)
+            if port.keep
+        }
+
+    def _output(self, partitions: Partitions, tensor: Tensor) -> tuple[int, int, bool]:
+        """Device, position and whether to copy, of one fetch."""
+        name = partitions.fetched[tensor]
+        device = partitions.devices.index(name)
+        position = partitions.parts[name].fetches.index(tensor)
+        repeated = partitions.subgraph.fetches.count(tensor) > 1
+        return device, position, repeated or self.plans[name].outputs[position].shared
+
+    def keeps(self, feed: Tensor) -> bool:
+        """Does a run keep what is fed for this tensor, so that it must be a copy?"""
+        return feed in self._kept
+
+    def run(
+        self, feeds: Sequence[Any], timeout: float | None = None, trace: Any = None
+    ) -> list[Any]:
+        """Values of the fetches.  The run's effects are applied as a whole, or not at all.
+
+        Args:
+          feeds: an array per fed tensor.
+          timeout: seconds after which waits end; None: none.
+          trace: a `RunMetadata` to fill, or None.
+
+        Raises:
+          OpError: a kernel failed or a wait ended; nothing was changed.
+        """
+        recorded = None if trace is None else Trace()
+        cancelled = self._target.cancellation(timeout)
+        timer = None
+        if timeout is not None:
+            timer = threading.Timer(timeout, cancelled.set)
+            timer.daemon = True
+            timer.start()
+        try:
+            with np.errstate(all="ignore"):
+                results = self._attempts(feeds, cancelled, recorded)
+        except CancelledError as error:
+            if timer is not None and not timer.is_alive() and not self._target._closed.is_set():
+                raise DeadlineExceededError(
+                    error.node_def, None, f"the run did not finish within {timeout} s: {error}"
+                ) from error
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+                timer.join()
+                self._target.finished(cancelled)
+        if recorded is not None:
+            trace.step_stats = recorded.spans
+            trace.partition_graphs = [str(plan) for plan in self.plans.values()]
+        return results
+
+    def _attempts(
+        self, feeds: Sequence[Any], cancelled: threading.Event, trace: Trace | None
+    ) -> list[Any]:
+        """Run until it commits: overlapping runs may write what this one has read."""
+        inputs = InputLog()
+        for _ in range(_CONFLICTS):
+            try:
+                return self._attempt(feeds, inputs, cancelled, trace)
+            except Conflict:
+                continue
+        with self._target.store.exclusive():
+            return self._attempt(feeds, inputs, cancelled, trace)
+
+    def _attempt(
+        self,
+        feeds: Sequence[Any],
+        inputs: InputLog,
+        cancelled: threading.Event,
+        trace: Trace | None,
+    ) -> list[Any]:
+        run = self._target.begin(inputs, cancelled)
+        try:
+            if len(self._programs) == 1:
+                values = [
+                    self._programs[0].run(run, [feeds[i] for i in self._feeds[0]], None, trace)
+                ]
+            else:
+                values = self._together(run, feeds, trace)
+            results = [self._hand_out(values, *output) for output in self._outputs]
+            run.commit()
+        except BaseException:
+            run.abort()
+            raise
+        return results
+
+    def _hand_out(self, values: list[list[Any]], device: int, position: int, copy: bool) -> Any:
+        """A value for the user: a scalar where it has no axes, and nobody else's memory."""
+        value = self._programs[device].device.get(values[device][position])
+        if isinstance(value, np.ndarray):
+            if value.ndim == 0:
+                return value[()]
+            if copy or not value.flags.writeable:
+                return value.copy()
+        return value
+
+    def _together(self, run: Run, feeds: Sequence[Any], trace: Trace | None) -> list[list[Any]]:
+        """Run the programs of all devices at once."""
+        rendezvous = Rendezvous(run.cancelled)
+
+        def one(program: Program, indices: list[int]) -> list[Any]:
+            try:
+                with np.errstate(all="ignore"):
+                    return program.run(run, [feeds[i] for i in indices], rendezvous, trace)
+            except BaseException as error:
+                rendezvous.abort(error)
+                raise
+
+        pairs = list(zip(self._programs, self._feeds, strict=True))
+        futures = [self._target.pool.submit(one, *pair) for pair in pairs[1:]]
+        results: list[Any] = []
+        failures: list[BaseException] = []
+        try:
+            results.append(one(*pairs[0]))
+        except BaseException as error:
+            failures.append(error)
+        for future in futures:
+            failure = future.exception()
+            if failure is None:
+                results.append(future.result())
+            else:
+                failures.append(failure)
+        if failures:
+            raise _first_cause(failures)
+        return results
+
+
+def _first_cause(failures: Sequence[BaseException]) -> BaseException:
+    """The failure that others were cancelled for."""
+    for failure in failures:
+        if not isinstance(failure, CancelledError):
+            return failure
+    return failures[0]

@@ -1,0 +1,112 @@
+"""A plan bound to a device: the loop that the reference tier is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from graphflow.compile.plan import CONTEXT, Plan, Step
+from graphflow.execute.context import Context, Run
+from graphflow.execute.devices import Device
+from graphflow.execute.failures import explained
+
+_NOTHING = -1
+_SEVERAL = -2
+
+
+class Call(NamedTuple):
+    """A step, ready to be called: no lookup is left."""
+
+    function: Callable[..., Any]
+    inputs: tuple[int, ...]
+    output: int  # a slot, or _NOTHING, or _SEVERAL
+    outputs: tuple[int, ...]
+    frees: tuple[int, ...]
+
+
+class Program:
+    """A plan with its kernels bound.
+
+    Attributes:
+      plan: what it was made from.
+      device: where it runs.
+    """
+
+    def __init__(self, plan: Plan, device: Device):
+        self.plan = plan
+        self.device = device
+        self._calls = [_bind(step, device) for step in plan.steps]
+        self._template: list[Any] = [None] * plan.size
+        for slot, value in plan.constants.items():
+            self._template[slot] = device.put(value)
+        self._inputs = [port.slot for port in plan.inputs]
+        self._outputs = [output.slot for output in plan.outputs]
+
+    def run(
+        self, run: Run, values: Sequence[Any], rendezvous: Any = None, trace: Any = None
+    ) -> list[Any]:
+        """Outputs on the given inputs.
+
+        Args:
+          run: the run that this is part of.
+          values: one array of the host per input of the plan.
+          rendezvous: where to meet the other devices of the run.
+          trace: a `trace.Trace` to enter each call in, or None.
+
+        Raises:
+          OpError: a kernel failed; the error names the node, and notes tell the user's lines.
+        """
+        device = self.device
+        context = Context(run, device, rendezvous)
+        calls = self._calls if trace is None else trace.timed(self._calls, self.plan, device.name)
+        with device:
+            return self.execute([device.put(v) for v in values], context, calls)
+
+    def execute(
+        self, values: Sequence[Any], context: Context, calls: Sequence[Call] | None = None
+    ) -> list[Any]:
+        """As `run`, on values that are here, within a context: what a body does."""
+        calls = calls or self._calls
+        slots = self._template.copy()
+        slots[CONTEXT] = context
+        for slot, value in zip(self._inputs, values, strict=True):
+            slots[slot] = value
+        call = None
+        try:
+            for call in calls:
+                function, inputs, output, outputs, frees = call
+                result = function(*[slots[i] for i in inputs])
+                if output >= 0:
+                    slots[output] = result
+                elif output == _SEVERAL:
+                    for slot, value in zip(outputs, result, strict=True):
+                        slots[slot] = value
+                for slot in frees:
+                    slots[slot] = None
+        except Exception as error:
+            step = self.plan.steps[next(i for i, c in enumerate(calls) if c is call)]
+            arguments = [slots[i] for i in step.inputs if i != CONTEXT]
+            raise explained(error, step, arguments) from (
+                error.__cause__ if hasattr(error, "error_code") else error
+            )
+        return [slots[i] for i in self._outputs]
+
+
+def _bind(step: Step, device: Device) -> Call:
+    kernel = step.opdef.kernel
+    assert kernel is not None
+    count = len(step.outputs)
+    output = step.outputs[0] if count == 1 else _SEVERAL if count else _NOTHING
+    attrs = {name: _bind_bodies(value, device) for name, value in step.attrs.items()}
+    function = partial(kernel, device.xp, **attrs)
+    return Call(function, step.inputs, output, step.outputs, step.frees)
+
+
+def _bind_bodies(value: Any, device: Device) -> Any:
+    """An attribute, with programs where it holds plans of bodies."""
+    if isinstance(value, Plan):
+        return Program(value, device)
+    if type(value) is tuple and any(isinstance(v, Plan) for v in value):
+        return tuple(_bind_bodies(v, device) for v in value)
+    return value

@@ -1,0 +1,54 @@
+"""Where the devices of one run hand values to each other, within a process."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from graphflow.base.errors import CancelledError, DeadlineExceededError
+
+_POLL = 0.5  # seconds between looks at the cancellation; a value or an abort wakes at once
+
+
+class Rendezvous:
+    """Values by key, for the duration of a run.  Every wait ends: by a value, an abort, or a
+    deadline."""
+
+    def __init__(self, cancelled: threading.Event, deadline: float | None = None):
+        self._values: dict[str, Any] = {}
+        self._arrived = threading.Condition()
+        self._cancelled = cancelled
+        self._deadline = deadline
+        self._failure: BaseException | None = None
+
+    def send(self, key: str, value: Any) -> None:
+        """Hand over a value; by reference."""
+        with self._arrived:
+            self._values[key] = value
+            self._arrived.notify_all()
+
+    def receive(self, key: str) -> Any:
+        """Wait for a value; each is taken once.
+
+        Raises:
+          CancelledError: the run was cancelled, or another device failed.
+          DeadlineExceededError: the wait took too long.
+        """
+        waited = 0.0
+        with self._arrived:
+            while key not in self._values:
+                if self._failure is not None or self._cancelled.is_set():
+                    raise CancelledError(None, None, f"another device failed before sending {key}")
+                if self._deadline is not None and waited >= self._deadline:
+                    raise DeadlineExceededError(
+                        None, None, f"{key} did not arrive within {self._deadline} s"
+                    )
+                if not self._arrived.wait(_POLL):
+                    waited += _POLL
+            return self._values.pop(key)
+
+    def abort(self, failure: BaseException) -> None:
+        """Wake everybody who waits: a device has failed."""
+        with self._arrived:
+            self._failure = failure
+            self._arrived.notify_all()

@@ -1,0 +1,300 @@
+"""Session: where graphs are run.
+
+`Session.run` is the whole line of stages; what it makes of a set of fetches is kept, so that a
+repeated run only converts feeds, executes and packs the values.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, NamedTuple, Protocol
+
+from graphflow.base.config import Settings
+from graphflow.base.errors import OpError
+from graphflow.build import Graph, Tensor
+from graphflow.build.defaults import default_session, get_default_graph
+from graphflow.build.sites import user_site
+from graphflow.execute.local import LocalTarget
+from graphflow.partition import Partitions, partition
+from graphflow.place import Placement, Topology, place
+from graphflow.rewrite import prune, rewrite
+from graphflow.session.feeds import converter, expand, fed_tensor, is_plain
+from graphflow.session.fetches import Fetches, Pack, check_fetchable, key_of
+from graphflow.session.options import ConfigProto
+
+
+class Target(Protocol):
+    """Where partitions are executed: this process, or a cluster."""
+
+    @property
+    def topology(self) -> Topology: ...
+
+    def load(self, partitions: Partitions) -> Executable: ...
+
+    def close(self) -> None: ...
+
+
+class Executable(Protocol):
+    """Partitions ready to run."""
+
+    def keeps(self, feed: Tensor) -> bool: ...
+
+    def run(self, feeds: Sequence[Any], timeout: float | None, trace: Any) -> list[Any]: ...
+
+
+class Prepared(NamedTuple):
+    """A set of fetches and fed tensors, taken through all the stages.
+
+    Attributes:
+      keys: the keys of the feeds, as the user gives them.
+      converters: one per key, from the user's value to an array.
+      executable: what computes the fetched tensors.
+      pack: from their values to the user's structure.
+      placement: which device runs what.
+    """
+
+    keys: tuple[Any, ...]
+    converters: tuple[Callable[[Any], Any], ...]
+    executable: Executable
+    pack: Pack
+    placement: Placement
+
+
+class BaseSession:
+    """What `Session` and `InteractiveSession` share.
+
+    Attributes:
+      graph: the graph that it runs.
+      seed: the seed of random ops that have none; drawn for each session.
+    """
+
+    def __init__(
+        self,
+        target: str = "",
+        graph: Graph | None = None,
+        config: ConfigProto | None = None,
+        cluster: Any = None,
+        seed: int | None = None,
+    ):
+        """Open a session.
+
+        Args:
+          target: "" for this process.
+          graph: the graph to run; the default graph if None.
+          config: options.
+          cluster: a `graphflow.Cluster` to run on; None: this process, without Ray.
+          seed: seed of random ops that have none; None: drawn at random.
+
+        Raises:
+          ValueError: the target is not known.
+          TypeError: an argument is of the wrong type.
+        """
+        if target not in ("", "local", b""):
+            raise ValueError(
+                f"unknown target {target!r}: use '' for this process, or "
+                "Session(cluster=graphflow.Cluster(...)) for a Ray cluster"
+            )
+        if graph is not None and not isinstance(graph, Graph):
+            raise TypeError(f"graph must be a tf.Graph, not {graph!r}")
+        if config is not None and not isinstance(config, ConfigProto):
+            raise TypeError(f"config must be a tf.ConfigProto, not {config!r}")
+        self.graph = (graph or get_default_graph()).root
+        self.seed = random.SystemRandom().getrandbits(62) if seed is None else seed
+        self._config = config or ConfigProto()
+        self._settings = Settings.from_environment()
+        self._cache: dict[Any, Prepared] = {}
+        self._held: dict[str, str] = {}  # where variables live: handle's name -> device
+        self._lock = threading.Lock()
+        self._target: Target = self._open(cluster)
+        self._closed = False
+        self._finalizer = weakref.finalize(self, self._target.close)
+
+    def _open(self, cluster: Any) -> Target:
+        if cluster is not None:
+            target: Target = cluster.open(self._config, self.seed)
+            return target
+        return LocalTarget(
+            self.seed,
+            cpus=self._config.device_count.get("CPU", 1),
+            gpus=self._config.device_count.get("GPU"),
+            threads=self._config.intra_op_parallelism_threads,
+        )
+
+    # ---- running
+
+    def run(
+        self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None
+    ) -> Any:
+        """Compute values of tensors and run operations.
+
+        Args:
+          fetches: a tensor, variable, operation or name, or any nesting of lists, tuples and
+            dicts of them.
+          feed_dict: tensor, variable or name -> the value it takes in this run.
+          options: a `RunOptions`.
+          run_metadata: a `RunMetadata` that gets the trace, where the options ask for one.
+
+        Returns:
+          The structure of `fetches`: NumPy arrays and scalars for tensors, None for operations.
+
+        Raises:
+          RuntimeError: the session is closed.
+          TypeError, ValueError: a fetch or feed is not in the graph, or a value does not fit.
+          OpError: an operation failed; nothing was changed.
+        """
+        if self._closed:
+            raise RuntimeError("Attempted to use a closed Session.")
+        try:
+            feeds = feed_dict or {}
+            key = (key_of(fetches), tuple(feeds), self.graph.epoch)
+            prepared = self._cache.get(key)
+            if prepared is None:
+                feeds, prepared = self._prepare(key, fetches, feeds)
+            elif prepared.keys is not key[1] and prepared.keys != key[1]:
+                feeds = expand(feeds)
+            values = [
+                convert(feeds[k])
+                for k, convert in zip(prepared.keys, prepared.converters, strict=True)
+            ]
+            timeout = self._timeout(options)
+            results = prepared.executable.run(values, timeout, _trace(options, run_metadata))
+            return prepared.pack(results)
+        except Exception as error:
+            self._explain(error)
+            raise
+
+    def _prepare(
+        self, key: Any, fetches: Any, feeds: Mapping[Any, Any]
+    ) -> tuple[Mapping[Any, Any], Prepared]:
+        """All the stages, for fetches that were not asked for before."""
+        feeds = feeds if is_plain(feeds) else expand(feeds)
+        with self._lock:
+            prepared = self._cache.get(key)
+            if prepared is None:
+                prepared = self._cache[key] = self._build(fetches, tuple(feeds))
+        return feeds, prepared
+
+    def _build(self, fetches: Any, keys: tuple[Any, ...]) -> Prepared:
+        wanted = Fetches(self.graph, fetches)
+        for tensor in wanted.tensors:
+            check_fetchable(tensor)
+        fed = [fed_tensor(self.graph, key) for key in keys]
+        if len(set(fed)) != len(fed):
+            raise ValueError("feed_dict feeds a tensor twice, under different keys")
+        view = prune(self.graph, wanted.tensors, wanted.operations, fed)
+        view = rewrite(view, validate=self._settings.validate)
+        soft = self._config.allow_soft_placement
+        placement = place(view, self._target.topology, soft=soft, held=self._held)
+        self._held |= placement.state
+        if self._config.log_device_placement:
+            _log(placement)
+        executable = self._target.load(partition(view, placement))
+        converters = tuple(converter(t, executable.keeps(t)) for t in fed)
+        return Prepared(keys, converters, executable, wanted.pack, placement)
+
+    def _timeout(self, options: Any) -> float | None:
+        ms = getattr(options, "timeout_in_ms", 0) or self._config.operation_timeout_in_ms
+        return ms / 1000 if ms else None
+
+    def _explain(self, error: Exception) -> None:
+        """Add the line of the `run` call, and the operation where it is known by name."""
+        error.add_note(f"run at {user_site()}")
+        if isinstance(error, OpError) and error.op is None and error.node_def is not None:
+            error.op = self.graph.by_name.get(error.node_def)
+
+    def make_callable(
+        self, fetches: Any, feed_list: Sequence[Any] | None = None, accept_options: bool = False
+    ) -> Callable[..., Any]:
+        """A function of the values of `feed_list` that runs `fetches`."""
+        keys = tuple(feed_list or ())
+
+        def call(*values: Any, options: Any = None, run_metadata: Any = None) -> Any:
+            if len(values) != len(keys):
+                raise ValueError(f"{len(keys)} values are needed, not {len(values)}")
+            return self.run(fetches, dict(zip(keys, values, strict=True)), options, run_metadata)
+
+        return call
+
+    # ---- what it knows
+
+    @property
+    def graph_def(self) -> Any:
+        return self.graph.as_graph_def()  # type: ignore[attr-defined]
+
+    @property
+    def sess_str(self) -> str:
+        return ""
+
+    def list_devices(self) -> list[str]:
+        """Names of the devices that the session may use."""
+        return [device.name for device in self._target.topology.devices]
+
+    def placement(self, fetches: Any, feed_dict: Any = None) -> Placement:
+        """Which device runs what, for these fetches and feeds."""
+        feeds = expand(feed_dict or {})
+        key = (key_of(fetches), tuple(feeds), self.graph.epoch)
+        return self._prepare(key, fetches, feeds)[1].placement
+
+    # ---- lifetime
+
+    def as_default(self) -> AbstractContextManager[Any]:
+        """Make it the session of `eval` and `run` of tensors and operations."""
+        return default_session(self)
+
+    def close(self) -> None:
+        """Give back the session's devices, threads and state; wakes runs that wait."""
+        self._closed = True
+        self._cache.clear()
+        self._finalizer()
+
+
+class Session(BaseSession):
+    """Runs a graph.  As a context manager it is the default session, and is closed at the end."""
+
+    def __enter__(self) -> Session:
+        self._entered = ExitStack()
+        self._entered.enter_context(self.graph.as_default())
+        self._entered.enter_context(self.as_default())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._entered.close()
+        self.close()
+
+
+class InteractiveSession(BaseSession):
+    """A session that is the default one from its creation until it is closed."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self._entered = ExitStack()
+        if self.graph is not get_default_graph():
+            self._entered.enter_context(self.graph.as_default())
+        self._entered.enter_context(self.as_default())
+
+    def __enter__(self) -> InteractiveSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entered.close()
+        super().close()
+
+
+def _log(placement: Placement) -> None:
+    import sys
+
+    for operation, device in placement.devices.items():
+        print(f"{operation.name}: ({operation.type}): {device}", file=sys.stderr)
+
+
+def _trace(options: Any, metadata: Any) -> Any:
+    if metadata is None or not getattr(options, "trace_level", 0):
+        return None
+    return metadata

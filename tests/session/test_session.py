@@ -1,0 +1,354 @@
+"""Session.run: nesting of fetches, feeds of anything, caching, errors with the user's lines."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+
+
+@pytest.fixture
+def session():
+    with tf.Graph().as_default(), tf.Session() as s:
+        yield s
+
+
+def test_the_readme_program_prints_3(capsys):
+    with tf.Graph().as_default():
+        a = tf.Variable(1, name="a")
+        b = tf.Variable(2, name="b")
+        f = a + b
+        init = tf.global_variables_initializer()
+        with tf.Session():
+            init.run()
+            print(f.eval())
+    assert capsys.readouterr().out == "3\n"
+
+
+def test_fetches_nest_in_any_way(session):
+    Pair = collections.namedtuple("Pair", "left right")
+    one, two = tf.constant(1, name="one"), tf.constant([2.0], name="two")
+    nothing = tf.no_op()
+    got = session.run(
+        {"a": one, "b": [two, (one, nothing)], "c": Pair("two:0", {"d": "one:0"}), "e": []}
+    )
+    assert got["a"] == 1
+    assert isinstance(got["a"], np.int32)
+    assert got["b"][1] == (1, None)
+    assert isinstance(got["c"], Pair)
+    np.testing.assert_array_equal(got["c"].left, np.float32([2.0]))
+    assert got["c"].right == {"d": 1}
+    assert got["e"] == []
+    ordered = session.run(collections.OrderedDict([("z", one), ("y", two)]))
+    assert list(ordered) == ["z", "y"]
+
+
+def test_an_operation_is_fetched_as_none(session):
+    assert session.run(tf.no_op(name="n")) is None
+    assert session.run("n") is None
+
+
+def test_a_variable_is_fetched_by_itself_and_by_name(session):
+    v = tf.Variable([1.0, 2.0], name="v")
+    session.run(v.initializer)
+    for fetch in (v, "v:0", v.value(), "v/read:0"):
+        np.testing.assert_array_equal(session.run(fetch), [1, 2])
+
+
+def test_scalars_come_back_as_numpy_scalars(session):
+    value = session.run(tf.constant(1.5))
+    assert isinstance(value, np.float32)
+    assert value == 1.5
+
+
+@pytest.mark.parametrize("what", [None, 3, object(), [object()]])
+def test_what_is_no_graph_element_cannot_be_fetched(session, what):
+    with pytest.raises(TypeError, match="no tensor, operation, variable or name"):
+        session.run(what)
+
+
+def test_unknown_names_are_value_errors_that_suggest(session):
+    tf.constant(1, name="weight")
+    with pytest.raises(ValueError, match="did you mean 'weight'"):
+        session.run("weigth:0")
+    with pytest.raises(ValueError, match="not in the graph"):
+        session.run(tf.constant(0), {"gone:0": 1})
+
+
+def test_elements_of_another_graph_are_refused(session):
+    with tf.Graph().as_default():
+        stranger = tf.placeholder(tf.float32, [])
+    with pytest.raises(ValueError, match="not an element of this graph"):
+        session.run(stranger)
+    with pytest.raises(ValueError, match="not an element of this graph"):
+        session.run(tf.constant(0), {stranger: 1.0})
+
+
+# ---- feeds
+
+
+def test_any_tensor_may_be_fed(session):
+    x = tf.placeholder(tf.float32, [2])
+    y = x * 2.0
+    z = tf.reduce_sum(y) + 1.0
+    assert session.run(z, {y: [10, 20]}) == 31  # x is not needed
+    assert session.run(z, {x: [1, 2], "mul:0": [1, 1]}) == 3
+    assert session.run(y, {y: [7, 8]}).tolist() == [7, 8]
+    constant = tf.constant(5.0)
+    assert session.run(constant + 1.0, {constant: 1.0}) == 2
+
+
+def test_a_fed_tensor_that_rewriting_would_remove_still_counts(session):
+    x = tf.placeholder(tf.float32, [])
+    inner = -x
+    outer = -inner  # the algebra rules make this x
+    assert session.run(outer, {x: 3.0}) == 3
+    assert session.run(outer, {x: 3.0, inner: 5.0}) == -5
+
+
+def test_a_feed_that_is_not_needed_is_ignored(session):
+    x = tf.placeholder(tf.float32, [])
+    assert session.run(tf.constant(1), {x: 2.0}) == 1
+
+
+def test_a_fed_variable_hides_its_value(session):
+    v = tf.Variable(1.0)
+    y = v * 10.0
+    assert session.run(y, {v: 2.0}) == 20
+
+
+def test_feeds_nest(session):
+    x, y = tf.placeholder(tf.int32, []), tf.placeholder(tf.int32, [])
+    assert session.run(x + y, {(x, y): (1, 2)}) == 3
+    assert session.run(x + y, {(x, y): (3, 4)}) == 7
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "error"),
+    [
+        (tf.float32, np.ones(3), ValueError),
+        (tf.float32, [[1.0], [2.0, 3.0]], ValueError),
+        (tf.int32, [1.5, 2.0], TypeError),
+        (tf.int32, np.array([1.5, 2.0]), TypeError),
+        (tf.uint8, [300, 1], TypeError),
+        (tf.float32, ["a", "b"], TypeError),
+        (tf.float32, [1j, 2j], TypeError),
+        (tf.bool, [1, 0], TypeError),
+        (tf.float32, None, TypeError),
+    ],
+)
+def test_feeds_that_do_not_fit_name_both_lines(session, dtype, value, error):
+    x = tf.placeholder(dtype, [2], name="x")  # built here
+    with pytest.raises(error) as caught:
+        session.run(x, {x: value})  # run here
+    notes = "\n".join(caught.value.__notes__)
+    assert "x" in str(caught.value)
+    assert "# built here" in notes
+    assert "# run here" in notes
+
+
+def test_feeds_convert_where_nothing_is_lost(session):
+    x = tf.placeholder(tf.int32, [None])
+    assert session.run(x, {x: np.array([1.0, 2.0])}).dtype == np.int32
+    assert session.run(x, {x: np.array([1, 2], ">i8")}).tolist() == [1, 2]
+    y = tf.placeholder(tf.float32, [])
+    assert session.run(y, {y: 1}) == 1
+    s = tf.placeholder(tf.string, [None])
+    assert session.run(s, {s: ["a", b"b"]}).tolist() == [b"a", b"b"]
+
+
+def test_a_tensor_is_no_feed(session):
+    x = tf.placeholder(tf.float32, [])
+    with pytest.raises(TypeError, match="fetch the tensor first"):
+        session.run(x, {x: tf.constant(1.0)})
+
+
+def test_an_unfed_placeholder_names_its_line(session):
+    x = tf.placeholder(tf.float32, [2], name="x")  # built here
+    with pytest.raises(tf.errors.InvalidArgumentError, match="feed a value for placeholder 'x'") as e:
+        session.run(x + 1.0)  # run here
+    notes = "\n".join(e.value.__notes__)
+    assert "# built here" in notes
+    assert "# run here" in notes
+    assert e.value.op is x.op
+
+
+# ---- memory
+
+
+def test_a_fetched_array_is_the_users_own(session):
+    v = tf.Variable([1.0, 2.0])
+    session.run(v.initializer)
+    first = session.run(v)
+    first[:] = 99
+    assert session.run(v).tolist() == [1, 2]
+    constant = tf.constant([1.0, 2.0])
+    session.run(constant)[:] = 99
+    assert session.run(constant).tolist() == [1, 2]
+    updated = session.run(v.assign_add([1.0, 1.0]))
+    updated[:] = 99
+    assert session.run(v).tolist() == [2, 3]
+
+
+def test_a_fed_array_stays_the_users_own(session):
+    v = tf.Variable([0.0, 0.0])
+    x = tf.placeholder(tf.float32, [2])
+    assign = v.assign(x)
+    mine = np.array([1, 2], np.float32)
+    session.run(assign, {x: mine})
+    mine[:] = 99
+    assert session.run(v).tolist() == [1, 2]
+
+
+def test_two_fetches_never_share_memory(session):
+    x = tf.placeholder(tf.float32, [4])
+    y = tf.exp(x)
+    flat, square = session.run([y, tf.reshape(y, [2, 2])], {x: [0, 0, 0, 0]})
+    flat[:] = 99
+    assert square.tolist() == [[1, 1], [1, 1]]
+    twice = session.run([y, y], {x: [0, 0, 0, 0]})
+    twice[0][:] = 99
+    assert twice[1].tolist() == [1, 1, 1, 1]
+
+
+# ---- the cache
+
+
+def test_a_growing_graph_leaves_cached_plans_valid(session):
+    x = tf.placeholder(tf.float32, [])
+    y = x + 1.0
+    assert session.run(y, {x: 1.0}) == 2
+    cached = dict(session._cache)
+    z = y * 2.0
+    assert session.run(y, {x: 2.0}) == 3
+    assert session._cache == cached
+    assert session.run(z, {x: 1.0}) == 4
+
+
+def test_set_shape_after_a_run_is_seen(session):
+    x = tf.placeholder(tf.float32, [None])
+    assert session.run(x, {x: [1.0]}).tolist() == [1]
+    x.set_shape([2])
+    with pytest.raises(ValueError, match="Cannot feed value of shape"):
+        session.run(x, {x: [1.0]})
+
+
+def test_a_control_input_added_after_a_run_is_seen(session):
+    v = tf.Variable(0)
+    session.run(v.initializer)
+    y = tf.constant(1) + 0
+    add = v.assign_add(1)
+    session.run(y)
+    y.graph.add_control_input(y.op, add.op)
+    session.run(y)
+    assert session.run(v) == 1
+
+
+def test_a_cycle_through_control_inputs_names_both_lines(session):
+    a = tf.constant(1) + 1  # first
+    b = a + 1  # second
+    a.graph.add_control_input(a.op, b.op)
+    with pytest.raises(ValueError, match="cycle") as caught:
+        session.run(b)
+    assert "# first" in str(caught.value)
+    assert "# second" in str(caught.value)
+
+
+# ---- lifetime
+
+
+def test_a_closed_session_does_not_run():
+    with tf.Graph().as_default():
+        x = tf.constant(1)
+        s = tf.Session()
+        assert s.run(x) == 1
+        s.close()
+        s.close()
+        with pytest.raises(RuntimeError, match="closed Session"):
+            s.run(x)
+
+
+def test_sessions_have_their_own_state():
+    with tf.Graph().as_default():
+        v = tf.Variable(0)
+        with tf.Session() as one, tf.Session() as two:
+            one.run(v.initializer)
+            two.run(v.initializer)
+            one.run(v.assign_add(5))
+            assert one.run(v) == 5
+            assert two.run(v) == 0
+
+
+def test_an_interactive_session_is_the_default():
+    with tf.Graph().as_default():
+        s = tf.InteractiveSession()
+        assert tf.constant(3).eval() == 3
+        s.close()
+        with pytest.raises(ValueError, match="no default session"):
+            tf.constant(3).eval()
+
+
+def test_eval_and_run_take_a_session():
+    with tf.Graph().as_default() as graph:
+        v = tf.Variable(4)
+    with tf.Session(graph=graph) as s:
+        v.initializer.run(session=s)
+        assert v.eval(session=s) == 4
+        assert (v + 1).eval(session=s) == 5
+    with tf.Graph().as_default(), tf.Session() as other, pytest.raises(ValueError, match="another"):
+        (v + 1).eval(session=other)
+
+
+def test_unknown_targets_and_wrong_types_are_refused():
+    with pytest.raises(ValueError, match="unknown target"):
+        tf.Session("grpc://nowhere:1")
+    with pytest.raises(TypeError, match="tf.Graph"):
+        tf.Session(graph="g")
+    with pytest.raises(TypeError, match="ConfigProto"):
+        tf.Session(config={"device_count": 1})
+
+
+def test_config_proto_has_tensorflows_fields_and_no_others():
+    config = tf.ConfigProto(
+        device_count={"CPU": 2},
+        intra_op_parallelism_threads=1,
+        inter_op_parallelism_threads=1,
+        allow_soft_placement=True,
+        log_device_placement=False,
+    )
+    config.gpu_options.allow_growth = True
+    with tf.Graph().as_default(), tf.Session(config=config) as s:
+        assert len(s.list_devices()) == 2
+        assert s.run(tf.constant(1)) == 1
+    with pytest.raises(TypeError):
+        tf.ConfigProto(alow_soft_placement=True)
+    with pytest.raises(AttributeError):
+        config.gpu_options.alow_growth = True
+
+
+def test_placement_can_be_logged(capsys):
+    config = tf.ConfigProto(log_device_placement=True)
+    with tf.Graph().as_default(), tf.Session(config=config) as s:
+        x = tf.placeholder(tf.float32, [])
+        s.run(tf.exp(x, name="e"), {x: 0.0})
+    assert "e: (Exp): /job:localhost/replica:0/task:0/device:CPU:0" in capsys.readouterr().err
+
+
+def test_a_full_trace_names_each_kernel(session):
+    x = tf.placeholder(tf.float32, [])
+    metadata = tf.RunMetadata()
+    options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+    session.run(tf.exp(x, name="e"), {x: 0.0}, options=options, run_metadata=metadata)
+    assert [(s.name, s.op) for s in metadata.step_stats] == [("e", "Exp")]
+    assert metadata.step_stats[0].seconds > 0
+
+
+def test_make_callable(session):
+    x = tf.placeholder(tf.float32, [])
+    double = session.make_callable(x * 2.0, [x])
+    assert double(3.0) == 6
+    with pytest.raises(ValueError, match="1 values are needed"):
+        double()
