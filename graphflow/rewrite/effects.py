@@ -49,6 +49,18 @@ def is_pure(operation: Operation) -> bool:
     return all(is_pure(inner) for body in bodies(operation) for inner in body.operations)
 
 
+def is_droppable(operation: Operation) -> bool:
+    """May a run do without it, where nothing takes its outputs?  Reads and pure operations; a
+    random one moves its counter, so that leaving it out would change later runs."""
+    if operation.opdef.pure and not operation.opdef.takes_ctx:
+        return True
+    return (
+        not operation.opdef.random
+        and all(t.kind == "read" for t in touches(operation))
+        and (all(is_droppable(inner) for body in bodies(operation) for inner in body.operations))
+    )
+
+
 def bodies(operation: Operation) -> list[Body]:
     """The bodies that a control-flow operation owns."""
     opdef = operation.opdef

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from graphflow.build.tensor import Operation, Tensor
 
-NO_ORDER: Mapping[Operation, tuple[Operation, ...]] = MappingProxyType({})
+Operations = tuple[Operation, ...]
+NONE: Mapping[Operation, Operations] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,10 +27,13 @@ class Subgraph:
       targets: the operations that are to run for their effects alone.
       after: operation -> the operations it waits for besides its inputs: control
         dependencies, and the serial order of reads and writes of one variable.
+      origins: operation that rewriting made, or that does the work of several -> the user's
+        operations that it stands for.  What is not in it stands for itself.
     """
 
-    order: tuple[Operation, ...]
+    order: Operations
     feeds: tuple[Tensor, ...] = ()
     fetches: tuple[Tensor, ...] = ()
-    targets: tuple[Operation, ...] = ()
-    after: Mapping[Operation, tuple[Operation, ...]] = field(default_factory=lambda: NO_ORDER)
+    targets: Operations = ()
+    after: Mapping[Operation, Operations] = field(default_factory=lambda: NONE)
+    origins: Mapping[Operation, Operations] = field(default_factory=lambda: NONE)

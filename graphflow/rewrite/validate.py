@@ -1,0 +1,196 @@
+"""The check of a pass: the same values before and after, on inputs chosen to tell.
+
+Both subgraphs are computed by the interpreter on the same probes: values for what is fed, for
+what reads state or draws numbers, and for placeholders.  Floating probes hold NaN, infinities,
+ties, both zeros, subnormals and numbers that overflow; unknown sizes become small ones.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from typing import Any
+
+import numpy as np
+
+from graphflow.base import dtypes
+from graphflow.base.shapes import size_of
+from graphflow.build.tensor import Operation, Tensor
+from graphflow.ops.evaluate import PureContext, run
+from graphflow.rewrite.effects import is_droppable, is_pure, resource
+from graphflow.rewrite.subgraph import Subgraph
+
+PROBES = (("special", 3), ("ordinary", 2))  # and what an unknown size is
+RANK = 1  # of what has an unknown rank
+MAX_ELEMENTS = 1 << 20  # of a value; what is larger is passed over
+
+_SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, 1.0, -1.0, 0.5, 2.0, 3.0, -2.5)
+_TOLERANCE = {2: 3e-2, 4: 1e-4, 8: 1e-9, 16: 1e-9}  # of fast math, by item size
+
+Values = dict[Tensor, Any]
+
+
+class RewriteWarning(UserWarning):
+    """A pass changed results and was undone."""
+
+
+def validated(name: str, old: Subgraph, new: Subgraph, *, exact: bool = True) -> Subgraph:
+    """The new subgraph, or the old one, with a `RewriteWarning`, where results differ.
+
+    Compared are the fetches and what goes into operations with effects: bit by bit, NaN with
+    NaN; after fast math within a tolerance, where both are finite.  What the interpreter cannot
+    compute before the pass (an op fails on the probes) is passed over.
+    """
+    problem = _lost(old, new) or _difference(old, new, exact)
+    if problem is None:
+        return new
+    warnings.warn(f"the pass {name!r} was undone: {problem}", RewriteWarning, stacklevel=3)
+    return old
+
+
+def _lost(old: Subgraph, new: Subgraph) -> str | None:
+    """A fetch or an effect that is not there any more."""
+    if len(new.fetches) != len(old.fetches):
+        return f"it made {len(new.fetches)} fetches of {len(old.fetches)}"
+    names = {o.name for o in _effects(new)}
+    for operation in _effects(old):
+        if operation.name not in names:
+            return f"{operation.type} {operation.name!r} (built at {operation.site}) is gone"
+    return None
+
+
+def _difference(old: Subgraph, new: Subgraph, exact: bool) -> str | None:
+    for kind, unknown in PROBES:
+        if not exact and kind == "special":
+            continue
+        wanted, found = _compute(old, kind, unknown), _compute(new, kind, unknown)
+        for a, b in zip(_watched(old), _watched(new), strict=True):
+            if a not in wanted:
+                continue
+            if b not in found:
+                return f"{_where(a)} cannot be computed any more"
+            if not (_same if exact else _close)(wanted[a], found[b]):
+                return (
+                    f"{_where(a)} is {_short(found[b])} instead of {_short(wanted[a])} on "
+                    f"{kind} values"
+                )
+    return None
+
+
+def _watched(view: Subgraph) -> list[Tensor]:
+    effects = sorted(_effects(view), key=lambda operation: operation.name)
+    return [*view.fetches, *[t for operation in effects for t in operation.inputs]]
+
+
+def _effects(view: Subgraph) -> list[Operation]:
+    return [o for o in view.order if not is_droppable(o)]
+
+
+# ---- values
+
+
+def _compute(view: Subgraph, kind: str, unknown: int) -> Values:
+    """Every value that the interpreter finds, from probes for what it cannot know."""
+    fed: Values = {t: _probe(t, t.name, kind, unknown) for t in view.feeds}
+    values = {t: v for t, v in fed.items() if v is not None}
+    context = PureContext()
+    for operation in view.order:
+        if operation.opdef.kernel is None or not is_pure(operation):
+            for tensor in operation.outputs:
+                value = _probe(tensor, _source(view, tensor), kind, unknown)
+                if value is not None:
+                    values.setdefault(tensor, value)
+        elif all(t in values for t in operation.inputs) and not _is_large(operation):
+            try:
+                results = run(operation, values, context)
+            except Exception:
+                continue  # not on these probes; the run will tell
+            for tensor, value in zip(operation.outputs, results, strict=True):
+                if tensor not in fed:
+                    values[tensor] = value
+    return values
+
+
+def _source(view: Subgraph, tensor: Tensor) -> str:
+    """What gives a source its value: reads from before the step agree with each other."""
+    operation = tensor.op
+    if operation.opdef.effect == "state" and operation not in view.after and operation.inputs:
+        return f"{operation.type} {resource(operation.inputs[0])}"
+    return tensor.name
+
+
+def _is_large(operation: Operation) -> bool:
+    return any((size_of(t.dims) or 0) > MAX_ELEMENTS for t in operation.outputs)
+
+
+def _probe(tensor: Tensor, key: str, kind: str, unknown: int) -> Any:
+    """A value of the tensor's dtype and shape, the same for the same key; None: there is none."""
+    known = (None,) * RANK if tensor.dims is None else tensor.dims
+    dims = [unknown if n is None else n for n in known]
+    dtype = tensor.dtype.np
+    if (size_of(tuple(dims)) or 0) > MAX_ELEMENTS or tensor.dtype in (
+        dtypes.resource,
+        dtypes.variant,
+    ):
+        return None
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    if tensor.dtype is dtypes.string:
+        return rng.choice(np.array([b"", b"a", b"ab"], object), dims)
+    if tensor.dtype.is_bool:
+        return rng.integers(0, 2, dims).astype(bool)
+    if tensor.dtype.is_integer:
+        low, high = (-3, 4) if kind == "special" and dtype.kind == "i" else (0, unknown)
+        return np.asarray(rng.integers(low, high, dims)).astype(dtype)
+    value = _floats(rng, dims, kind, tensor)
+    if tensor.dtype.is_complex:
+        value = value + 1j * _floats(rng, dims, kind, tensor)
+    with np.errstate(all="ignore"):
+        return np.asarray(value).astype(dtype)
+
+
+def _floats(rng: np.random.Generator, dims: list[int], kind: str, tensor: Tensor) -> Any:
+    if kind == "ordinary":
+        return rng.standard_normal(dims)
+    large = 3e4 if tensor.dtype.np.itemsize == 2 else 3e38 if tensor.dtype.size == 4 else 1e308
+    return rng.choice([*_SPECIAL, large, -large, 1 / large], dims)
+
+
+# ---- comparison
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal to the bit, NaN with NaN."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype.kind == "c":
+        return _same(a.real, b.real) and _same(a.imag, b.imag)
+    if a.dtype.kind in "biuOSU":
+        return bool(np.all(a == b))
+    nan = np.isnan(a)
+    if not np.array_equal(nan, np.isnan(b)):
+        return False
+    signs = np.signbit(a) == np.signbit(b)
+    return bool(np.all(nan | ((a == b) & signs)))
+
+
+def _close(a: Any, b: Any) -> bool:
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype.kind in "biuOSU":
+        return bool(np.all(a == b))
+    tolerance = _TOLERANCE[a.dtype.itemsize]
+    with np.errstate(all="ignore"):
+        distance = np.abs(a - b)
+        wild = ~(np.isfinite(a) & np.isfinite(b))
+        return bool(np.all(wild | (distance <= tolerance * (1 + np.abs(a)))))
+
+
+def _where(tensor: Tensor) -> str:
+    return f"{tensor.op.type} {tensor.name!r} (built at {tensor.op.site})"
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(np.asarray(value)).split())
+    return text if len(text) <= 60 else text[:57] + "..."
