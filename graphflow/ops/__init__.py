@@ -95,9 +95,7 @@ from graphflow.ops.reduce import (
 # ---- end of math
 
 # ---- arrays
-from graphflow.ops.checks import (
-    Assert,
-    Print,
+from graphflow.ops.assertions import (
     assert_equal,
     assert_greater,
     assert_greater_equal,
@@ -116,6 +114,10 @@ from graphflow.ops.checks import (
     assert_rank_in,
     assert_scalar,
     assert_type,
+)
+from graphflow.ops.checks import (
+    Assert,
+    Print,
     check_numerics,
     ensure_shape,
     guarantee_const,
@@ -149,7 +151,8 @@ from graphflow.ops.filling import (
     zeros_like,
 )
 from graphflow.ops.gathering import gather, gather_nd, scatter_nd
-from graphflow.ops.joining import concat, parallel_stack, split, stack, tile, unstack
+from graphflow.ops.indexing import getitem
+from graphflow.ops.joining import concat, parallel_stack, split, stack, unstack
 from graphflow.ops.known import constant_value
 from graphflow.ops.padding import pad
 from graphflow.ops.partitioning import (
@@ -159,22 +162,15 @@ from graphflow.ops.partitioning import (
     tensor_scatter_sub,
     tensor_scatter_update,
 )
-from graphflow.ops.reordering import (
+from graphflow.ops.blocks import (
     batch_to_space,
     batch_to_space_nd,
-    broadcast_dynamic_shape,
-    broadcast_static_shape,
-    broadcast_to,
     depth_to_space,
-    meshgrid,
-    repeat,
-    reverse,
-    reverse_sequence,
-    roll,
     space_to_batch,
     space_to_batch_nd,
     space_to_depth,
 )
+from graphflow.ops.reordering import reverse, reverse_sequence, roll
 from graphflow.ops.reordering import reverse as reverse_v2
 from graphflow.ops.shape_ops import (
     expand_dims,
@@ -199,6 +195,14 @@ from graphflow.ops.sorting import (
     top_k,
     unique,
     unique_with_counts,
+)
+from graphflow.ops.tiling import (
+    broadcast_dynamic_shape,
+    broadcast_static_shape,
+    broadcast_to,
+    meshgrid,
+    repeat,
+    tile,
 )
 
 # ---- end of arrays

@@ -331,7 +331,8 @@ def eye(
         matrix = one_hot(range(num_rows), columns, one, zero, dtype=dtype)
         if batch_shape is None:
             return matrix
-        from graphflow.ops.joining import concat, ints, tile
+        from graphflow.ops.joining import concat
+        from graphflow.ops.tiling import ints, tile
 
         batch = ints(batch_shape)
         count = batch.dims and batch.dims[0]

@@ -298,7 +298,7 @@ def gather_nd(params: Any, indices: Any, name: str | None = None, batch_dims: in
 def _with_batch(params: Tensor, indices: Tensor, batch_dims: int) -> Tensor:
     """Index vectors that name the batch axes, too."""
     from graphflow.ops.filling import range as range_
-    from graphflow.ops.joining import tile
+    from graphflow.ops.tiling import tile
 
     if indices.dims is None:
         raise GraphError("gather_nd with batch_dims needs indices of known rank")

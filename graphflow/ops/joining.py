@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from graphflow.base.errors import GraphError, InvalidArgumentError, ShapeError
-from graphflow.base.shapes import CLASH, Dims, format_dims, merged
-from graphflow.build import OPS, as_tensor, op
+from graphflow.base.shapes import CLASH, format_dims, merged
+from graphflow.build import as_tensor, op
 from graphflow.build.opdef import Array, Index, Specs, T
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case, Sampler
-from graphflow.ops.known import known_dims, shape_from, static_ints
+from graphflow.ops.known import known_dims, static_ints
 from graphflow.ops.rules import axis_in
 from graphflow.ops.shape_ops import shape
-from graphflow.ops.sources import constant, identity
+from graphflow.ops.sources import identity
 
 Dynamic = tuple[Tensor, ...]
 
@@ -283,77 +283,6 @@ def _split_v(xp: Any, value: T, sizes: Index, *, num: Any, axis: Any = 0) -> tup
     return _cut(value, resolved(sizes.tolist(), value.shape[axis], InvalidArgumentError), axis)
 
 
-# ---- tile
-
-
-def _tile_spec(x: Tensor, multiples: Tensor) -> Specs:
-    known = known_dims(multiples)
-    rank = len(known) if known is not None else None if x.dims is None else len(x.dims)
-    if rank is None:
-        return [(None, x.dtype)]
-    if x.dims is not None and len(x.dims) != rank:
-        raise ShapeError(f"{rank} multiples do not fit shape {format_dims(x.dims)}")
-    if any(m is not None and m < 0 for m in known or ()):
-        raise ShapeError(f"multiples must not be negative: {known}")
-    return [(_times(x.dims or (None,) * rank, known or (None,) * rank), x.dtype)]
-
-
-def _times(dims: Any, multiples: Any) -> Dims:
-    pairs = zip(dims, multiples, strict=True)
-    return tuple([0 if 0 in (n, m) else None if None in (n, m) else n * m for n, m in pairs])
-
-
-def _tile_cases(s: Sampler) -> list[Case]:
-    return [
-        Case((s.uniform(*dims), np.array(multiples, np.int32)))
-        for dims, multiples in [
-            ((2, 3), (2, 1)),
-            ((2,), (3,)),
-            ((), ()),
-            ((2, 1), (1, 4)),
-            ((2, 3), (0, 2)),
-            ((0, 3), (2, 2)),
-        ]
-    ]
-
-
-@op(
-    "Tile",
-    infer=_tile_spec,
-    grad=lambda g, y, x, m: (OPS["TileGrad"](g, m, shape(x)), None),
-    host=("multiples",),
-    cases=_tile_cases,
-)
-def _tile(xp: Any, x: T, multiples: Index) -> Array:
-    """x repeated `multiples[i]` times along axis i."""
-    times = multiples.tolist()
-    if len(times) != x.ndim or min(times, default=0) < 0:
-        raise InvalidArgumentError(None, None, f"multiples {times} do not fit shape {x.shape}")
-    return xp.tile(x, times)
-
-
-def _untile_spec(g: Tensor, multiples: Tensor, shape: Tensor) -> Specs:
-    return [(shape_from(shape), g.dtype)]
-
-
-@op(
-    "TileGrad",
-    infer=_untile_spec,
-    grad=lambda g, y, x, m, s: (tile(g, m), None, None),
-    host=("multiples", "shape"),
-    cases=lambda s: [
-        Case((s.uniform(4, 3), np.array([2, 1], np.int32), np.array([2, 3], np.int32))),
-        Case((s.uniform(), np.array([], np.int32), np.array([], np.int32))),
-        Case((s.uniform(0), np.array([0], np.int32), np.array([3], np.int32))),
-    ],
-)
-def _untile(xp: Any, g: T, multiples: Index, shape: Index) -> Array:
-    """The sum of the copies that `Tile` made of a tensor of that shape."""
-    pairs = zip(multiples.tolist(), shape.tolist(), strict=True)
-    split = [k for pair in pairs for k in pair]
-    return g.reshape(split).sum(axis=tuple(range(0, len(split), 2)))
-
-
 # ---- TensorFlow's functions
 
 
@@ -456,15 +385,3 @@ def _split_sizes(value: Any, sizes: Tensor, axis: int, num: Any, name: str) -> l
     if num is None:
         raise GraphError(f"cannot tell into how many parts {sizes!r} splits: give num")
     return tensors_of(_split_v(value, sizes, num=num, axis=axis, name=name))
-
-
-def tile(input: Any, multiples: Any, name: str | None = None) -> Tensor:
-    """A tensor repeated `multiples[i]` times along axis i."""
-    return _tile(input, ints(multiples), name=name)
-
-
-def ints(value: Any) -> Tensor:
-    """A vector of integers; int32 where it is empty."""
-    if isinstance(value, (list, tuple)) and not value:
-        return constant(np.zeros(0, np.int32))
-    return as_tensor(value)
