@@ -9,7 +9,7 @@ ops need not know whether they are used inside a body.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from graphflow.base import dtypes, nest
@@ -17,7 +17,7 @@ from graphflow.base.dtypes import DType
 from graphflow.base.errors import GraphError
 from graphflow.base.shapes import Dims
 from graphflow.build import Operation, Tensor, as_tensor
-from graphflow.build.body import Body
+from graphflow.build.body import Body, Selection
 from graphflow.build.sites import user_site
 from graphflow.ops.state import declared
 
@@ -134,4 +134,77 @@ def sources(tensors: Iterable[Tensor]) -> set[Tensor]:
         if operation not in visited and operation.opdef.grad is not None:
             visited.add(operation)
             stack.extend(operation.inputs)
+    return seen
+
+
+# ---- for compilers
+
+
+def restricted(operation: Operation, used: Collection[int]) -> dict[str, Any]:
+    """Attributes with which a Cond or While computes no more than what is used of its outputs.
+
+    A run that needs no gradient then saves nothing for one, and the gradient of a loop leaves
+    out the sums for captures that nobody asked about.
+
+    Args:
+      used: positions of the outputs that something reads.
+
+    Returns:
+      The attributes, with selections in the place of bodies; other operations' as they are.
+    """
+    attrs = dict(operation.attrs)
+    if operation.type == "Cond":
+        for key in ("then", "orelse"):
+            attrs[key] = _selected(
+                attrs[key], [i for i in range(len(operation.specs)) if i in used]
+            )
+    elif operation.type == "While":
+        body, n = attrs["body"], attrs["variables"]
+        records = [j for j in range(n, len(operation.specs) - 1) if j + 1 in used]
+        live = _live(attrs["cond"], body, {k for k in range(n) if k in used}, records)
+        attrs["body"] = _selected(body, [*live, *records])
+        used = {*live, n, *[j + 1 for j in records]}
+    else:
+        return attrs
+    attrs["wanted"] = tuple([i in used for i in range(len(operation.specs))])
+    return attrs
+
+
+def _selected(body: Body, positions: Iterable[int]) -> Selection:
+    return Selection(body, tuple([body.outputs[i] for i in positions]))
+
+
+def _live(cond: Body, body: Body, used: set[int], records: Iterable[int]) -> list[int]:
+    """The loop variables that the used ones, the records, the test or effects depend on."""
+    recorded = [body.outputs[j].op for j in records]
+    read = _needed([cond.outputs[0].op, *filter(acts, cond.operations)])
+    live = used | {k for k, t in enumerate(cond.inputs) if t.op in read}
+    acting = list(filter(acts, body.operations))
+    while True:
+        read = _needed([*[body.outputs[k].op for k in live], *recorded, *acting])
+        more = {k for k, t in enumerate(body.inputs) if t.op in read}
+        if more <= live:
+            return sorted(live)
+        live |= more
+
+
+def acts(operation: Operation) -> bool:
+    """Does running it change anything, in its bodies too?  Reading state does not."""
+    opdef = operation.opdef
+    if opdef.effect in ("input", "output") or (opdef.effect == "state" and opdef.writes):
+        return True
+    inner = [v for v in operation.attrs.values() if isinstance(v, Body)]
+    return any(acts(o) for body in inner for o in body.operations)
+
+
+def _needed(operations: Iterable[Operation]) -> set[Operation]:
+    """The operations and all that they depend on in their body."""
+    seen: set[Operation] = set()
+    stack = list(operations)
+    while stack:
+        operation = stack.pop()
+        if operation not in seen:
+            seen.add(operation)
+            stack += [t.op for t in operation.inputs]
+            stack += operation.control_inputs
     return seen

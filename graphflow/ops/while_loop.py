@@ -69,7 +69,7 @@ def _grad(g: Any, y: Any, *inputs: Any, cond: Body, body: Body, back_prop: Any,
     if not back_prop:
         return [None] * len(inputs)
     sweep = _Backward.of(operation, g, differentiate)
-    return sweep.gradients() if sweep.active else [None] * len(inputs)
+    return sweep.gradients() if sweep.active or sweep.summed else [None] * len(inputs)
 
 
 @op("While", infer=_specs, grad=_grad)
@@ -112,9 +112,10 @@ def while_op(
         for record, value in zip(records, saved_now, strict=True):
             record.append(value)
         count += 1
-    lists = [Items.of(record) for record in records]
     if not count:
-        lists = [Items()] * _records(body, len(live), wanted, variables)
+        wider = len(body.outputs) - len(live) if wanted is None else sum(wanted[variables + 1 :])
+        records = [[] for _ in range(wider)]
+    lists = [Items.of(record) for record in records]
     outputs = (*state, xp.asarray(count, np.int32))
     return (*outputs, *(lists if wanted is None else spread(lists, wanted[variables + 1 :])))
 
@@ -123,11 +124,6 @@ def _holds(test: Any) -> bool:
     if test.size != 1:
         raise InvalidArgumentError(None, None, f"the condition has shape {test.shape}")
     return bool(test)
-
-
-def _records(body: Any, live: int, wanted: Any, variables: int) -> int:
-    """How many records the body gives, where it never ran."""
-    return len(body.outputs) - live if wanted is None else sum(wanted[variables + 1 :])
 
 
 def add_while(
@@ -284,7 +280,7 @@ def while_loop(
     body: Callable[..., Any],
     loop_vars: Any,
     shape_invariants: Any = None,
-    parallel_iterations: int = 10,
+    parallel_iterations: int | None = 10,
     back_prop: bool = True,
     swap_memory: bool = False,
     name: str | None = None,
@@ -412,7 +408,7 @@ class _Loop:
         after = []
         leaves = zip(nest.flatten(result), inside, self.first, strict=True)
         for leaf, variable, first in leaves:
-            symbolic = hasattr(leaf, "dtype") or hasattr(leaf, "with_flow")
+            symbolic = leaf is None or hasattr(leaf, "dtype")
             tensor = as_leaf(leaf) if symbolic else as_tensor(leaf, variable.dtype)
             if tensor.dtype is not variable.dtype:
                 raise noted(
