@@ -223,6 +223,56 @@ from graphflow.ops.softmax import log_softmax, softmax
 
 # ---- control flow
 from graphflow.ops.cond import case, cond, switch_case
+from graphflow.ops.functional import foldl, foldr, map_fn, scan
+from graphflow.ops.tensor_array import TensorArray
 from graphflow.ops.while_loop import while_loop
 
 # ---- end of control flow
+
+# ---- sources and variables
+from graphflow.ops.scatter import (
+    scatter_add,
+    scatter_div,
+    scatter_max,
+    scatter_min,
+    scatter_mul,
+    scatter_sub,
+    scatter_update,
+)
+from graphflow.ops.sources import (
+    constant,
+    group,
+    identity,
+    no_op,
+    placeholder,
+    placeholder_with_default,
+    stop_gradient,
+)
+from graphflow.ops.sources import tuple_ as tuple
+from graphflow.ops.variable_scope import (
+    AUTO_REUSE,
+    VariableScope,
+    get_local_variable,
+    get_variable,
+    get_variable_scope,
+    variable_scope,
+)
+from graphflow.ops.variables import (
+    Variable,
+    assign,
+    assign_add,
+    assign_sub,
+    global_variables,
+    global_variables_initializer,
+    init_scope,
+    is_variable_initialized,
+    local_variables,
+    local_variables_initializer,
+    model_variables,
+    moving_average_variables,
+    report_uninitialized_variables,
+    trainable_variables,
+    variables_initializer,
+)
+
+# ---- end of sources and variables

@@ -1,0 +1,36 @@
+"""Variables that belong to variables: the moments and sums that optimizers keep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphflow.build.defaults import get_default_graph
+from graphflow.ops.sources import constant
+from graphflow.ops.variables import Variable
+
+
+def create_slot(primary: Variable, value: Any, name: str) -> Variable:
+    """A variable named "<primary>/<name>" on the device of `primary`.
+
+    Args:
+      primary: what it belongs to.
+      value: its initial value, a tensor or a function.
+      name: last part of its name, made unique.
+    """
+    graph = get_default_graph().root
+    with graph.name_scope(None), graph.colocate_with(primary.handle.op):
+        return Variable(value, trainable=False, name=f"{primary.op.name}/{name}")
+
+
+def create_zeros_slot(primary: Variable, name: str) -> Variable:
+    """A slot of zeros in the shape and dtype of `primary`."""
+    return create_slot(primary, _filled(primary, 0), name)
+
+
+def create_filled_slot(primary: Variable, value: float, name: str) -> Variable:
+    """A slot filled with a number, in the shape and dtype of `primary`."""
+    return create_slot(primary, _filled(primary, value), name)
+
+
+def _filled(primary: Variable, value: float) -> Any:
+    return lambda: constant(value, primary.dtype, primary.shape)
