@@ -1,6 +1,15 @@
 """Reverse-mode differentiation: gradients are ops, added to the same graph."""
 
 from graphflow.differentiate.accumulate import AggregationMethod
+from graphflow.differentiate.gradient_checker import compute_gradient, compute_gradient_error
 from graphflow.differentiate.gradients import UnconnectedGradients, gradients
+from graphflow.differentiate.hessians import hessians
 
-__all__ = ["AggregationMethod", "UnconnectedGradients", "gradients"]
+__all__ = [
+    "AggregationMethod",
+    "UnconnectedGradients",
+    "compute_gradient",
+    "compute_gradient_error",
+    "gradients",
+    "hessians",
+]

@@ -327,7 +327,7 @@ def _source(x: Any) -> Tensor:
 
 
 def _graph_of(values: Iterable[Any]) -> Graph:
-    """Where the ops are added: the default graph, or that of the ys where it cannot see them."""
+    """Where the ops are added: the default graph, or that of the ys where it cannot use them."""
     default = get_default_graph()
     for value in values:
         if isinstance(value, Tensor) and not default.visible(value.graph):

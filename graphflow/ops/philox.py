@@ -114,7 +114,7 @@ def normal_pairs(xp: Any, words: Array, double: bool) -> Array:
     if not double:
         angle = angle.astype(np.float32).astype(np.float64)
     pairs = xp.stack([xp.sin(angle) * radius, xp.cos(angle) * radius], axis=-1)
-    return pairs.reshape(*pairs.shape[:-2], -1)
+    return pairs.reshape(*pairs.shape[:-2], pairs.shape[-2] * pairs.shape[-1])
 
 
 # ---- distributions: `size` numbers from block `start` of a stream on

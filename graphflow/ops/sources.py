@@ -15,7 +15,7 @@ from graphflow.build.convert import as_array
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.opdef import Array, Specs, T, define
 from graphflow.build.tensor import Operation, Tensor
-from graphflow.ops.cases import unary
+from graphflow.ops.cases import Case, unary
 from graphflow.ops.rules import nothing, same
 
 
@@ -23,7 +23,13 @@ def _const_spec(*, value: Any) -> Specs:
     return [(value.shape, dtypes.as_dtype(value.dtype))]
 
 
-@op("Const", infer=_const_spec, grad=None, cost=lambda **_: 0.0)
+@op(
+    "Const",
+    infer=_const_spec,
+    grad=None,
+    cost=lambda **_: 0.0,
+    cases=lambda s: [Case((), {"value": v}) for v in (s.normal(2, 3), s.integers(9))],
+)
 def const(xp: Any, *, value: Any) -> Array:
     """A constant array."""
     return value if value.dtype == object else xp.asarray(value)
@@ -42,7 +48,7 @@ feedable = define("Placeholder", None, like=_source, infer=_declared, grad=None)
 argument = define("Argument", None, like=_source, infer=_declared, grad=None)
 
 
-@op("NoOp", infer=nothing, grad=None, cost=lambda **_: 0.0)
+@op("NoOp", infer=nothing, grad=None, cost=lambda **_: 0.0, cases=lambda s: [Case(())])
 def noop(xp: Any) -> tuple[()]:
     """Does nothing; control dependencies give it meaning."""
     return ()
@@ -74,7 +80,13 @@ def _default_spec(x: Tensor, *, dims: Dims) -> Specs:
     return [(dims, x.dtype)]
 
 
-@op("PlaceholderWithDefault", infer=_default_spec, grad=lambda g, y, x, **_: g, alias="x")
+@op(
+    "PlaceholderWithDefault",
+    infer=_default_spec,
+    grad=lambda g, y, x, **_: g,
+    alias="x",
+    cases=lambda s: [Case((s.normal(2, 3),), {"dims": (2, 3)})],
+)
 def _with_default(xp: Any, x: T, *, dims: Any) -> Array:
     """x, unless a value is fed."""
     return x
