@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.base.errors import InvalidArgumentError
+from graphflow.base import dtypes
+from graphflow.base.errors import GraphError, InvalidArgumentError
+from graphflow.build import op
 from graphflow.build.opdef import Array, Index, OpDef, Real, RealFloat, Specs, define
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case, Sampler
@@ -330,3 +332,96 @@ max_pool_entry, max_pool_grad_entry, _ = _max_family("MaxPool", 4)
 max_pool3d_entry, max_pool3d_grad_entry, _ = _max_family("MaxPool3D", 5)
 avg_pool_entry, _ = _avg_family("AvgPool", 4)
 avg_pool3d_entry, _ = _avg_family("AvgPool3D", 5)
+
+
+# ---- with the places of the maxima
+
+
+def _argmax_spec(x: Tensor, *, Targmax: Any, include_batch_in_index: bool, **attrs: Any) -> Specs:
+    dims = _pooled(x, 4, {**attrs, "data_format": "NHWC"})
+    return [(dims, x.dtype), (dims, Targmax)]
+
+
+def _argmax_grad(
+    g: Any, y: Any, x: Tensor, *, Targmax: Any, include_batch_in_index: bool, **attrs: Any
+) -> Any:
+    return None if g[0] is None else max_pool_grad_entry(x, y[0], g[0], **attrs)
+
+
+@op(
+    "MaxPoolWithArgmax",
+    infer=_argmax_spec,
+    grad=_argmax_grad,
+    cost=lambda x, **attrs: 4.0 * _work(x, attrs),
+    cases=lambda s: [
+        Case(
+            (s.distinct(2, 5, 4, 2),),
+            {"ksize": 2, "strides": 2, "padding": padding, "include_batch_in_index": batch},
+        )
+        for padding, batch in (("SAME", False), ("VALID", True))
+    ],
+)
+def _with_argmax(
+    xp: Any,
+    x: RealFloat,
+    *,
+    ksize: Any,
+    strides: Any,
+    padding: Any,
+    Targmax: Any = dtypes.int64,
+    include_batch_in_index: bool = False,
+) -> tuple[Array, Array]:
+    """The largest element of each window, and its place (h * width + w) * channels + c in the
+    image (with the batch: in the whole input); x: [batch, height, width, channels]."""
+    attrs = {"ksize": ksize, "strides": strides, "padding": padding, "data_format": "NHWC"}
+    y = _max_pool(xp, x, attrs)
+    geometry = _geometry(x.shape, attrs)
+    whole = padded(xp, x, geometry, _lowest(x.dtype))
+    places = xp.arange(x[:1].size, dtype=Targmax.np).reshape(1, *x.shape[1:])
+    spread = padded(xp, places, geometry)
+    result = xp.zeros(y.shape, Targmax.np)
+    for index, hit in _first_hits(xp, whole, y, geometry):
+        result = xp.where(hit, spread[index], result)
+    if include_batch_in_index:
+        step = int(np.prod(x.shape[1:], dtype=np.int64))
+        offset = xp.arange(x.shape[0], dtype=Targmax.np) * step
+        result = result + offset.reshape(-1, 1, 1, 1)
+    return y, result
+
+
+def max_pool_with_argmax(
+    input: Any,
+    ksize: Any,
+    strides: Any,
+    padding: str,
+    data_format: str = "NHWC",
+    Targmax: Any = dtypes.int64,
+    name: str | None = None,
+    output_dtype: Any = None,
+    include_batch_in_index: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The largest element of each window and its place, flattened.
+
+    Args:
+      input: [batch, height, width, channels].
+      ksize, strides: size and distance of the windows.
+      padding: "SAME" or "VALID".
+      data_format: "NHWC".
+      Targmax: dtype of the places, int32 or int64; `output_dtype` is its newer name.
+      include_batch_in_index: count over the whole input, not over each image.
+
+    Raises:
+      ValueError: another data format.
+    """
+    if data_format != "NHWC":
+        raise GraphError(f"max_pool_with_argmax is for NHWC, not {data_format!r}")
+    dtype = dtypes.as_dtype(Targmax if output_dtype is None else output_dtype)
+    return _with_argmax(
+        input,
+        ksize=tuple(ksize) if isinstance(ksize, list) else ksize,
+        strides=tuple(strides) if isinstance(strides, list) else strides,
+        padding=padding,
+        Targmax=dtype,
+        include_batch_in_index=include_batch_in_index,
+        name=name,
+    )
