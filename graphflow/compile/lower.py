@@ -8,10 +8,11 @@ from typing import Any
 
 from graphflow.base.errors import InvalidArgumentError
 from graphflow.base.state import StateKey
-from graphflow.build.body import Body
+from graphflow.build.body import Body, Selection
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.compile.plan import CONTEXT, Input, Output, Plan, Step
 from graphflow.compile.sharing import Sharing
+from graphflow.ops.bodies import restricted
 from graphflow.rewrite import prune, rewrite
 from graphflow.rewrite.effects import touches
 
@@ -42,6 +43,7 @@ class _Lowering:
         self.slots: dict[Tensor, int] = {}
         self.size = CONTEXT + 1
         self.constants: dict[int, Any] = {}
+        self.read = {*self.fetches, *[t for operation in order for t in operation.inputs]}
         self.last_use: dict[int, int] = {}
 
     def plan(self) -> Plan:
@@ -90,6 +92,7 @@ class _Lowering:
     def _step(self, operation: Operation, given: set[Tensor]) -> Step:
         before = (CONTEXT,) if operation.opdef.takes_ctx else ()
         inputs = [self.slots[t] for t in operation.inputs]
+        used = {t.index for t in operation.outputs if t in self.read}
         outputs = []
         for tensor in operation.outputs:
             if tensor in given:  # fed, while other outputs are needed: the result goes nowhere
@@ -101,7 +104,7 @@ class _Lowering:
             operation.opdef,
             (*before, *inputs),
             tuple(outputs),
-            _lower_bodies(operation.attrs),
+            _lower_bodies(restricted(operation, used)),
             (),
             operation.name,
             str(operation.site),
@@ -129,21 +132,22 @@ def _lower_bodies(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _lower_body(value: Any) -> Any:
-    if isinstance(value, Body):
+    if isinstance(value, (Body, Selection)):
         return _compile_body(value)
     if type(value) is tuple and any(isinstance(v, Body) for v in value):
         return tuple(_lower_body(v) for v in value)
     return value
 
 
-def _compile_body(body: Body) -> Plan:
+def _compile_body(body: Body | Selection) -> Plan:
     """The plan of a body on values for its inputs and then its captures.
 
     Whatever has an effect runs when the body runs, also where no output depends on it.
     """
     arguments = [*body.inputs, *body.captures.values()]
     effects = [op for op in body.operations if has_effect(op)]
-    view = rewrite(prune(body, body.outputs, effects, arguments))
+    graph = body.body if isinstance(body, Selection) else body
+    view = rewrite(prune(graph, body.outputs, effects, arguments))
     return compile_plan(view.order, arguments, view.fetches)
 
 
