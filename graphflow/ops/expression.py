@@ -28,13 +28,23 @@ import numpy as np
 from graphflow.build.opdef import OpDef
 
 UNARY: Final = frozenset(
-    ["negative", "abs", "sign", "sqrt", "exp", "expm1", "log", "log1p", "floor", "ceil", "trunc", "rint", "invert", "conj", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh"]
-)
+    (
+        "negative", "abs", "sign", "sqrt", "exp", "expm1", "log", "log1p", "floor", "ceil",
+        "trunc", "rint", "invert", "conj", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
+        "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
+    )
+)  # fmt: skip
 BINARY: Final = frozenset(
-    ["add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "arctan2", "fmod", "remainder", "bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift"]
-)
+    (
+        "add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "arctan2",
+        "fmod", "remainder", "bitwise_and", "bitwise_or", "bitwise_xor", "left_shift",
+        "right_shift",
+    )
+)  # fmt: skip
 PREDICATES: Final = frozenset({"isnan", "isinf", "isfinite"})
-COMPARISONS: Final = frozenset(["less", "less_equal", "greater", "greater_equal", "equal", "not_equal"])
+COMPARISONS: Final = frozenset(
+    ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+)
 LOGICAL: Final = frozenset({"logical_and", "logical_or", "logical_not"})
 SPECIAL: Final[Mapping[str, int]] = MappingProxyType(
     {

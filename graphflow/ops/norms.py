@@ -91,7 +91,7 @@ def count_nonzero(
     axis = renamed(axis, reduction_indices, "axis", "reduction_indices")
     kept = renamed(keepdims, keep_dims, "keepdims", "keep_dims", False)
     with composite(name, "count_nonzero", x):
-        zero = np.zeros((), bool) if x.dtype.is_bool else "" if x.dtype.np == object else 0
+        zero = np.zeros((), bool) if x.dtype.is_bool else "" if x.dtype is dtypes.string else 0
         return cast(reduce_sum(cast(not_equal(x, zero), dtypes.int64), axis, kept), dtype)
 
 

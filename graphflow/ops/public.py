@@ -36,7 +36,7 @@ def function(entry: OpDef) -> Callable[..., Any]:
         [kinds(p, kinds.POSITIONAL_OR_KEYWORD) for p in entry.params]
         + [kinds("name", kinds.POSITIONAL_OR_KEYWORD, default=None)]
     )
-    call.__name__ = call.__qualname__ = kernel.__name__
+    call.__name__ = call.__qualname__ = kernel.__name__.lstrip("_")
     call.__module__ = kernel.__module__
     call.__doc__ = entry.doc
     call.entry = entry  # type: ignore[attr-defined]
