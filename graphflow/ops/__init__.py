@@ -1,3 +1,7 @@
+"""Ops: one entry per op, and TensorFlow 1's functions that add them to a graph."""
+
+from types import ModuleType as _ModuleType
+
 # ---- math
 from graphflow.ops.activations import (
     elu,
@@ -209,6 +213,20 @@ from graphflow.ops.tiling import (
 
 # ---- nn and random
 from graphflow.ops.bias import bias_add
+from graphflow.ops.initializers import (
+    Initializer,
+    constant_initializer,
+    glorot_normal_initializer,
+    glorot_uniform_initializer,
+    ones_initializer,
+    orthogonal_initializer,
+    random_normal_initializer,
+    random_uniform_initializer,
+    truncated_normal_initializer,
+    uniform_unit_scaling_initializer,
+    variance_scaling_initializer,
+    zeros_initializer,
+)
 from graphflow.ops.random import (
     get_seed,
     random_normal,
@@ -276,3 +294,5 @@ from graphflow.ops.variables import (
 )
 
 # ---- end of sources and variables
+
+__all__ = [n for n, v in globals().items() if n[0] != "_" and not isinstance(v, _ModuleType)]
