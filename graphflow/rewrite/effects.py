@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from graphflow.base import dtypes
 from graphflow.base.state import StateKey
-from graphflow.build.body import Body
+from graphflow.build.body import Body, Selection
 from graphflow.build.tensor import Operation, Tensor
 
 Kind = Literal["read", "write", "input", "output"]
@@ -72,6 +72,8 @@ def bodies(operation: Operation) -> list[Body]:
             found.append(value)
         elif isinstance(value, tuple):
             found += [v for v in value if isinstance(v, Body)]
+        elif isinstance(value, Selection):
+            found.append(value.body)
     return found
 
 

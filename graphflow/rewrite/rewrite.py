@@ -10,7 +10,7 @@ from graphflow.rewrite.common import merge_common
 from graphflow.rewrite.dependencies import clean
 from graphflow.rewrite.folding import fold
 from graphflow.rewrite.subgraph import Subgraph
-from graphflow.rewrite.validate import validated
+from graphflow.rewrite.validate import Validation
 
 
 class Pass(NamedTuple):
@@ -54,9 +54,10 @@ def rewrite(view: Subgraph, passes: Iterable[Pass] = PASSES, *, validate: bool =
       validate: check each pass on probe inputs; one that changes results is undone, with a
         `RewriteWarning`.
     """
+    check = Validation()
     for step in passes:
         new = step.apply(view)
         if new is not view and validate:
-            new = validated(step.name, view, new, exact=step.exact)
+            new = check(step.name, view, new, exact=step.exact)
         view = new
     return view

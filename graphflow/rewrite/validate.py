@@ -17,10 +17,10 @@ from graphflow.base import dtypes
 from graphflow.base.shapes import size_of
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.ops.evaluate import PureContext, run
-from graphflow.rewrite.effects import is_droppable, is_pure, resource
+from graphflow.rewrite.effects import bodies, is_droppable, resource
 from graphflow.rewrite.subgraph import Subgraph
 
-PROBES = (("special", 3), ("ordinary", 2))  # and what an unknown size is
+ROUNDS = (("special", 3), ("special", 1), ("special", 4), ("ordinary", 2))  # and unknown sizes
 RANK = 1  # of what has an unknown rank
 MAX_ELEMENTS = 1 << 20  # of a value; what is larger is passed over
 
@@ -34,18 +34,28 @@ class RewriteWarning(UserWarning):
     """A pass changed results and was undone."""
 
 
-def validated(name: str, old: Subgraph, new: Subgraph, *, exact: bool = True) -> Subgraph:
-    """The new subgraph, or the old one, with a `RewriteWarning`, where results differ.
+class Validation:
+    """Checks the passes of one `rewrite`; what one pass gave is not computed again for the next."""
 
-    Compared are the fetches and what goes into operations with effects: bit by bit, NaN with
-    NaN; after fast math within a tolerance, where both are finite.  What the interpreter cannot
-    compute before the pass (an op fails on the probes) is passed over.
-    """
-    problem = _lost(old, new) or _difference(old, new, exact)
-    if problem is None:
-        return new
-    warnings.warn(f"the pass {name!r} was undone: {problem}", RewriteWarning, stacklevel=3)
-    return old
+    def __init__(self) -> None:
+        self._last: tuple[Subgraph, list[Values]] | None = None
+
+    def __call__(self, name: str, old: Subgraph, new: Subgraph, *, exact: bool = True) -> Subgraph:
+        """The new subgraph, or the old one, with a `RewriteWarning`, where results differ.
+
+        Compared are the fetches and what goes into operations with effects or bodies: bit by
+        bit, NaN with NaN; after fast math within a tolerance, where both are finite.  What the
+        interpreter cannot compute before the pass (an op fails on the probes) is passed over.
+        """
+        wanted = self._last[1] if self._last and self._last[0] is old else _compute_all(old)
+        found = _compute_all(new)
+        problem = _lost(old, new) or _difference(old, new, wanted, found, exact)
+        if problem is None:
+            self._last = new, found
+            return new
+        self._last = old, wanted
+        warnings.warn(f"the pass {name!r} was undone: {problem}", RewriteWarning, stacklevel=3)
+        return old
 
 
 def _lost(old: Subgraph, new: Subgraph) -> str | None:
@@ -59,27 +69,34 @@ def _lost(old: Subgraph, new: Subgraph) -> str | None:
     return None
 
 
-def _difference(old: Subgraph, new: Subgraph, exact: bool) -> str | None:
-    for kind, unknown in PROBES:
+def _difference(
+    old: Subgraph, new: Subgraph, wanted: list[Values], found: list[Values], exact: bool
+) -> str | None:
+    pairs = list(zip(old.fetches, new.fetches, strict=True))
+    theirs = {o.name: o for o in new.order if _is_opaque(o)}
+    for operation in old.order:
+        if _is_opaque(operation) and operation.name in theirs:
+            pairs += zip(operation.inputs, theirs[operation.name].inputs, strict=True)
+    for (kind, _), before, now in zip(ROUNDS, wanted, found, strict=True):
         if not exact and kind == "special":
             continue
-        wanted, found = _compute(old, kind, unknown), _compute(new, kind, unknown)
-        for a, b in zip(_watched(old), _watched(new), strict=True):
-            if a not in wanted:
+        for a, b in pairs:
+            if a not in before:
                 continue
-            if b not in found:
+            if b not in now:
                 return f"{_where(a)} cannot be computed any more"
-            if not (_same if exact else _close)(wanted[a], found[b]):
+            if not (_same if exact else _close)(before[a], now[b]):
                 return (
-                    f"{_where(a)} is {_short(found[b])} instead of {_short(wanted[a])} on "
+                    f"{_where(a)} is {_short(now[b])} instead of {_short(before[a])} on "
                     f"{kind} values"
                 )
     return None
 
 
-def _watched(view: Subgraph) -> list[Tensor]:
-    effects = sorted(_effects(view), key=lambda operation: operation.name)
-    return [*view.fetches, *[t for operation in effects for t in operation.inputs]]
+def _is_opaque(operation: Operation) -> bool:
+    """Are its outputs probes, too?  Loops are not run: on special values they may not end."""
+    opdef = operation.opdef
+    return opdef.kernel is None or not opdef.pure or bool(bodies(operation))
 
 
 def _effects(view: Subgraph) -> list[Operation]:
@@ -89,15 +106,19 @@ def _effects(view: Subgraph) -> list[Operation]:
 # ---- values
 
 
-def _compute(view: Subgraph, kind: str, unknown: int) -> Values:
+def _compute_all(view: Subgraph) -> list[Values]:
+    return [_compute(view, turn, kind, unknown) for turn, (kind, unknown) in enumerate(ROUNDS)]
+
+
+def _compute(view: Subgraph, turn: int, kind: str, unknown: int) -> Values:
     """Every value that the interpreter finds, from probes for what it cannot know."""
-    fed: Values = {t: _probe(t, t.name, kind, unknown) for t in view.feeds}
+    fed: Values = {t: _probe(t, t.name, turn, kind, unknown) for t in view.feeds}
     values = {t: v for t, v in fed.items() if v is not None}
     context = PureContext()
     for operation in view.order:
-        if operation.opdef.kernel is None or not is_pure(operation):
+        if _is_opaque(operation):
             for tensor in operation.outputs:
-                value = _probe(tensor, _source(view, tensor), kind, unknown)
+                value = _probe(tensor, _source(view, tensor), turn, kind, unknown)
                 if value is not None:
                     values.setdefault(tensor, value)
         elif all(t in values for t in operation.inputs) and not _is_large(operation):
@@ -123,7 +144,7 @@ def _is_large(operation: Operation) -> bool:
     return any((size_of(t.dims) or 0) > MAX_ELEMENTS for t in operation.outputs)
 
 
-def _probe(tensor: Tensor, key: str, kind: str, unknown: int) -> Any:
+def _probe(tensor: Tensor, key: str, turn: int, kind: str, unknown: int) -> Any:
     """A value of the tensor's dtype and shape, the same for the same key; None: there is none."""
     known = (None,) * RANK if tensor.dims is None else tensor.dims
     dims = [unknown if n is None else n for n in known]
@@ -141,18 +162,22 @@ def _probe(tensor: Tensor, key: str, kind: str, unknown: int) -> Any:
     if tensor.dtype.is_integer:
         low, high = (-3, 4) if kind == "special" and dtype.kind == "i" else (0, unknown)
         return np.asarray(rng.integers(low, high, dims)).astype(dtype)
-    value = _floats(rng, dims, kind, tensor)
+    value = _floats(rng, dims, turn, kind, tensor)
     if tensor.dtype.is_complex:
-        value = value + 1j * _floats(rng, dims, kind, tensor)
+        value = value + 1j * _floats(rng, dims, turn, kind, tensor)
     with np.errstate(all="ignore"):
         return np.asarray(value).astype(dtype)
 
 
-def _floats(rng: np.random.Generator, dims: list[int], kind: str, tensor: Tensor) -> Any:
+def _floats(rng: np.random.Generator, dims: list[int], turn: int, kind: str, tensor: Tensor) -> Any:
     if kind == "ordinary":
         return rng.standard_normal(dims)
-    large = 3e4 if tensor.dtype.np.itemsize == 2 else 3e38 if tensor.dtype.size == 4 else 1e308
-    return rng.choice([*_SPECIAL, large, -large, 1 / large], dims)
+    size = {2: 3e4, 4: 3e38}.get(tensor.dtype.np.itemsize // (1 + tensor.dtype.is_complex), 1e308)
+    pool = np.array([*_SPECIAL, size, -size, 1 / size])
+    n = size_of(tuple(dims)) or 0
+    # All of them before one comes again, and each turn goes on where the last one ended.
+    decks = [rng.permutation(pool) for _ in range((turn + 1) * n // len(pool) + 1)]
+    return np.concatenate(decks)[turn * n : (turn + 1) * n].reshape(dims)
 
 
 # ---- comparison
