@@ -32,6 +32,63 @@ from graphflow.ops.arithmetic import (
     truncatediv,
     truncatemod,
 )
+
+# ---- end of math
+# ---- arrays
+from graphflow.ops.assertions import (
+    assert_equal,
+    assert_greater,
+    assert_greater_equal,
+    assert_integer,
+    assert_less,
+    assert_less_equal,
+    assert_near,
+    assert_negative,
+    assert_non_negative,
+    assert_non_positive,
+    assert_none_equal,
+    assert_positive,
+    assert_proper_iterable,
+    assert_rank,
+    assert_rank_at_least,
+    assert_rank_in,
+    assert_scalar,
+    assert_type,
+)
+
+# ---- end of arrays
+# ---- nn and random
+from graphflow.ops.bias import bias_add
+from graphflow.ops.blocks import (
+    batch_to_space,
+    batch_to_space_nd,
+    depth_to_space,
+    space_to_batch,
+    space_to_batch_nd,
+    space_to_depth,
+)
+from graphflow.ops.casting import (
+    bitcast,
+    cast,
+    convert_to_tensor,
+    saturate_cast,
+    to_bfloat16,
+    to_complex64,
+    to_complex128,
+    to_double,
+    to_float,
+    to_int32,
+    to_int64,
+)
+from graphflow.ops.checks import (
+    Assert,
+    Print,
+    check_numerics,
+    ensure_shape,
+    guarantee_const,
+    identity_n,
+)
+from graphflow.ops.checks import print_ as print
 from graphflow.ops.compare import (
     bitwise_and,
     bitwise_or,
@@ -54,6 +111,25 @@ from graphflow.ops.compare import (
     right_shift,
 )
 from graphflow.ops.complexes import angle, complex, conj, imag, real
+
+# ---- end of nn and random
+# ---- control flow
+from graphflow.ops.cond import case, cond, switch_case
+from graphflow.ops.conditions import boolean_mask, where, where_v2
+from graphflow.ops.diagonal import (
+    diag,
+    diag_part,
+    matrix_band_part,
+    matrix_diag,
+    matrix_diag_part,
+    matrix_set_diag,
+    matrix_transpose,
+    trace,
+)
+from graphflow.ops.einsum import (
+    einsum,
+    tensordot,
+)
 from graphflow.ops.elementary import (
     acos,
     acosh,
@@ -81,67 +157,6 @@ from graphflow.ops.elementary import (
     tan,
     tanh,
 )
-from graphflow.ops.math import abs, accumulate_n, add_n, mod, pow, round, scalar_mul
-from graphflow.ops.matmul import matmul
-from graphflow.ops.operators import div, divide, truediv
-from graphflow.ops.reduce import (
-    argmax,
-    argmin,
-    reduce_all,
-    reduce_any,
-    reduce_max,
-    reduce_mean,
-    reduce_min,
-    reduce_prod,
-    reduce_sum,
-)
-
-# ---- end of math
-
-# ---- arrays
-from graphflow.ops.assertions import (
-    assert_equal,
-    assert_greater,
-    assert_greater_equal,
-    assert_integer,
-    assert_less,
-    assert_less_equal,
-    assert_near,
-    assert_negative,
-    assert_non_negative,
-    assert_non_positive,
-    assert_none_equal,
-    assert_positive,
-    assert_proper_iterable,
-    assert_rank,
-    assert_rank_at_least,
-    assert_rank_in,
-    assert_scalar,
-    assert_type,
-)
-from graphflow.ops.checks import (
-    Assert,
-    Print,
-    check_numerics,
-    ensure_shape,
-    guarantee_const,
-    identity_n,
-)
-from graphflow.ops.checks import print_ as print
-from graphflow.ops.conditions import boolean_mask, where, where_v2
-from graphflow.ops.casting import (
-    bitcast,
-    cast,
-    convert_to_tensor,
-    saturate_cast,
-    to_bfloat16,
-    to_complex64,
-    to_complex128,
-    to_double,
-    to_float,
-    to_int32,
-    to_int64,
-)
 from graphflow.ops.filling import (
     eye,
     fill,
@@ -154,65 +169,9 @@ from graphflow.ops.filling import (
     zeros,
     zeros_like,
 )
+from graphflow.ops.functional import foldl, foldr, map_fn, scan
 from graphflow.ops.gathering import gather, gather_nd, scatter_nd
 from graphflow.ops.indexing import getitem
-from graphflow.ops.joining import concat, parallel_stack, split, stack, unstack
-from graphflow.ops.known import constant_value
-from graphflow.ops.padding import pad
-from graphflow.ops.partitioning import (
-    dynamic_partition,
-    dynamic_stitch,
-    tensor_scatter_add,
-    tensor_scatter_sub,
-    tensor_scatter_update,
-)
-from graphflow.ops.blocks import (
-    batch_to_space,
-    batch_to_space_nd,
-    depth_to_space,
-    space_to_batch,
-    space_to_batch_nd,
-    space_to_depth,
-)
-from graphflow.ops.reordering import reverse, reverse_sequence, roll
-from graphflow.ops.reordering import reverse as reverse_v2
-from graphflow.ops.shape_ops import (
-    expand_dims,
-    rank,
-    reshape,
-    shape,
-    shape_n,
-    size,
-    squeeze,
-    transpose,
-)
-from graphflow.ops.slices import IndexedSlices, convert_to_tensor_or_indexed_slices
-from graphflow.ops.slicing import slice_ as slice
-from graphflow.ops.slicing import strided_slice
-from graphflow.ops.sorting import (
-    argsort,
-    batch_gather,
-    invert_permutation,
-    searchsorted,
-    setdiff1d,
-    sort,
-    top_k,
-    unique,
-    unique_with_counts,
-)
-from graphflow.ops.tiling import (
-    broadcast_dynamic_shape,
-    broadcast_static_shape,
-    broadcast_to,
-    meshgrid,
-    repeat,
-    tile,
-)
-
-# ---- end of arrays
-
-# ---- nn and random
-from graphflow.ops.bias import bias_add
 from graphflow.ops.initializers import (
     Initializer,
     constant_initializer,
@@ -227,6 +186,47 @@ from graphflow.ops.initializers import (
     variance_scaling_initializer,
     zeros_initializer,
 )
+from graphflow.ops.joining import concat, parallel_stack, split, stack, unstack
+from graphflow.ops.known import constant_value
+from graphflow.ops.linalg import (
+    cholesky,
+    cholesky_solve,
+    logdet,
+    matrix_determinant,
+    matrix_inverse,
+    matrix_solve,
+    matrix_solve_ls,
+    matrix_triangular_solve,
+    qr,
+    self_adjoint_eig,
+    self_adjoint_eigvals,
+    slogdet,
+    svd,
+)
+from graphflow.ops.math import abs, accumulate_n, add_n, mod, pow, round, scalar_mul
+from graphflow.ops.matmul import matmul
+from graphflow.ops.norms import (
+    clip_by_average_norm,
+    clip_by_global_norm,
+    clip_by_norm,
+    clip_by_value,
+    count_nonzero,
+    global_norm,
+    norm,
+    reduce_euclidean_norm,
+    reduce_logsumexp,
+    reduce_std,
+    reduce_variance,
+)
+from graphflow.ops.operators import div, divide, truediv
+from graphflow.ops.padding import pad
+from graphflow.ops.partitioning import (
+    dynamic_partition,
+    dynamic_stitch,
+    tensor_scatter_add,
+    tensor_scatter_sub,
+    tensor_scatter_update,
+)
 from graphflow.ops.random import (
     get_seed,
     random_normal,
@@ -235,18 +235,25 @@ from graphflow.ops.random import (
     set_random_seed,
     truncated_normal,
 )
-from graphflow.ops.softmax import log_softmax, softmax
-
-# ---- end of nn and random
-
-# ---- control flow
-from graphflow.ops.cond import case, cond, switch_case
-from graphflow.ops.functional import foldl, foldr, map_fn, scan
-from graphflow.ops.tensor_array import TensorArray
-from graphflow.ops.while_loop import while_loop
+from graphflow.ops.reduce import (
+    argmax,
+    argmin,
+    reduce_all,
+    reduce_any,
+    reduce_max,
+    reduce_mean,
+    reduce_min,
+    reduce_prod,
+    reduce_sum,
+)
+from graphflow.ops.reordering import reverse, reverse_sequence, roll
+from graphflow.ops.reordering import reverse as reverse_v2
+from graphflow.ops.scans import (
+    cumprod,
+    cumsum,
+)
 
 # ---- end of control flow
-
 # ---- sources and variables
 from graphflow.ops.scatter import (
     scatter_add,
@@ -256,6 +263,44 @@ from graphflow.ops.scatter import (
     scatter_mul,
     scatter_sub,
     scatter_update,
+)
+from graphflow.ops.segments import (
+    segment_max,
+    segment_mean,
+    segment_min,
+    segment_prod,
+    segment_sum,
+    unsorted_segment_max,
+    unsorted_segment_mean,
+    unsorted_segment_min,
+    unsorted_segment_prod,
+    unsorted_segment_sqrt_n,
+    unsorted_segment_sum,
+)
+from graphflow.ops.shape_ops import (
+    expand_dims,
+    rank,
+    reshape,
+    shape,
+    shape_n,
+    size,
+    squeeze,
+    transpose,
+)
+from graphflow.ops.slices import IndexedSlices, convert_to_tensor_or_indexed_slices
+from graphflow.ops.slicing import slice_ as slice
+from graphflow.ops.slicing import strided_slice
+from graphflow.ops.softmax import log_softmax, softmax
+from graphflow.ops.sorting import (
+    argsort,
+    batch_gather,
+    invert_permutation,
+    searchsorted,
+    setdiff1d,
+    sort,
+    top_k,
+    unique,
+    unique_with_counts,
 )
 from graphflow.ops.sources import (
     constant,
@@ -267,6 +312,30 @@ from graphflow.ops.sources import (
     stop_gradient,
 )
 from graphflow.ops.sources import tuple_ as tuple
+from graphflow.ops.special import (
+    betainc,
+    digamma,
+    erf,
+    erfc,
+    erfinv,
+    igamma,
+    igammac,
+    lbeta,
+    lgamma,
+    polygamma,
+    xdivy,
+    xlogy,
+    zeta,
+)
+from graphflow.ops.tensor_array import TensorArray
+from graphflow.ops.tiling import (
+    broadcast_dynamic_shape,
+    broadcast_static_shape,
+    broadcast_to,
+    meshgrid,
+    repeat,
+    tile,
+)
 from graphflow.ops.variable_scope import (
     AUTO_REUSE,
     VariableScope,
@@ -292,6 +361,7 @@ from graphflow.ops.variables import (
     trainable_variables,
     variables_initializer,
 )
+from graphflow.ops.while_loop import while_loop
 
 # ---- end of sources and variables
 

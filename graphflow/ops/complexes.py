@@ -39,10 +39,14 @@ def _make_spec(real: Tensor, imag: Tensor) -> Specs:
     return [(broadcast_dims(real.dims, imag.dims), dtype)]
 
 
+def _make_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
+    return unbroadcast(_real(g), x, y), unbroadcast(_imag(g), y, x)
+
+
 @op(
     "Complex",
     infer=_make_spec,
-    grad=lambda g, z, x, y: (unbroadcast(_real(g), x, y), unbroadcast(_imag(g), y, x)),
+    grad=_make_grad,
     cases=lambda s: [Case((s.normal(2, 3), s.normal(3)))],
 )
 def _complex(xp: Any, real: RealFloat, imag: RealFloat) -> Array:

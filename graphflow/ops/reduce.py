@@ -128,7 +128,7 @@ def _mean_grad(g: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
 
 @op("Mean", infer=_spec, grad=_mean_grad, cost=_size, cases=_axes_cases)
 def _mean(xp: Any, x: Num, *, axis: Any = None, keepdims: bool = False) -> Array:
-    """The mean over axes; NaN of nothing.  That of integers is rounded towards zero.
+    """The mean over axes; NaN of nothing.  That of integers is rounded towards zero, 0 of nothing.
 
     float16 is added in float32.
     """
@@ -136,9 +136,7 @@ def _mean(xp: Any, x: Num, *, axis: Any = None, keepdims: bool = False) -> Array
     total = xp.sum(x, axis=axis, keepdims=keepdims, dtype=wide)
     count = x.size // total.size if total.size else 1
     if x.dtype.kind in "iu":
-        if not count:
-            raise InvalidArgumentError(None, None, "the mean of no integers is undefined")
-        return (xp.sign(total) * (xp.abs(total) // count)).astype(x.dtype)
+        return (xp.sign(total) * (xp.abs(total) // max(count, 1))).astype(x.dtype)
     return (total / np.asarray(count, dtype=wide)[()]).astype(x.dtype)
 
 

@@ -56,10 +56,14 @@ def _shifted(xp: Any, x: Any, axis: int, amount: int, fill: int) -> Any:
     return xp.concatenate([x[_at(axis, slice(1, size), x.ndim)], edge], axis=axis)
 
 
+def _shift_grad(g: Any, y: Any, x: Any, *, axis: int, amount: int) -> Any:
+    return _shift(g, axis=axis, amount=-amount)
+
+
 @op(
     "Shift",
     infer=_spec,
-    grad=lambda g, y, x, *, axis, amount: _shift(g, axis=axis, amount=-amount),
+    grad=_shift_grad,
     cases=lambda s: [
         Case((s.normal(*shape),), {"axis": axis, "amount": amount})
         for shape, axis in (((4,), 0), ((2, 3), -1), ((0, 2), 0))

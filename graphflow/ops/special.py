@@ -16,6 +16,8 @@ from graphflow.build import op
 from graphflow.build.opdef import Array, RealFloat, Specs
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import PAIRS, Case, Sampler, unary
+from graphflow.ops.casting import cast
+from graphflow.ops.compare import not_equal
 from graphflow.ops.elementary import exp, log, log1p, square
 from graphflow.ops.expression import special
 from graphflow.ops.public import function
@@ -208,6 +210,39 @@ def betainc(xp: Any, a: RealFloat, b: RealFloat, x: RealFloat) -> Array:
     It is not differentiated with respect to a and b.
     """
     return _call(xp, "betainc", a, b, x)
+
+
+def _zero_or(xp: Any, x: Any, y: Any, value: Any) -> Any:
+    """The value, but 0 where x is 0 and y is a number."""
+    return xp.where(xp.logical_and(xp.equal(x, 0), xp.logical_not(xp.isnan(y))), x * 0, value)
+
+
+def _positive_pairs(s: Sampler) -> list[Case]:
+    return [Case((s.normal(*a), s.positive(*b))) for a, b in PAIRS]
+
+
+def _xlogy_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
+    logarithm = xlogy(cast(not_equal(x, 0), x.dtype), y)
+    return unbroadcast(g * logarithm, x, y), unbroadcast(g * xdivy(x, y), y, x)
+
+
+@function
+@op("Xlogy", infer=broadcast, grad=_xlogy_grad, elementwise=True, cases=_positive_pairs)
+def xlogy(xp: Any, x: RealFloat, y: RealFloat) -> Array:
+    """x log(y), but 0 where x is 0; with broadcasting."""
+    return _zero_or(xp, x, y, x * xp.log(y))
+
+
+def _xdivy_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
+    inverse = xdivy(cast(not_equal(x, 0), x.dtype), y)
+    return unbroadcast(g * inverse, x, y), unbroadcast(g * xdivy(-x, y * y), y, x)
+
+
+@function
+@op("Xdivy", infer=broadcast, grad=_xdivy_grad, elementwise=True, cases=_positive_pairs)
+def xdivy(xp: Any, x: RealFloat, y: RealFloat) -> Array:
+    """x / y, but 0 where x is 0; with broadcasting."""
+    return _zero_or(xp, x, y, xp.divide(x, y))
 
 
 def lbeta(x: Any, name: str | None = None) -> Tensor:
