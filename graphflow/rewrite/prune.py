@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
+from typing import Any
 
 from graphflow.base.errors import GraphError
 from graphflow.build.graph import Graph
 from graphflow.build.tensor import Operation, Tensor
+from graphflow.rewrite.draft import Draft
+from graphflow.rewrite.effects import Touch, resource, touches
 from graphflow.rewrite.order import kahn, serialise
 from graphflow.rewrite.subgraph import Subgraph
 
@@ -21,7 +24,9 @@ def prune(
     """The operations needed for the fetches and the targets, cut at the fed tensors.
 
     Ties in the order are broken by creation, so that the same graph gives the same order.
-    `rewrite.order` tells how reads and writes of a variable are ordered.  It costs about 2 us
+    `rewrite.order` tells how reads and writes of a variable are ordered.  To feed one read of a
+    variable is to feed the variable: its other reads from before the step, outside of control
+    flow, give the fed value, too.  It costs about 2 us
     per operation that is needed, whatever the size of the rest of the graph.
 
     Args:
@@ -44,7 +49,9 @@ def prune(
     control = {o: c for o in needed if (c := _control(o, fed))}
     order = _in_order(needed, control, graph.added_control, fed)
     order, after = serialise(order, control, fed)
-    return Subgraph(tuple(order), feeds, tuple(fetches), tuple(targets), after)
+    view = Subgraph(tuple(order), feeds, tuple(fetches), tuple(targets), after)
+    variables = {resource(t.op.inputs[0]): t for t in reversed(feeds) if _is_read(t.op)}
+    return _with_values(view, variables) if variables else view
 
 
 def _needed(targets: Iterable[Operation], fed: set[int]) -> set[Operation]:
@@ -100,6 +107,29 @@ def _in_order(
     if len(done) < len(order):
         raise GraphError(_explain_cycle(set(order) - set(done), before))
     return done
+
+
+def _is_read(operation: Operation) -> bool:
+    return operation.type == "ReadVariable"
+
+
+def _with_values(view: Subgraph, variables: Mapping[Any, Tensor]) -> Subgraph:
+    """The subgraph with fed tensors in the place of reads of their variables."""
+    draft = Draft(view)
+    fed = {t.op for t in view.feeds}
+    for old in view.order:
+        new = draft.current(old)
+        value = variables.get(resource(old.inputs[0])) if _is_read(old) else None
+        if value is None or old in fed or _follows_write(old, view):
+            draft.keep(old, new)
+        else:
+            draft.replace(old, (value,))
+    return draft.finish()
+
+
+def _follows_write(read: Operation, view: Subgraph) -> bool:
+    written = Touch("write", resource(read.inputs[0]))
+    return any(written in touches(before) for before in view.after.get(read, ()))
 
 
 def _explain_cycle(stuck: set[Operation], before: Callable[[Operation], list[Operation]]) -> str:

@@ -220,6 +220,23 @@ def test_crossed_reads_and_writes_close_no_cycle(graph):
     assert waits(view, set_w.op, old_w.op)
 
 
+def test_feeding_a_read_feeds_the_variable(graph):
+    v = variable("v")
+    fed, other = state.read_variable(v, name="fed"), state.read_variable(v, name="other")
+    y = identity(other, name="y")
+    view = prune(graph, [y, other, fed], feeds=[fed])
+    assert [o.name for o in view.order] == ["y"]
+    assert view.order[0].inputs == (fed,)
+    assert view.fetches[1:] == (fed, fed)
+    write = state.assign_variable(v, y, name="write")
+    with graph.control_dependencies([write]):
+        later = state.read_variable(v, name="later")
+    view = prune(graph, [identity(later), y], feeds=[fed])
+    assert "later" in names(view)  # what the step has written is not the fed value
+    assert "other" not in names(view)
+    check_order(view)
+
+
 def test_outputs_keep_the_order_of_creation(graph):
     x = constant(1.0)
     one, two = emit(x, name="one"), emit(x, name="two")
