@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from graphflow.base.errors import GraphError
-from graphflow.base.shapes import size_of
-from graphflow.build import OPS, Tensor, as_tensor
+from graphflow.build import Tensor, as_tensor
 from graphflow.build.defaults import get_default_graph
 from graphflow.differentiate.gradients import gradients
+from graphflow.ops.filling import range as range_
+from graphflow.ops.functional import map_fn
+from graphflow.ops.joining import concat
+from graphflow.ops.shape_ops import reshape, shape, size
 
 
 def hessians(
@@ -21,8 +24,7 @@ def hessians(
 ) -> list[Tensor]:
     """Hessian of the sum of ys with respect to each of xs.
 
-    The gradient's elements are differentiated one by one: the ops added grow with the number of
-    elements of an x, which must be static.
+    The elements of the gradient are differentiated one by one, in a loop.
 
     Args:
       ys: a tensor or a list of tensors.
@@ -34,7 +36,7 @@ def hessians(
       One tensor of shape x.shape + x.shape per x; zeros where the gradient is constant.
 
     Raises:
-      ValueError: no y depends on an x, or the shape of an x is not static.
+      ValueError: no y depends on an x.
     """
     options: dict[str, Any] = {
         "colocate_gradients_with_ops": colocate_gradients_with_ops,
@@ -48,18 +50,18 @@ def hessians(
 
 
 def _hessian(gradient: Any, x: Any, options: dict[str, Any]) -> Tensor:
-    dims, size = x.dims, size_of(x.dims)
     if gradient is None:
         raise GraphError(f"no y depends on {x!r}: there is no Hessian")
-    if size is None:
-        raise GraphError(f"the Hessian by {x!r} needs a static shape; use set_shape")
     gradient = as_tensor(gradient)
-    if not size:
-        zeros: Tensor = OPS["Reshape"](gradient, [*dims, *dims])
-        return zeros
-    flat = OPS["Reshape"](gradient, [-1])
-    rows = []
-    for element in OPS["Unpack"](flat, num=size) if size > 1 else [OPS["Reshape"](flat, [])]:
-        rows += gradients(element, x, unconnected_gradients="zero", **options)
-    result: Tensor = OPS["Reshape"](OPS["Pack"](*[as_tensor(r) for r in rows]), [*dims, *dims])
+    flat = reshape(gradient, [-1])
+
+    def row(i: Tensor) -> Tensor:
+        (found,) = gradients(flat[i], x, unconnected_gradients="zero", **options)
+        return as_tensor(found)
+
+    rows = map_fn(row, range_(size(gradient)), dtype=gradient.dtype)
+    sizes = shape(gradient)
+    result: Tensor = reshape(rows, concat([sizes, sizes], 0))
+    if gradient.dims is not None:
+        result.set_shape((*gradient.dims, *gradient.dims))
     return result
