@@ -5,6 +5,9 @@
 Nothing that is slow to load is imported here: ray, cupy, llvmlite and scipy come when needed.
 """
 
+from typing import Any as _Any
+
+from graphflow import nn, train
 from graphflow.base import dtypes, errors
 from graphflow.base.devices import DeviceSpec
 from graphflow.base.dtypes import (
@@ -28,6 +31,8 @@ from graphflow.base.dtypes import (
     variant,
 )
 from graphflow.base.dtypes import bool_ as bool
+from graphflow.base.dtypes import float16 as half
+from graphflow.base.dtypes import float64 as double
 from graphflow.base.shapes import Dimension, TensorShape
 from graphflow.build import Graph, Operation, Tensor
 from graphflow.build.default_graph import (
@@ -48,9 +53,25 @@ from graphflow.build.defaults import (
 from graphflow.build.keys import GraphKeys
 from graphflow.differentiate import AggregationMethod, UnconnectedGradients, gradients
 from graphflow.ops import *  # noqa: F403
-from graphflow.ops.sources import *  # noqa: F403
-from graphflow.ops.variables import *  # noqa: F403
-from graphflow.ops.variable_scope import *  # noqa: F403
 from graphflow.session import *  # noqa: F403
 
 __version__ = "0.1.0"
+
+newaxis = None
+
+
+def __getattr__(name: str) -> _Any:
+    """What is loaded when it is first asked for, and TensorFlow's older names."""
+    if name == "Cluster":
+        from graphflow.distribute import Cluster
+
+        return Cluster
+    if name == "bfloat16":
+        return dtypes.bfloat16
+    if name in ("compat", "datasets"):
+        import importlib
+
+        return importlib.import_module(f"graphflow.{name}")
+    from graphflow.compat import legacy
+
+    return legacy.find(name)

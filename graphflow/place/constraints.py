@@ -125,11 +125,16 @@ class Requests:
 
     def _devices(self, operation: Operation, request: DeviceSpec) -> frozenset[str]:
         found = self._names(request)
-        if not found and self.soft:
-            found = self._names(request._replace(device_type=None, device_index=None))
-            found = (found & self.cpus) or found  # asked for a GPU, none there: the CPU
         if found:
             return found
+        if self.soft:
+            # Asked for a GPU, none there: a CPU of that task.  No such task, since the program
+            # runs on fewer machines than it was written for: a device of that kind, or any.
+            kind = DeviceSpec(device_type=request.device_type)
+            for looser in (request._replace(device_type=None, device_index=None), kind):
+                if found := self._names(looser):
+                    return (found & self.cpus) or found
+            return self.cpus or self.everywhere
         soft = "" if self.soft else ", or allow soft placement"
         raise InvalidArgumentError(
             operation.name,

@@ -97,11 +97,10 @@ def _to_array(tensor: Tensor, value: Any) -> Any:
     try:
         return to_numpy(value, tensor.dtype)
     except (TypeError, ValueError) as error:
-        error.add_note(f"feeding {tensor!r}\n  built at {tensor.op.site}")
-        if isinstance(error, DTypeError):
-            raise
-        kind = TypeError if isinstance(error, TypeError) else ShapeError
-        raise kind(f"cannot feed {tensor.name!r}: {error}") from error
+        kind = DTypeError if isinstance(error, TypeError) else ShapeError
+        failure = kind(f"cannot feed {tensor.name!r}: {error}")
+        failure.add_note(f"{tensor.name!r} built at {tensor.op.site}")
+        raise failure from error
 
 
 def _fits(shape: tuple[int, ...], dims: Dims) -> bool:

@@ -1,7 +1,7 @@
 """Requests, colocation, kernels and the choice that is left."""
 
 import time
-from itertools import product
+from itertools import permutations, product
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,7 @@ from graphflow.build import OPS, Graph
 from graphflow.ops import sources
 from graphflow.place import CostModel, Device, Link, Topology, local_topology, place, topology_of
 from graphflow.place.heuristics import upward_rank
+from graphflow.place.improve import routes_of, serial
 from graphflow.place.place import search
 from graphflow.place.simulate import simulate
 from graphflow.rewrite import prune
@@ -57,8 +58,9 @@ class TestRequests:
     def test_for_what_is_not_there_name_the_line_and_the_devices(self, graph):
         with graph.device("/job:ps/task:3"):
             c = sources.constant([1.0], name="here")
+        assert placed(graph, [c])[c.op] == CPU0  # soft: the program runs on fewer machines
         with pytest.raises(InvalidArgumentError) as caught:
-            placed(graph, [c])
+            placed(graph, [c], soft=False)
         message = str(caught.value)
         assert "'here' asks for device /job:ps/task:3, which does not exist" in message
         assert f"available: {CPU0}, {CPU1}" in message
@@ -161,6 +163,22 @@ class TestColocation:
         assert placement[a.op] == placement[b.op]
 
 
+def optimum(problem):
+    """The shortest makespan over all orders and devices, one by one."""
+    routes = routes_of(problem)
+    orders = [
+        order
+        for order in permutations(range(problem.tasks))
+        if all(
+            order.index(problem.producer[v]) < order.index(task)
+            for task in order
+            for v in problem.needs[task]
+        )
+    ]
+    homes = product(*problem.allowed)
+    return min(serial(problem, order, home, routes) for home in homes for order in orders)
+
+
 class TestChoice:
     def test_independent_work_is_spread(self, graph):
         x = sources.placeholder("float32", [2000, 2000])
@@ -191,7 +209,7 @@ class TestChoice:
         for operation, at in position.items():
             assert all(position[t.op] < at for t in operation.inputs if t is not x)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=15, deadline=None)
     @given(st.integers(0, 2**32 - 1))
     def test_is_never_worse_than_one_device(self, seed):
         problem = random_problem(seed)
@@ -199,17 +217,29 @@ class TestChoice:
         singles = [simulate(problem, [d] * problem.tasks, rank).makespan for d in (0, 1)]
         assert search(problem)[1].makespan <= min(singles)
 
-    @settings(max_examples=15, deadline=None)
-    @given(st.integers(0, 2**32 - 1))
+    @pytest.mark.parametrize("seed", range(6))
     def test_is_near_the_optimum(self, seed):
-        problem = random_problem(seed, tasks=8)
-        rank = upward_rank(problem)
-        best = min(simulate(problem, where, rank).makespan for where in product((0, 1), repeat=8))
-        assert best <= search(problem)[1].makespan <= 1.35 * best
+        problem = random_problem(seed, tasks=6)
+        assert search(problem)[1].makespan <= 1.01 * optimum(problem)
+
+    def test_memory_decides_where_speed_would_not(self, graph):
+        small = Topology((Device(CPU0, memory=1500), Device(CPU1, memory=1500, bandwidth=1e9)))
+        dims = (250,)  # 1,000 bytes
+        handles = [
+            OPS["VarHandle"](shared_name=f"v{i}", dims=dims, dtype=dtypes.float32) for i in (0, 1)
+        ]
+        placement = placed(graph, [OPS["ReadVariable"](h) for h in handles], small)
+        assert len({placement[h.op] for h in handles}) == 2
+        assert "too much" not in placement.explain()
+
+    def test_what_fits_nowhere_is_said(self, graph):
+        tiny = Topology((Device(CPU0, memory=10), Device(CPU1, memory=10)))
+        assert "too much" in placed(graph, [sources.constant([1.0] * 100)], tiny).explain()
 
     def test_is_repeatable(self):
-        problem = random_problem(5, tasks=200, devices=4)
-        assert list(search(problem)[1].where) == list(search(problem)[1].where)
+        problem = random_problem(5, tasks=60, devices=4)
+        first, second = search(problem)[1], search(problem)[1]
+        assert (first.where, first.start) == (second.where, second.start)
 
 
 def test_one_device_is_quick(graph):

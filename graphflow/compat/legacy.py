@@ -1,0 +1,59 @@
+"""Names that TensorFlow has renamed, by the path under which programs know them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+# old path -> path in graphflow
+RENAMED: Final[dict[str, str]] = {
+    "initialize_all_variables": "global_variables_initializer",
+    "initialize_local_variables": "local_variables_initializer",
+    "initialize_variables": "variables_initializer",
+    "all_variables": "global_variables",
+    "mul": "multiply",
+    "sub": "subtract",
+    "neg": "negative",
+    "pack": "stack",
+    "unpack": "unstack",
+    "select": "where",
+    "inv": "reciprocal",
+    "arg_max": "argmax",
+    "arg_min": "argmin",
+    "lin_space": "linspace",
+}
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    """Accepted, and without effect: graphflow always behaves like TensorFlow 1."""
+
+
+NO_EFFECT: Final[frozenset[str]] = frozenset(
+    {
+        "disable_v2_behavior",
+        "disable_eager_execution",
+        "disable_v2_tensorshape",
+        "disable_resource_variables",
+        "enable_resource_variables",
+        "disable_control_flow_v2",
+        "enable_control_flow_v2",
+        "disable_tensor_equality",
+    }
+)
+
+
+def find(name: str) -> Any:
+    """What a legacy name of the top level stands for.
+
+    Raises:
+      AttributeError: TensorFlow 1 has no such name, or graphflow does not have it yet.
+    """
+    import graphflow
+
+    if name in NO_EFFECT:
+        return nothing
+    if name in RENAMED:
+        found: Any = graphflow
+        for part in RENAMED[name].split("."):
+            found = getattr(found, part)
+        return found
+    raise AttributeError(f"module 'graphflow' has no attribute {name!r}")
