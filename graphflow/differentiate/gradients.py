@@ -29,8 +29,9 @@ import numpy as np
 
 from graphflow.base import dtypes
 from graphflow.base.errors import DTypeError, GraphError, ShapeError
-from graphflow.base.shapes import CLASH, as_dims, format_dims, is_known, merged
+from graphflow.base.shapes import CLASH, format_dims, is_known, merged
 from graphflow.build import OPS, Graph, Tensor, as_tensor
+from graphflow.build.convert import is_symbolic
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.tensor import Operation
 from graphflow.differentiate.accumulate import METHODS, AggregationMethod, is_sparse, total
@@ -264,13 +265,13 @@ def _check_first(y: Tensor, g: Any) -> None:
         if y.dtype.is_complex:
             raise DTypeError(f"gradients of the complex {y!r} need grad_ys")
         return
-    if y.dtype is dtypes.resource or not hasattr(g, "dtype"):
+    if y.dtype is dtypes.resource:
         return
-    if g.dtype != y.dtype:
+    if hasattr(g, "dtype") and g.dtype != y.dtype:
         raise DTypeError(f"grad_ys has {g.dtype} for {y!r}")
-    dims = g.dims if isinstance(g, Tensor) else getattr(g, "shape", None)
-    if merged(as_dims(dims), y.dims) is CLASH:
-        raise ShapeError(f"grad_ys has shape {format_dims(as_dims(dims))} for {y!r}")
+    dims = g.dims if is_symbolic(g) else np.shape(g)
+    if merged(dims, y.dims) is CLASH:
+        raise ShapeError(f"grad_ys has shape {format_dims(dims)} for {y!r}")
 
 
 def _first_gradient(y: Tensor, g: Any, name: str) -> Any:

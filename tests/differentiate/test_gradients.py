@@ -93,6 +93,8 @@ def test_grad_ys_must_fit() -> None:
         gradients(x, x, grad_ys=[x, x])
     with pytest.raises(ShapeError, match=r"grad_ys has shape \(3,\)"):
         gradients(x, x, grad_ys=constant([1.0, 1.0, 1.0]))
+    with pytest.raises(ShapeError, match=r"grad_ys has shape \(\)"):
+        gradients(x, x, grad_ys=[1.0])
     with pytest.raises(DTypeError, match="grad_ys has"):
         gradients(x, x, grad_ys=constant([1, 1]))
     z = constant(np.complex64(1))
