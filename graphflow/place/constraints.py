@@ -75,7 +75,7 @@ class Requests:
 
     With `soft`, a request for a device of a kind or index that is not there means any device of
     the same job and task, and ops without a kernel on the kind asked for go to a CPU, as with
-    TensorFlow 1's `allow_soft_placement`.
+    TensorFlow 1's `allow_soft_placement`; a job or task that is not there means any other.
     """
 
     def __init__(self, topology: Topology, soft: bool = True, default: str | None = None):
@@ -135,12 +135,12 @@ class Requests:
                 if found := self._names(looser):
                     return (found & self.cpus) or found
             return self.cpus or self.everywhere
-        soft = "" if self.soft else ", or allow soft placement"
         raise InvalidArgumentError(
             operation.name,
             operation,
             f"{operation.type} {operation.name!r} asks for device {request}, which does not "
-            f"exist; available: {', '.join(self.topology.by_name)}. Ask for one of these{soft}; "
+            f"exist; available: {', '.join(self.topology.by_name)}. Ask for one of these, "
+            f"or allow soft placement; "
             f"built at {operation.site}",
         )
 

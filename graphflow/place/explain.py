@@ -24,10 +24,12 @@ def explain(placement: Placement) -> str:
     ]
     where = list(schedule.where)
     for number, device in enumerate(placement.topology.devices):
+        over = schedule.peak[number] > device.memory
         lines.append(
             f"  {device.name}: {where.count(number)} operations, busy "
             f"{seconds(schedule.load[number])}, idle {seconds(schedule.idle[number])}, "
             f"peak {size(schedule.peak[number])} of {size(device.memory)}"
+            + (": too much" if over else "")
         )
     moved = sum(problem.sizes[t.value] for t in schedule.transfers)
     lines.append(f"  {len(schedule.transfers)} transfers, {size(moved)}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Sequence
 
 from graphflow.place.problem import Problem
 
@@ -31,35 +31,61 @@ def upward_rank(problem: Problem) -> list[float]:
     return rank
 
 
-def single_devices(problem: Problem) -> Iterable[tuple[str, list[int]]]:
-    """For each device: everything on it that may go there, the rest where it is allowed."""
-    for device, spec in enumerate(problem.topology.devices):
+def single_devices(problem: Problem) -> list[tuple[str, list[int]]]:
+    """For each device: everything on it that may go there, the rest where it is allowed.
+
+    Where nothing is bound elsewhere, only the fastest device is worth a simulation.
+    """
+    devices = range(len(problem.topology.devices))
+    if all(len(allowed) == len(devices) for allowed in problem.allowed):
+        total = [sum([row[d] for row in problem.seconds]) for d in devices]
+        devices = range(best := total.index(min(total)), best + 1)
+    found = []
+    for device in devices:
         choice = [device if device in allowed else allowed[0] for allowed in problem.allowed]
-        yield f"all on {spec.name}", [choice[g] for g in problem.group]
+        name = f"all on {problem.topology.devices[device].name}"
+        found.append((name, [choice[g] for g in problem.group]))
+    return found
 
 
 class Timeline:
-    """The busy intervals of a device: disjoint and sorted."""
+    """The gaps of a device and its end.  Gaps too short for any task are forgotten."""
 
-    def __init__(self) -> None:
+    SEARCHED = 32  # gaps; what lies behind them is as good as the end
+
+    def __init__(self, shortest: float) -> None:
+        self.shortest = shortest
         self.starts: list[float] = []
         self.ends: list[float] = []
+        self.last = 0.0
 
     def earliest(self, ready: float, length: float) -> float:
         """When a task of that length may start, in a gap or at the end."""
-        ends = self.ends
-        if not ends or ready >= ends[-1]:
-            return ready
-        starts = self.starts
-        for i in range(bisect_left(ends, ready), len(starts)):
-            if ready + length <= starts[i]:
-                return ready
-            ready = max(ready, ends[i])
-        return ready
+        starts, ends = self.starts, self.ends
+        first = bisect_right(ends, ready)
+        for i in range(first, min(first + self.SEARCHED, len(ends))):
+            start = starts[i]
+            if start < ready:
+                start = ready
+            if start + length <= ends[i]:
+                return start
+        return ready if ready > self.last else self.last
 
     def occupy(self, start: float, end: float) -> None:
-        if end > start:
-            i = bisect_left(self.starts, start)
+        """Take the time from `start`, which `earliest` gave, to `end`."""
+        if end <= start:
+            return
+        if start >= self.last:
+            self._add(len(self.starts), self.last, start)
+            self.last = end
+            return
+        i = bisect_right(self.ends, start)
+        before, after = self.starts.pop(i), self.ends.pop(i)
+        self._add(i, end, after)
+        self._add(i, before, start)
+
+    def _add(self, i: int, start: float, end: float) -> None:
+        if end - start >= self.shortest and end > start:
             self.starts.insert(i, start)
             self.ends.insert(i, end)
 
@@ -67,16 +93,22 @@ class Timeline:
 def heft(problem: Problem, rank: list[float]) -> list[int]:
     """Place tasks by descending rank where each ends first, in gaps too (HEFT with insertion).
 
-    The first task of a group that takes time binds the whole group.  Source as `upward_rank`.
+    The first task of a group binds the whole group; variables go only where there is room.
+    Source as `upward_rank`.
     """
     n = len(problem.topology.devices)
-    timelines = [Timeline() for _ in range(n)]
+    shortest = min([s for row in problem.seconds for s in row if s > 0], default=0.0)
+    timelines = [Timeline(shortest) for _ in range(n)]
     bound: dict[int, int] = {g: a[0] for g, a in enumerate(problem.allowed) if len(a) == 1}
+    room = [d.memory for d in problem.topology.devices]
+    heavy = _resident(problem)
+    for g, device in bound.items():
+        room[device] -= heavy.get(g, 0.0)
     where = [0] * problem.tasks
     finish = [0.0] * problem.tasks
     for task in sorted(range(problem.tasks), key=lambda t: (-rank[t], t)):
         group = problem.group[task]
-        choices = [bound[group]] if group in bound else problem.allowed[group]
+        choices = [bound[group]] if group in bound else _with_room(problem, group, heavy, room)
         best = (float("inf"), 0.0, choices[0])
         for device in choices:
             ready = 0.0
@@ -96,5 +128,26 @@ def heft(problem: Problem, rank: list[float]) -> list[int]:
         end, start, device = best
         timelines[device].occupy(start, end)
         where[task], finish[task] = device, end
-        bound[group] = device
+        if group not in bound:
+            bound[group] = device
+            room[device] -= heavy.get(group, 0.0)
     return where
+
+
+def _resident(problem: Problem) -> dict[int, float]:
+    """Group -> bytes that stay on its device throughout."""
+    heavy: dict[int, float] = {}
+    for task, size in problem.resident.items():
+        group = problem.group[task]
+        heavy[group] = heavy.get(group, 0.0) + size
+    return heavy
+
+
+def _with_room(
+    problem: Problem, group: int, heavy: dict[int, float], room: list[float]
+) -> Sequence[int]:
+    """The devices whose memory still holds the group's variables; all, where none does."""
+    allowed = problem.allowed[group]
+    if group not in heavy:
+        return allowed
+    return [d for d in allowed if heavy[group] <= room[d]] or allowed

@@ -9,9 +9,10 @@ from graphflow.place.constraints import Group, Requests, groups_of
 from graphflow.place.cost import CostModel
 from graphflow.place.devices import Topology
 from graphflow.place.heuristics import heft, single_devices, upward_rank
+from graphflow.place.improve import STEPS, improve
 from graphflow.place.placement import Placement
 from graphflow.place.problem import Problem, problem_of
-from graphflow.place.simulate import Schedule, simulate
+from graphflow.place.simulate import Schedule, judge, simulate
 from graphflow.rewrite.subgraph import Subgraph
 
 
@@ -23,6 +24,7 @@ def place(
     default: str | None = None,
     held: Mapping[str, str] | None = None,
     model: CostModel | None = None,
+    steps: int = STEPS,
 ) -> Placement:
     """Give each operation a device: what was asked for, else where the step is fastest.
 
@@ -36,6 +38,7 @@ def place(
       default: the device of operations without a request; None: choose.
       held: where variables live already: name of the handle's operation -> device.
       model: what operations cost.
+      steps: how long to search on from the best heuristic, about 8 us each for ten operations.
 
     Raises:
       InvalidArgumentError: a request names no device, or requests contradict each other; the
@@ -47,7 +50,7 @@ def place(
         return _on_single(subgraph, topology, requests, model)
     groups = groups_of(subgraph, requests, held)
     problem = problem_of(subgraph, groups, topology, model)
-    name, schedule = search(problem)
+    name, schedule = search(problem, steps)
     return _placement(subgraph, topology, groups, model, name, schedule)
 
 
@@ -65,7 +68,7 @@ def _on_single(
     return Placement(subgraph, topology, devices, None, model, "the only device")
 
 
-def search(problem: Problem) -> tuple[str, Schedule]:
+def search(problem: Problem, steps: int = STEPS) -> tuple[str, Schedule]:
     """The best of all candidates by the simulator; the first one where several are equal."""
     rank = upward_rank(problem)
     if all(len(allowed) == 1 for allowed in problem.allowed):
@@ -74,7 +77,9 @@ def search(problem: Problem) -> tuple[str, Schedule]:
     candidates: list[tuple[str, list[int]]] = [*single_devices(problem)]
     candidates.append(("HEFT", heft(problem, rank)))
     judged = [(name, simulate(problem, where, rank)) for name, where in candidates]
-    return min(judged, key=lambda pair: pair[1].makespan)
+    name, best = min(judged, key=lambda pair: judge(pair[1]))
+    better = improve(problem, best, steps)
+    return (name, best) if better is best else (f"{name}, annealed", better)
 
 
 def _placement(

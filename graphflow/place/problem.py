@@ -32,6 +32,7 @@ class Problem:
       allowed: group -> the devices it may go to, in order.
       resident: task -> bytes that stay on its device throughout, such as a variable.
       kept: values that live to the end, such as fetches.
+      views: values that take no memory where they are made, such as reads of a variable.
     """
 
     topology: Topology
@@ -44,6 +45,7 @@ class Problem:
     allowed: Sequence[Sequence[int]]
     resident: Mapping[int, float]
     kept: frozenset[int] = frozenset()
+    views: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         for name, row in zip(self.names, self.seconds, strict=True):
@@ -144,6 +146,7 @@ def problem_of(
             if o.type == "VarHandle"
         },
         kept,
+        frozenset([v for v, i in enumerate(values.producer) if order[i].type == "ReadVariable"]),
     )
 
 

@@ -73,6 +73,15 @@ class Schedule:
         return [self.makespan - busy for busy in self.load]
 
     @cached_property
+    def overflow(self) -> float:
+        """Bytes by which devices lack memory, over all of them."""
+        problem = self.problem
+        sizes = [d.memory for d in problem.topology.devices]
+        if sum(problem.sizes) + sum(problem.resident.values()) <= min(sizes) / len(sizes):
+            return 0.0  # all values, as often as they can be copied, fit anywhere
+        return sum([max(0.0, peak - n) for peak, n in zip(self.peak, sizes, strict=True)])
+
+    @cached_property
     def order(self) -> list[int]:
         """Tasks by start: an order in which they may run, on every device and over all."""
         return sorted(range(len(self.start)), key=lambda t: (self.start[t], self.end[t], t))
@@ -122,8 +131,10 @@ class Schedule:
         changes: list[list[tuple[float, int, float]]] = [[] for _ in problem.topology.devices]
         for (value, device), at in begin.items():
             size = problem.sizes[value]
-            changes[device].append((at, 1, size))
             home = self.where[problem.producer[value]] == device
+            if home and value in problem.views:
+                continue
+            changes[device].append((at, 1, size))
             if not (home and value in problem.kept):
                 changes[device].append((last[value, device], 0, -size))
         base = [0.0] * len(changes)
@@ -139,6 +150,11 @@ def _highest(level: float, changes: list[tuple[float, int, float]]) -> float:
         level += size
         highest = max(highest, level)
     return highest
+
+
+def judge(schedule: Schedule) -> tuple[float, float]:
+    """What makes a schedule better, first to last: it fits into memory, it is short."""
+    return schedule.overflow, schedule.makespan
 
 
 def simulate(
