@@ -48,7 +48,8 @@ def random_subgraph(seed, size=12, variables=2):
         tensors = list(fed)
         state = {}
         for handle in handles:
-            state[run(handle.op, {}, PureContext())[0]] = values.standard_normal(SHAPE).astype(np.float32)
+            (key,) = run(handle.op, {}, PureContext())
+            state[key] = values.standard_normal(SHAPE).astype(np.float32)
             tensors.append(OPS["ReadVariable"](handle))
         for _ in range(size):
             before = [t.op for t in rng.sample(tensors, rng.choice((0, 0, 1, 2)))]

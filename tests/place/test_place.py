@@ -58,8 +58,6 @@ class TestRequests:
     def test_for_what_is_not_there_name_the_line_and_the_devices(self, graph):
         with graph.device("/job:ps/task:3"):
             c = sources.constant([1.0], name="here")
-        assert (
-            placed(graph, [c], soft=False)[c.op] == CPU0
         with pytest.raises(InvalidArgumentError) as caught:
             placed(graph, [c], soft=False)
         message = str(caught.value)
@@ -71,7 +69,7 @@ class TestRequests:
     def test_for_a_task_that_is_not_there_go_to_one_that_is_when_soft(self, graph):
         with graph.device("/job:ps/task:3"):
             c = sources.constant([1.0])
-        assert placed(graph, [c])[c.op] in (CPU0, CPU1)
+        assert placed(graph, [c])[c.op] == CPU0  # the program runs on fewer machines
 
     @pytest.mark.parametrize("topology", [local_topology(1), TWO])
     def test_for_a_gpu_fall_back_to_the_cpu_when_soft(self, graph, topology):
