@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"graphflow {graphflow.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     demo = commands.add_parser("demo", help="train a digit classifier, here and on two Ray workers")
-    demo.add_argument("--epochs", type=int, default=6, help="passes over the training digits")
+    demo.add_argument("--epochs", type=int, default=12, help="passes over the training digits")
     demo.add_argument("--workers", type=int, default=2, help="Ray workers; 0: only here")
     run = commands.add_parser("run", help="run a TensorFlow 1 program unmodified")
     run.add_argument("script", help="the program; it may import tensorflow")

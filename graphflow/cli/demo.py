@@ -24,7 +24,7 @@ from graphflow.datasets.minibatch import batches
 REPLICAS = 2
 BATCH = 100
 HIDDEN = 128
-RATE, MOMENTUM = 0.1, 0.9
+RATE, MOMENTUM = 0.05, 0.9
 WANTED = 0.93
 
 
