@@ -141,7 +141,7 @@ def _to_end(x: Tensor, axis: Any) -> tuple[int, ...] | None:
     at = axis_in(axis, rank)
     if at == rank - 1:
         return None
-    return (*range(at), rank - 1, *range(at + 1, rank - 1), at)
+    return (*range(at), *range(at + 1, rank), at)
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -18,12 +18,10 @@ from graphflow.base.shapes import as_dims
 from graphflow.build import op
 from graphflow.build.opdef import Array, RealFloat, Specs
 from graphflow.build.tensor import Tensor
+from graphflow.ops import filling, random, sources
 from graphflow.ops.cases import Case
-from graphflow.ops.filling import ones, zeros
-from graphflow.ops.random import random_normal, random_uniform, truncated_normal
 from graphflow.ops.rules import rank_is
 from graphflow.ops.shape_ops import reshape, transpose
-from graphflow.ops.sources import constant
 
 # Standard deviation of a standard normal distribution cut at +-2.
 TRUNCATED_DEVIATION = 0.87962566103423978
@@ -59,7 +57,7 @@ class Zeros(Initializer):
         self.dtype = as_dtype(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
-        return zeros(shape, self.dtype if dtype is None else dtype)
+        return filling.zeros(shape, self.dtype if dtype is None else dtype)
 
 
 class Ones(Initializer):
@@ -69,7 +67,7 @@ class Ones(Initializer):
         self.dtype = as_dtype(dtype)
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
-        return ones(shape, self.dtype if dtype is None else dtype)
+        return filling.ones(shape, self.dtype if dtype is None else dtype)
 
 
 class Constant(Initializer):
@@ -92,7 +90,7 @@ class Constant(Initializer):
     ) -> Tensor:
         verify = self.verify_shape if verify_shape is None else verify_shape
         dtype = self.dtype if dtype is None else dtype
-        return constant(self.value, dtype, shape, verify_shape=verify)
+        return sources.constant(self.value, dtype, shape, verify_shape=verify)
 
     def get_config(self) -> dict[str, Any]:
         return {"value": self.value, "dtype": self.dtype.name}
@@ -115,7 +113,7 @@ class RandomUniform(Initializer):
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
         dtype = self.dtype if dtype is None else dtype
-        return random_uniform(shape, self.minval, self.maxval, dtype, self.seed)
+        return random.random_uniform(shape, self.minval, self.maxval, dtype, self.seed)
 
 
 class RandomNormal(Initializer):
@@ -135,7 +133,7 @@ class RandomNormal(Initializer):
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
         dtype = self.dtype if dtype is None else dtype
-        return random_normal(shape, self.mean, self.stddev, dtype, self.seed)
+        return random.random_normal(shape, self.mean, self.stddev, dtype, self.seed)
 
 
 class TruncatedNormal(RandomNormal):
@@ -143,7 +141,7 @@ class TruncatedNormal(RandomNormal):
 
     def __call__(self, shape: Any, dtype: Any = None, partition_info: Any = None) -> Tensor:
         dtype = self.dtype if dtype is None else dtype
-        return truncated_normal(shape, self.mean, self.stddev, dtype, self.seed)
+        return random.truncated_normal(shape, self.mean, self.stddev, dtype, self.seed)
 
 
 class UniformUnitScaling(Initializer):
@@ -161,7 +159,7 @@ class UniformUnitScaling(Initializer):
         dtype = self.dtype if dtype is None else dtype
         size = float(max(math.prod(_sizes(_whole(shape, partition_info))[:-1]), 1))
         limit = math.sqrt(3 / size) * self.factor
-        return random_uniform(shape, -limit, limit, dtype, self.seed)
+        return random.random_uniform(shape, -limit, limit, dtype, self.seed)
 
 
 class VarianceScaling(Initializer):
@@ -209,11 +207,11 @@ class VarianceScaling(Initializer):
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":
             limit = math.sqrt(3.0 * variance)
-            return random_uniform(shape, -limit, limit, dtype, self.seed)
+            return random.random_uniform(shape, -limit, limit, dtype, self.seed)
         if self.distribution == "untruncated_normal":
-            return random_normal(shape, 0.0, math.sqrt(variance), dtype, self.seed)
+            return random.random_normal(shape, 0.0, math.sqrt(variance), dtype, self.seed)
         deviation = math.sqrt(variance) / TRUNCATED_DEVIATION
-        return truncated_normal(shape, 0.0, deviation, dtype, self.seed)
+        return random.truncated_normal(shape, 0.0, deviation, dtype, self.seed)
 
 
 class _Scaled(VarianceScaling):
@@ -275,7 +273,7 @@ class Orthogonal(Initializer):
             raise GraphError(f"an orthogonal value has at least two axes, not shape {sizes}")
         rows, columns = math.prod(sizes[:-1]), sizes[-1]
         flat = (max(rows, columns), min(rows, columns))
-        q = _orthogonal_factor(random_normal(flat, dtype=dtype, seed=self.seed))
+        q = _orthogonal_factor(random.random_normal(flat, dtype=dtype, seed=self.seed))
         return self.gain * reshape(transpose(q) if rows < columns else q, sizes)
 
 
@@ -296,7 +294,7 @@ class Identity(Initializer):
             first, second = partition_info.var_offset
             rows, columns = _sizes(shape)
             value = value[first : first + rows, second : second + columns]
-        return constant(self.gain * value, dtype)
+        return sources.constant(self.gain * value, dtype)
 
 
 def fans(shape: Any) -> tuple[float, float]:
@@ -348,15 +346,16 @@ def lecun_normal(seed: int | None = None, dtype: Any = dtypes.float32) -> Varian
     return VarianceScaling(1.0, "fan_in", "truncated_normal", seed, dtype)
 
 
-# TensorFlow's names of these classes.
-zeros_initializer = Zeros
-ones_initializer = Ones
-constant_initializer = Constant
-random_uniform_initializer = RandomUniform
-random_normal_initializer = RandomNormal
-truncated_normal_initializer = TruncatedNormal
-uniform_unit_scaling_initializer = UniformUnitScaling
-variance_scaling_initializer = VarianceScaling
-glorot_uniform_initializer = GlorotUniform
-glorot_normal_initializer = GlorotNormal
-orthogonal_initializer = Orthogonal
+# TensorFlow's names of these classes: this module is also `tf.initializers`.
+zeros = zeros_initializer = Zeros
+ones = ones_initializer = Ones
+constant = constant_initializer = Constant
+random_uniform = random_uniform_initializer = RandomUniform
+random_normal = random_normal_initializer = RandomNormal
+truncated_normal = truncated_normal_initializer = TruncatedNormal
+uniform_unit_scaling = uniform_unit_scaling_initializer = UniformUnitScaling
+variance_scaling = variance_scaling_initializer = VarianceScaling
+glorot_uniform = glorot_uniform_initializer = GlorotUniform
+glorot_normal = glorot_normal_initializer = GlorotNormal
+orthogonal = orthogonal_initializer = Orthogonal
+identity = Identity
