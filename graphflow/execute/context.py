@@ -91,6 +91,11 @@ class Run:
         with self.lock:
             self._outputs.append(release)
 
+    def outputs(self) -> list[Any]:
+        """What is to be released, in order."""
+        with self.lock:
+            return list(self._outputs)
+
     def commit(self) -> None:
         """Make the run's effects real: state first, then output.
 
@@ -175,6 +180,11 @@ class Context:
     def output(self, release: Any) -> None:
         """Call `release` when the run commits."""
         self._run.output(release)
+
+    @property
+    def pending(self) -> Sequence[Any]:
+        """What the run will release when it commits, so far."""
+        return self._run.outputs()
 
     def call(self, body: Any, arguments: Sequence[Any]) -> list[Any]:
         """Outputs of a body, a bound program, on values for its inputs and then its captures."""

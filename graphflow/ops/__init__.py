@@ -327,6 +327,13 @@ from graphflow.ops.special import (
     xlogy,
     zeta,
 )
+from graphflow.ops.queues import (
+    FIFOQueue,
+    PaddingFIFOQueue,
+    PriorityQueue,
+    QueueBase,
+    RandomShuffleQueue,
+)
 from graphflow.ops.tensor_array import TensorArray
 from graphflow.ops.tiling import (
     broadcast_dynamic_shape,

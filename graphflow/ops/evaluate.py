@@ -31,6 +31,9 @@ class PureContext:
         values = dict(zip(names, arguments, strict=True))
         return evaluate(body.outputs, values, self.xp)
 
+    def check_cancelled(self) -> None:
+        """Nobody cancels an interpreter."""
+
     def __getattr__(self, name: str) -> Any:
         raise FailedPreconditionError(
             None, None, f"this needs a session: the interpreter has no state (ctx.{name})"

@@ -102,6 +102,7 @@ def while_op(
     records: list[list[Any]] = []
     count = 0
     while maximum_iterations is None or count < maximum_iterations:
+        ctx.check_cancelled()
         if not _holds(ctx.call(cond, (*state, *to_test))[0]):
             break
         results = ctx.call(body, (*state, *to_body))
