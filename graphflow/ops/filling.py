@@ -131,7 +131,11 @@ def _linspace(xp: Any, start: Float, stop: Float, num: Index) -> Array:
     n = int(num)
     if n < 1:
         raise InvalidArgumentError(None, None, f"linspace needs num > 0, not {n}")
-    return xp.linspace(start.item(), stop.item(), n, dtype=start.dtype)
+    places = xp.arange(n, dtype=start.dtype)
+    step = (stop - start) / start.dtype.type(max(n - 1, 1))  # rounded as TensorFlow does
+    return xp.where(
+        places == n - 1, stop.item() if n > 1 else start.item(), places * step.item() + start.item()
+    ).astype(start.dtype, copy=False)
 
 
 # ---- one-hot
@@ -305,7 +309,7 @@ def one_hot(
         )
     ]
     at = -1 if axis is None else static_ints(axis, "axis")
-    return _one_hot(indices, depth, on, off, axis=at, name=name)
+    return _one_hot(indices, depth, on, off, axis=at, name=name or "one_hot")
 
 
 def eye(

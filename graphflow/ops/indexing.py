@@ -20,6 +20,8 @@ from graphflow.ops.sources import constant
 def getitem(x: Any, key: Any) -> Tensor:
     """`x[key]`: integers, slices, Ellipsis, newaxis, scalar tensors, or one boolean mask.
 
+    A list counts as a tuple, as in TensorFlow and unlike NumPy.
+
     Raises:
       TypeError: an entry of the key is none of these.
       ValueError: an index is out of bounds.
@@ -28,7 +30,7 @@ def getitem(x: Any, key: Any) -> Tensor:
         from graphflow.ops.conditions import boolean_mask
 
         return boolean_mask(x, key)
-    entries = key if isinstance(key, tuple) else (key,)
+    entries = tuple(key) if isinstance(key, (tuple, list)) else (key,)
     masks = dict.fromkeys(
         ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0
     )

@@ -20,9 +20,10 @@ from graphflow.ops.evaluate import evaluate
 
 MAX_ELEMENTS = 4096  # of each value on the way
 MAX_OPERATIONS = 200
-MAX_DEPTH = 40
+MAX_STEPS = 100  # of partial knowledge; it recurses
 
 Known = tuple[int | None, ...]
+Memo = dict[Tensor, "Known | None"]
 
 # A value that depends on no value: it is replaced, so that placeholders are not asked.
 _OF_SHAPE = frozenset({"Shape", "Size", "Rank", "ZerosLike", "OnesLike"})
@@ -37,10 +38,11 @@ def constant_value(tensor: Any) -> np.ndarray[Any, Any] | None:
     """
     if not isinstance(tensor, Tensor):
         return None
-    found = _given(_outside(tensor))
-    if found is not None:
-        return found
-    given = _leaves(tensor)
+    return _constant(tensor, {})
+
+
+def _constant(tensor: Tensor, memo: Memo) -> np.ndarray[Any, Any] | None:
+    given = _leaves(tensor, memo)
     if given is None:
         return None
     try:
@@ -49,14 +51,17 @@ def constant_value(tensor: Any) -> np.ndarray[Any, Any] | None:
         return None  # the run will say what is wrong
 
 
-def _leaves(tensor: Tensor) -> dict[Tensor, Any] | None:
+def _leaves(tensor: Tensor, memo: Memo) -> dict[Tensor, Any] | None:
     """Values of what `tensor` is computed from; None where one is not known."""
     given: dict[Tensor, Any] = {}
     seen: set[Operation] = set()
     stack = [tensor]
     while stack:
         at = stack.pop()
-        value = _given(_outside(at))
+        outer = _outside(at)
+        value = _given(outer)
+        if value is None:
+            value = _whole(outer, memo) if outer is at else _constant(outer, memo)
         if value is not None:
             given[at] = value
             continue
@@ -116,26 +121,42 @@ def _outside(tensor: Tensor) -> Tensor:
 # ---- partial knowledge
 
 
-def known_dims(tensor: Tensor, depth: int = 0) -> Known | None:
+def known_dims(tensor: Tensor, memo: Memo | None = None) -> Known | None:
     """The entries of an integer vector (a scalar counts as one), each None where unknown.
 
     None: not even their number is known, or it is no vector of integers.
     """
-    tensor = _outside(tensor)
+    memo = {} if memo is None else memo
+    if tensor not in memo:
+        memo[tensor] = None  # for the count, until it is known
+        memo[tensor] = _entries(_outside(tensor), memo)
+    return memo[tensor]
+
+
+def _entries(tensor: Tensor, memo: Memo) -> Known | None:
     dims = tensor.dims
     if not tensor.dtype.is_integer or (dims is not None and len(dims) > 1):
         return None
     value = _given(tensor)
+    rule = _PARTIAL.get(tensor.op.type)
+    if value is None and rule is None:
+        value = _constant(tensor, memo)
     if value is not None:
         return tuple(value.ravel().tolist())
-    rule = _PARTIAL.get(tensor.op.type)
-    found = rule(tensor, depth + 1) if rule and depth < MAX_DEPTH else None
-    if found is None and tensor.op.type not in _PARTIAL:
-        value = constant_value(tensor)
-        found = None if value is None else tuple(value.ravel().tolist())
+    found = rule(tensor, memo) if rule and len(memo) < MAX_STEPS else None
     if found is None and dims is not None and is_known(dims):
         return (None,) * (size_of(dims) or 0)
     return found
+
+
+def _whole(tensor: Tensor, memo: Memo) -> Any:
+    """The value of a vector of which every entry is known."""
+    if tensor.op.type not in _PARTIAL or tensor.dims is None or not tensor.dtype.is_integer:
+        return None
+    found = known_dims(tensor, memo)
+    if found is None or None in found:
+        return None
+    return np.array(found, tensor.dtype.np).reshape(() if tensor.dims == () else -1)
 
 
 def shape_from(tensor: Tensor) -> Dims:
@@ -144,18 +165,18 @@ def shape_from(tensor: Tensor) -> Dims:
     return None if found is None else tuple([None if n is None or n < 0 else n for n in found])
 
 
-def _shape(tensor: Tensor, depth: int) -> Known | None:
+def _shape(tensor: Tensor, memo: Memo) -> Known | None:
     return tensor.op.inputs[0].dims
 
 
-def _same(tensor: Tensor, depth: int) -> Known | None:
+def _same(tensor: Tensor, memo: Memo) -> Known | None:
     """Of an op that keeps the values."""
     source = tensor.op.inputs[0]
-    return known_dims(source, depth) if source.dtype.is_integer else None
+    return known_dims(source, memo) if source.dtype.is_integer else None
 
 
-def _joined(tensor: Tensor, depth: int) -> Known | None:
-    parts = [known_dims(t, depth) for t in tensor.op.inputs]
+def _joined(tensor: Tensor, memo: Memo) -> Known | None:
+    parts = [known_dims(t, memo) for t in tensor.op.inputs]
     joined: list[int | None] = []
     for part in parts:
         if part is None:
@@ -164,45 +185,47 @@ def _joined(tensor: Tensor, depth: int) -> Known | None:
     return tuple(joined)
 
 
-def _indexed(tensor: Tensor, depth: int) -> Known | None:
+def _indexed(tensor: Tensor, memo: Memo) -> Known | None:
     """Of a slice of a vector, with known bounds."""
     from graphflow.ops.slicing import numpy_index
 
     source, *bounds = tensor.op.inputs
-    values = known_dims(source, depth)
-    spans = [s for b in bounds if (s := known_dims(b, depth)) is not None and None not in s]
-    if values is None or len(spans) < 3 or source.dims is None or len(source.dims) != 1:
+    values = known_dims(source, memo)
+    spans = [s for b in bounds if (s := known_dims(b, memo)) is not None and None not in s]
+    if values is None or len(spans) < 3 or source.dims is None:
         return None
-    box = np.empty(len(values), object)
+    box: Any = np.empty(len(values), object)
     box[:] = values
+    box = box.reshape(() if source.dims == () else -1)
     begin, end, strides = spans
-    found = box[numpy_index(begin, end, strides, **tensor.op.attrs)]
-    return tuple(found.ravel().tolist()) if isinstance(found, np.ndarray) else (found,)
+    index = numpy_index(begin, end, strides, **tensor.op.attrs)
+    box = box.reshape(()) if source.dims == () else box
+    return tuple(box[index].ravel().tolist())  # an array: the index has an ellipsis
 
 
-def _sliced(tensor: Tensor, depth: int) -> Known | None:
-    values, begin, size = [known_dims(t, depth) for t in tensor.op.inputs]
+def _sliced(tensor: Tensor, memo: Memo) -> Known | None:
+    values, begin, size = [known_dims(t, memo) for t in tensor.op.inputs]
     if values is None or not begin or not size or begin[0] is None or size[0] is None:
         return None
     return values[begin[0] :] if size[0] < 0 else values[begin[0] : begin[0] + size[0]]
 
 
-def _gathered(tensor: Tensor, depth: int) -> Known | None:
-    values, indices = [known_dims(t, depth) for t in tensor.op.inputs[:2]]
+def _gathered(tensor: Tensor, memo: Memo) -> Known | None:
+    values, indices = [known_dims(t, memo) for t in tensor.op.inputs[:2]]
     if values is None or indices is None:
         return None
     inside = [None if i is None or not 0 <= i < len(values) else values[i] for i in indices]
     return tuple(inside)
 
 
-def _product(tensor: Tensor, depth: int) -> Known | None:
-    values = known_dims(tensor.op.inputs[0], depth)
+def _product(tensor: Tensor, memo: Memo) -> Known | None:
+    values = known_dims(tensor.op.inputs[0], memo)
     return None if values is None or None in values else (size_of(values),)
 
 
-def _elementwise(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, int], Known | None]:
-    def rule(tensor: Tensor, depth: int) -> Known | None:
-        a, b = [known_dims(t, depth) for t in tensor.op.inputs]
+def _elementwise(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, Memo], Known | None]:
+    def rule(tensor: Tensor, memo: Memo) -> Known | None:
+        a, b = [known_dims(t, memo) for t in tensor.op.inputs]
         if a is None or b is None:
             return None
         if len(a) != len(b):
@@ -220,7 +243,7 @@ def _quotient(a: int, b: int) -> int | None:
     return a // b if b else None
 
 
-_PARTIAL: dict[str, Callable[[Tensor, int], Known | None]] = {
+_PARTIAL: dict[str, Callable[[Tensor, Memo], Known | None]] = {
     "Shape": _shape,
     "Identity": _same,
     "StopGradient": _same,

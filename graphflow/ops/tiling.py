@@ -13,9 +13,10 @@ from graphflow.build import OPS, as_tensor, op
 from graphflow.build.opdef import Array, Index, Specs, T
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case, Sampler
+from graphflow.ops.joining import concat
 from graphflow.ops.known import known_dims, shape_from
 from graphflow.ops.public import composite
-from graphflow.ops.rules import broadcast_dims
+from graphflow.ops.rules import axis_in, broadcast_dims
 from graphflow.ops.shape_ops import expand_dims, no_cost, reshape, shape, shape_tensor
 from graphflow.ops.sources import constant
 from graphflow.ops.sums import unbroadcast
@@ -212,9 +213,20 @@ def repeat(input: Any, repeats: Any, axis: Any = None, name: str | None = None) 
             x, axis = reshape(x, [-1]), 0
         counts = as_tensor(repeats)
         size = shape(x)[axis]
+        if counts.dims == () and x.dims is not None:
+            return _repeated(x, counts, axis_in(axis, len(x.dims)))
         each = broadcast_to(reshape(counts, [-1]), expand_dims(size, 0))
         places = where(sequence_mask(each))[:, 0]
         return gather(x, places, axis=axis)
+
+
+def _repeated(x: Tensor, count: Tensor, axis: int) -> Tensor:
+    """Each entry along an axis equally often: a tile of a new axis behind it."""
+    assert x.dims is not None
+    ones = [np.ones(n, count.dtype.np) for n in (axis + 1, len(x.dims) - axis - 1)]
+    wide = tile(expand_dims(x, axis + 1), concat([ones[0], count[None], ones[1]], 0))
+    sizes = shape(x, out_type=count.dtype)
+    return reshape(wide, concat([sizes[:axis], (sizes[axis] * count)[None], sizes[axis + 1 :]], 0))
 
 
 def meshgrid(*args: Any, indexing: str = "xy", name: str = "meshgrid") -> list[Tensor]:
