@@ -53,8 +53,9 @@ def _transposed_twice(op: Operation, x: Term) -> Term | None:
     return call("Transpose", x, perm=tuple([inner[i] for i in outer]))
 
 
-def _same_shape(op: Operation, x: Term, **_: Any) -> Term | None:
-    """An op that keeps the elements and their order, and here the shape, too."""
+def _same_shape(op: Operation, x: Term, p: Term | None = None, y: Term | None = None) -> Any:
+    """x, where its shape is known to be that of the output.  The op keeps the elements of x and
+    their order, or broadcasts them."""
     return x if is_known(x.dims) and x.dims == op.outputs[0].dims else None
 
 
@@ -117,6 +118,9 @@ EXACT = Rules(
     (call("Select", p, x, x), lambda p, x: x),
     (call("Select", True, x, y), lambda x, y: x),
     (call("Select", False, x, y), lambda x, y: y),
+    (call("SelectV2", p, x, x), _same_shape),  # it broadcasts
+    (call("SelectV2", True, x, y), _same_shape),
+    (call("SelectV2", False, y, x), _same_shape),
     # dtypes
     (call("Cast", x), _cast),
     (call("Cast", call("Cast", x)), _cast_back),

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from graphflow.base import dtypes
-from graphflow.base.state import StateKey
 from graphflow.build.body import Body, Selection
 from graphflow.build.tensor import Operation, Tensor
 
@@ -77,6 +76,14 @@ def bodies(operation: Operation) -> list[Body]:
     return found
 
 
+class Resource(NamedTuple):
+    """A variable or queue by name."""
+
+    handle: str  # the op that makes the handle
+    container: str
+    name: str
+
+
 class Unresolved(NamedTuple):
     """A handle that comes into a body as an argument: only the owner knows what it is."""
 
@@ -94,8 +101,9 @@ def resource(handle: Tensor) -> Any:
             if not outer:
                 return Unresolved(operation)
             handle = outer[0]
-        elif operation.type == "VarHandle":  # two handles of one name are one variable
-            return StateKey(operation.attrs["container"], operation.attrs["shared_name"])
+        elif "shared_name" in operation.attrs:  # two handles of one name are one variable
+            return Resource(operation.type, operation.attrs.get("container", ""),
+                            operation.attrs["shared_name"])  # fmt: skip
         else:
             return operation
 

@@ -8,6 +8,9 @@ handle, so it moves to the front of the order without its control edges, and the
 waits for it.  An edge from an operation without predecessors closes no cycle; and since values
 are replaced, not mutated, what it has read is the copy.
 
+Inputs and outputs of one queue keep their order, too, and so do those of one kind that have no
+resource: prints, asserts.
+
 A Cond or While that only reads a variable, or a gather from one, cannot move, for it has other
 inputs: the first write waits for it.  Where that would close a cycle, it takes its place in the
 serial order instead.
@@ -40,7 +43,9 @@ def serialise(
     for operation, found in touching.items():
         for touch in found:
             if touch.kind in ("input", "output"):
-                streams.setdefault(touch, []).append(operation)
+                # what goes into a queue and what comes out are one stream
+                key = touch if isinstance(touch.key, str) else touch.key
+                streams.setdefault(key, []).append(operation)
         writes = {t.key: False for t in found if t.kind == "read"}
         writes |= {t.key: True for t in found if t.kind == "write"}
         for key, write in writes.items():

@@ -12,6 +12,7 @@ from graphflow.build.body import build_body
 from graphflow.build.graph import Graph
 from graphflow.build.opdef import op
 from graphflow.ops import state
+from graphflow.ops.queues import FIFOQueue
 from graphflow.ops.rules import same
 from graphflow.ops.sources import constant, identity, no_op, placeholder
 from graphflow.rewrite import prune
@@ -242,6 +243,16 @@ def test_outputs_keep_the_order_of_creation(graph):
     one, two = emit(x, name="one"), emit(x, name="two")
     view = prune(graph, [two, one])
     assert waits(view, two.op, one.op)
+
+
+def test_what_goes_into_a_queue_and_comes_out_keeps_its_order(graph):
+    queue = FIFOQueue(4, dtypes.float32, ((),))
+    put = queue.enqueue(constant(1.0))
+    got = queue.dequeue()
+    again = queue.enqueue(constant(2.0))
+    view = prune(graph, [got], [again, put])
+    assert waits(view, got.op, put)
+    assert waits(view, again, got.op)
 
 
 def test_the_cost_is_linear(graph):

@@ -197,6 +197,9 @@ SIMPLER = {
         [],
     ),
     "same branches": (lambda x: call("Select", call("Less", x, -x), x, x), []),
+    "chosen": (lambda x: call("SelectV2", constant(True), x, -x), []),
+    "not chosen": (lambda x: call("SelectV2", constant(False), -x, x), []),
+    "no choice": (lambda x: call("SelectV2", call("Less", x, 0.0), x, x), []),
     "square of minus": (lambda x: call("Square", -x), ["Square"]),
     "not equal": (lambda x: call("LogicalNot", call("Equal", x, -x)), ["Neg", "NotEqual"]),
     "chain": (lambda x: identity(-(-(identity(x) * 1.0 - 0.0)) / 1.0), []),  # noqa: B002
@@ -238,6 +241,12 @@ def test_an_unknown_rank_may_be_broadcast(graph):
     y = x * constant([[1.0]])
     assert y.op in simplify(graph, y, feeds=[x]).order
     assert types(simplify(graph, x * 1.0, feeds=[x])) == []
+
+
+def test_unknown_sizes_may_be_broadcast(graph):
+    x, c = placeholder(dtypes.float32, (None,)), placeholder(dtypes.bool_, (None,))
+    y = call("SelectV2", c, x, x)
+    assert y.op in simplify(graph, y, feeds=[x, c]).order
 
 
 def test_complex_numbers_times_one_stay(graph):
