@@ -167,6 +167,8 @@ def _explicit(equation: str, inputs: list[Tensor]) -> tuple[list[str], str]:
         output = dots + "".join(
             sorted(c for c in set(letters) - set(dots) if letters.count(c) == 1)
         )
+    elif dots and "..." not in output:
+        raise GraphError(f"the output of {equation!r} must have the '...' of its inputs")
     output = output.replace("...", dots)
     wrong = [c for c in letters + output if c not in string.ascii_letters]
     if wrong or len(set(output)) != len(output) or set(output) - set(letters):

@@ -67,10 +67,14 @@ def _solid_cases(s: Sampler) -> list[Case]:
     return [Case((_solid(s, *d),)) for d in ((1, 1), (3, 3), (2, 2, 2), (0, 0), (0, 2, 2))]
 
 
+def _check_square(x: Any) -> None:
+    if x.shape[-1] != x.shape[-2]:
+        raise InvalidArgumentError(None, None, f"matrices must be square, not {x.shape}")
+
+
 def _checked(what: str, call: Any, *arrays: Any) -> Any:
     """NumPy's error as graphflow's; CuPy gives NaN instead."""
-    if any(a.shape[-1] != a.shape[-2] for a in arrays[:1]):
-        raise InvalidArgumentError(None, None, f"matrices must be square, not {arrays[0].shape}")
+    _check_square(arrays[0])
     try:
         return call(*arrays)
     except np.linalg.LinAlgError as error:
@@ -223,24 +227,28 @@ def _cholesky_grad(g: Any, y: Any, x: Any) -> Any:
     return 0.5 * (whole + _adjoint(whole))
 
 
+def _symmetric(xp: Any, x: Any) -> Any:
+    """(x + adjoint(x)) / 2: x itself where it is symmetric, and then also in its gradient."""
+    _check_square(x)
+    return (x + xp.conj(xp.swapaxes(x, -1, -2))) / 2
+
+
 def _definite_cases(s: Sampler) -> list[Case]:
-    """Values alone: only one triangle is read, but the gradient is that of a symmetric matrix;
-    the tests check it through a matrix that is made symmetric."""
     found = []
     for d in ((1, 1), (3, 3), (2, 2, 2)):
         x = s.normal(*d)
-        found.append(Case((x @ np.swapaxes(x, -1, -2) + np.eye(d[-1]),), grad=False))
+        found.append(Case((x @ np.swapaxes(x, -1, -2) + np.diag(np.arange(1.0, d[-1] + 1)),)))
     return found
 
 
 @op("Cholesky", infer=_square, grad=_cholesky_grad, cost=_cube, cases=_definite_cases)
 def _cholesky(xp: Any, input: Float) -> Array:
-    """Lower triangles L of L adjoint(L) = input; only the lower triangle of the input is read.
+    """Lower triangles L of L adjoint(L) = (input + adjoint(input)) / 2.
 
     Raises:
       InvalidArgumentError: a matrix is not positive definite.
     """
-    return _checked("is not positive definite", xp.linalg.cholesky, input)
+    return _checked("is not positive definite", xp.linalg.cholesky, _symmetric(xp, input))
 
 
 def _eigh_spec(x: Tensor, **_: Any) -> Specs:
@@ -265,9 +273,11 @@ def _eigh_grad(g: Any, y: Any, x: Any) -> Any:
 
 @op("SelfAdjointEigV2", infer=_eigh_spec, grad=_eigh_grad, cost=_cube, cases=_definite_cases)
 def _eigh(xp: Any, input: RealFloat) -> tuple[Array, Array]:
-    """Eigenvalues of symmetric matrices, ascending, and eigenvectors in columns; the lower
-    triangles are read."""
-    values, vectors = _checked("has no eigenvalues", xp.linalg.eigh, input)
+    """Eigenvalues of symmetric matrices, ascending, and eigenvectors in columns.
+
+    The input is made symmetric first: (input + transpose) / 2.
+    """
+    values, vectors = _checked("has no eigenvalues", xp.linalg.eigh, _symmetric(xp, input))
     return values, vectors
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from graphflow.base.errors import InvalidArgumentError, ShapeError
 from graphflow.base.shapes import Dims, format_dims
 from graphflow.build import as_tensor, op
+from graphflow.build.convert import is_symbolic
 from graphflow.build.opdef import Array, Num, Specs
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case, Sampler
 from graphflow.ops.complexes import conjugate
-from graphflow.ops.public import composite
+from graphflow.ops.public import composite, graph_of
 from graphflow.ops.rules import broadcast_dims, rank_is
 from graphflow.ops.sums import sum_batch_to
 
@@ -169,11 +170,13 @@ def matmul(
     """
     if (transpose_a and adjoint_a) or (transpose_b and adjoint_b):
         raise ValueError("ask for transpose or adjoint of a matrix, not for both")
-    if not isinstance(b, Tensor) or isinstance(a, Tensor):
-        a = as_tensor(a)
-        b = as_tensor(b, None if hasattr(b, "dtype") else a.dtype)
-    else:
-        a = as_tensor(a, None if hasattr(a, "dtype") else b.dtype)
+    with graph_of(a, b).as_default():
+        if is_symbolic(b) and not is_symbolic(a):
+            b = as_tensor(b)
+            a = as_tensor(a, b.dtype)
+        else:
+            a = as_tensor(a)
+            b = as_tensor(b) if is_symbolic(b) else as_tensor(b, a.dtype)
     flat = a.dims is not None and b.dims is not None and len(a.dims) == 2 == len(b.dims)
     entry = _matmul if flat else _batch_matmul
     options = {"transpose_a": transpose_a or adjoint_a, "transpose_b": transpose_b or adjoint_b}

@@ -21,7 +21,7 @@ from graphflow.ops.compare import (
     logical_xor,
 )
 from graphflow.ops.matmul import matmul
-from graphflow.ops.public import composite
+from graphflow.ops.public import composite, graph_of
 
 _SMALL = (dtypes.int8, dtypes.uint8, dtypes.int16, dtypes.uint16)
 
@@ -32,12 +32,13 @@ def pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     Raises:
       DTypeError: the dtypes differ.
     """
-    if is_symbolic(y) and not is_symbolic(x):
-        y = as_tensor(y)
-        x = as_tensor(x, y.dtype)
-    else:
-        x = as_tensor(x)
-        y = as_tensor(y) if hasattr(y, "dtype") else as_tensor(y, x.dtype)
+    with graph_of(x, y).as_default():
+        if is_symbolic(y) and not is_symbolic(x):
+            y = as_tensor(y)
+            x = as_tensor(x, y.dtype)
+        else:
+            x = as_tensor(x)
+            y = as_tensor(y) if is_symbolic(y) else as_tensor(y, x.dtype)
     if x.dtype is not y.dtype:
         raise DTypeError(
             f"x is {x.dtype.name} and y {y.dtype.name}: tensors are never converted silently, "

@@ -9,6 +9,7 @@ from typing import Any
 
 from graphflow.base.errors import DTypeError
 from graphflow.build.defaults import get_default_graph
+from graphflow.build.graph import Graph
 from graphflow.build.opdef import OpDef
 from graphflow.build.tensor import Tensor
 
@@ -43,14 +44,19 @@ def function(entry: OpDef) -> Callable[..., Any]:
     return call
 
 
+def graph_of(*values: Any) -> Graph:
+    """The graph in force, or that of the values where they belong to another one."""
+    graph = get_default_graph()
+    for value in values:
+        if isinstance(value, Tensor):
+            return graph if value.graph.root is graph.root else value.graph
+    return graph
+
+
 @contextmanager
 def composite(name: str | None, default: str, *values: Any) -> Iterator[str]:
     """The name scope of a function that adds several operations, in the graph of its inputs."""
-    graph = get_default_graph()
-    for value in values:
-        if isinstance(value, Tensor) and value.graph.root is not graph.root:
-            graph = value.graph
-            break
+    graph = graph_of(*values)
     with graph.as_default(), graph.name_scope(name or default) as scope:
         yield scope
 
