@@ -79,6 +79,13 @@ def _cast_back(op: Operation, x: Term) -> Term | None:
     return x if not lossy and np.can_cast(dtype, wide) else None
 
 
+def _shape(op: Operation, x: Term) -> Term:
+    return call("Shape", x, **op.attrs)
+
+
+# A shape that is taken of an input lets go of the output early: gradients ask for many.
+_KEEP_SHAPE = ("Neg", "Abs", "Square", "Sqrt", "Exp", "Log", "Tanh", "Sigmoid", "Relu", "Cast")
+
 EXACT = Rules(
     # names and markers
     (call("Identity", x), lambda x: x),
@@ -136,6 +143,7 @@ EXACT = Rules(
     (call("ExpandDims", call("Reshape", x, p)), _same_shape),
     (call("Squeeze", call("Reshape", x, p)), _same_shape),
     (call("BroadcastTo", x, p), _same_shape),
+    *[(call("Shape", call(name, x)), _shape) for name in _KEEP_SHAPE],
     (call("ConcatV2", x), lambda x: x),
     (call("Tile", x, 1), lambda x: x),
     (call("Pad", x, 0), lambda x: x),

@@ -249,6 +249,15 @@ def test_unknown_sizes_may_be_broadcast(graph):
     assert y.op in simplify(graph, y, feeds=[x, c]).order
 
 
+def test_shapes_are_taken_of_the_first_input(graph):
+    x = placeholder(dtypes.float32, (None, 3))
+    y = call("Shape", call("Tanh", -x), out_type=dtypes.int64)
+    view = simplify(graph, y, feeds=[x])
+    assert types(view) == ["Shape"]
+    assert view.fetches[0].op.inputs == (x,)
+    assert view.fetches[0].dtype is dtypes.int64
+
+
 def test_complex_numbers_times_one_stay(graph):
     x = placeholder(dtypes.complex64, (2,))
     assert "Mul" in types(simplify(graph, x * 1.0, feeds=[x]))
