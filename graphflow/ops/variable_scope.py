@@ -250,16 +250,23 @@ def get_variable(
         it exists with another shape or dtype; the shape is not known.
     """
     scope = get_variable_scope()
-    options = dict(
-        shape=shape, dtype=dtype or scope.dtype, initializer=initializer or scope.initializer,
-        regularizer=scope.regularizer if regularizer is None else regularizer,
-        trainable=trainable, collections=collections, validate_shape=validate_shape,
-        caching_device=caching_device or scope.caching_device,
-        partitioner=partitioner or scope.partitioner, use_resource=use_resource,
-        constraint=constraint or scope.constraint, reuse=scope.reuse,
-    )  # fmt: skip
-    if initializer is not None and is_symbolic(initializer):
-        options["initializer"] = initializer
+    inherited = {
+        "dtype": dtype,
+        "initializer": initializer,
+        "regularizer": regularizer,
+        "caching_device": caching_device,
+        "partitioner": partitioner,
+        "constraint": constraint,
+    }
+    options = {k: getattr(scope, k) if v is None else v for k, v in inherited.items()}
+    options |= {
+        "shape": shape,
+        "trainable": trainable,
+        "collections": collections,
+        "validate_shape": validate_shape,
+        "use_resource": use_resource,
+        "reuse": scope.reuse,
+    }
     full = f"{scope.name}/{name}" if scope.name else name
     getter = _chain(custom_getter, scope.custom_getter)
     if getter is not None:
@@ -285,7 +292,9 @@ def _find_or_make(
             f"variable {name!r} does not exist, or was not made with get_variable: did you mean "
             "reuse=tf.AUTO_REUSE in its variable_scope?"
         )
-    variable = _make(name, shape, dtypes.as_dtype(dtype or dtypes.float32), **options)
+    variable = _make(
+        name, shape, dtypes.as_dtype(dtypes.float32 if dtype is None else dtype), **options
+    )
     known.variables[name] = variable, str(user_site())
     return variable
 

@@ -137,15 +137,16 @@ class Optimizer:
             self._prepare()
             updates = []
             for grad, variable in present:
-                with graph.name_scope(f"update_{variable.op.name}"), graph.colocate_with(
-                    variable.handle.op
+                with (
+                    graph.name_scope(f"update_{variable.op.name}"),
+                    graph.colocate_with(variable.handle.op),
                 ):
                     updates.append(self._apply(grad, variable))
-            finish_name = scope[:-1] if global_step is None else "update"
-            finished = self._finish(updates, finish_name)
+            finished = self._finish(updates, scope if global_step is None else "update")
             if global_step is not None:
-                with graph.control_dependencies([finished]), graph.colocate_with(
-                    global_step.handle.op
+                with (
+                    graph.control_dependencies([finished]),
+                    graph.colocate_with(global_step.handle.op),
                 ):
                     finished = global_step.assign_add(1, name=scope, read_value=False)
         graph.add_to_collection(GraphKeys.TRAIN_OP, finished)
@@ -186,7 +187,7 @@ class Optimizer:
 
     def _finish(self, update_ops: Sequence[Any], name_scope: str) -> Operation:
         """The operation that is all the updates."""
-        return group(*update_ops, name=name_scope if "/" not in name_scope else name_scope + "/")
+        return group(*update_ops, name=name_scope)
 
     # ---- slots
 
@@ -215,9 +216,7 @@ class Optimizer:
             slots[var] = create_filled_slot(var, value, op_name)
         return slots[var]
 
-    def _get_or_make_slot(
-        self, var: Variable, val: Any, slot_name: str, op_name: str
-    ) -> Variable:
+    def _get_or_make_slot(self, var: Variable, val: Any, slot_name: str, op_name: str) -> Variable:
         slots = self._slots.setdefault(slot_name, {})
         if var not in slots:
             slots[var] = create_slot(var, val, op_name)

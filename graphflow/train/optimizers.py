@@ -32,6 +32,18 @@ class _WithHyperparameters(Optimizer):
     def _get(self, key: str, var: Variable) -> Tensor:
         return cast(self._tensors[key], var.dtype)
 
+    def _assigned(self, var: Variable, slots: dict[str, Tensor], delta: Tensor) -> Any:
+        """Give the slots new values and subtract `delta` from the variable."""
+        new = [self._slots[name][var].assign(value) for name, value in slots.items()]
+        return group(*new, var.assign_sub(delta))
+
+    def _scattered(
+        self, var: Variable, rows: Tensor, slots: dict[str, Tensor], delta: Tensor
+    ) -> Any:
+        """As `_assigned`, for some rows."""
+        new = [scatter_update(self._slots[name][var], rows, v) for name, v in slots.items()]
+        return group(*new, scatter_sub(var, rows, delta))
+
 
 class GradientDescentOptimizer(_WithHyperparameters):
     """var -= learning_rate * grad."""
@@ -79,16 +91,13 @@ class MomentumOptimizer(_WithHyperparameters):
         return new, new * rate
 
     def _apply_dense(self, grad: Tensor, var: Variable) -> Any:
-        slot = self._slots["momentum"][var]
-        new, delta = self._step(slot, grad, var)
-        return group(slot.assign(new), var.assign_sub(delta))
+        new, delta = self._step(self._slots["momentum"][var], grad, var)
+        return self._assigned(var, {"momentum": new}, delta)
 
     def _apply_sparse(self, grad: IndexedSlices, var: Variable) -> Any:
         slot = self._slots["momentum"][var]
         new, delta = self._step(gather(slot, grad.indices), grad.values, var)
-        return group(
-            scatter_update(slot, grad.indices, new), scatter_sub(var, grad.indices, delta)
-        )
+        return group(scatter_update(slot, grad.indices, new), scatter_sub(var, grad.indices, delta))
 
 
 class AdagradOptimizer(_WithHyperparameters):
@@ -119,18 +128,15 @@ class AdagradOptimizer(_WithHyperparameters):
             self._filled_slot(var, self._initial, "accumulator", self._name)
 
     def _apply_dense(self, grad: Tensor, var: Variable) -> Any:
-        slot = self._slots["accumulator"][var]
-        new = slot + square(grad)
+        new = self._slots["accumulator"][var] + square(grad)
         delta = grad * self._get("learning_rate", var) / sqrt(new)
-        return group(slot.assign(new), var.assign_sub(delta))
+        return self._assigned(var, {"accumulator": new}, delta)
 
     def _apply_sparse(self, grad: IndexedSlices, var: Variable) -> Any:
         slot = self._slots["accumulator"][var]
         new = gather(slot, grad.indices) + square(grad.values)
         delta = grad.values * self._get("learning_rate", var) / sqrt(new)
-        return group(
-            scatter_update(slot, grad.indices, new), scatter_sub(var, grad.indices, delta)
-        )
+        return group(scatter_update(slot, grad.indices, new), scatter_sub(var, grad.indices, delta))
 
 
 class AdadeltaOptimizer(_WithHyperparameters):
@@ -154,17 +160,23 @@ class AdadeltaOptimizer(_WithHyperparameters):
             self._zeros_slot(var, "accum", self._name)
             self._zeros_slot(var, "accum_update", self._name)
 
-    def _apply_dense(self, grad: Tensor, var: Variable) -> Any:
-        accum, accum_update = (self._slots[k][var] for k in ("accum", "accum_update"))
+    def _means(self, var: Variable, grad: Any, read: Any) -> tuple[dict[str, Tensor], Tensor]:
+        """New values of the slots, and what to subtract."""
+        accum, accum_update = (read(self._slots[k][var]) for k in ("accum", "accum_update"))
         rho, epsilon = self._get("rho", var), self._get("epsilon", var)
         new = accum * rho + square(grad) * (1 - rho)
         update = sqrt(accum_update + epsilon) / sqrt(new + epsilon) * grad
         new_update = accum_update * rho + square(update) * (1 - rho)
-        return group(
-            accum.assign(new),
-            accum_update.assign(new_update),
-            var.assign_sub(update * self._get("learning_rate", var)),
-        )
+        delta = update * self._get("learning_rate", var)
+        return {"accum": new, "accum_update": new_update}, delta
+
+    def _apply_dense(self, grad: Tensor, var: Variable) -> Any:
+        return self._assigned(var, *self._means(var, grad, lambda slot: slot.value()))
+
+    def _apply_sparse(self, grad: IndexedSlices, var: Variable) -> Any:
+        rows = grad.indices
+        means = self._means(var, grad.values, lambda slot: gather(slot, rows))
+        return self._scattered(var, rows, *means)
 
 
 class RMSPropOptimizer(_WithHyperparameters):
@@ -213,15 +225,12 @@ class RMSPropOptimizer(_WithHyperparameters):
         return new, new["momentum"]
 
     def _apply_dense(self, grad: Tensor, var: Variable) -> Any:
-        new, delta = self._means(var, grad, lambda slot: slot.value())
-        slots = [self._slots[key][var].assign(value) for key, value in new.items()]
-        return group(*slots, var.assign_sub(delta))
+        return self._assigned(var, *self._means(var, grad, lambda slot: slot.value()))
 
     def _apply_sparse(self, grad: IndexedSlices, var: Variable) -> Any:
         rows = grad.indices
-        new, delta = self._means(var, grad.values, lambda slot: gather(slot, rows))
-        slots = [scatter_update(self._slots[k][var], rows, value) for k, value in new.items()]
-        return group(*slots, scatter_sub(var, rows, delta))
+        means = self._means(var, grad.values, lambda slot: gather(slot, rows))
+        return self._scattered(var, rows, *means)
 
 
 class AdamOptimizer(_WithHyperparameters):
