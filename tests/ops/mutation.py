@@ -1,6 +1,6 @@
 """Break each gradient rule and see that the numeric check notices.
 
-    python tests/ops/mutation.py
+    python -m tests.ops.mutation
 
 prints the kill rate and what survived.  A mutant that changes nothing is not counted: two inputs
 whose gradients are equal may be swapped.

@@ -11,6 +11,7 @@ from graphflow.base.shapes import CLASH, is_known, merged
 from graphflow.build import OPS, Graph, as_tensor
 from graphflow.differentiate import gradients
 from graphflow.differentiate.check import Traced, as_list, check_gradients, placeholder
+from graphflow.ops.cases import Case
 from tests.ops.registered import (
     ELSEWHERE,
     Context,
@@ -80,6 +81,22 @@ def test_gradients_do_not_need_static_shapes(name: str) -> None:
                     assert (a is None) == (b is None)
                     if a is not None:
                         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_in_float32(name: str) -> None:
+    entry = ENTRIES[name]
+    for case in CASES[name]:
+        which = checked_inputs(entry, case)
+        if case.grad and which:
+            wanted = _gradients(entry, case, "static", which)
+            got = _gradients(entry, as_dtype(case, "float32"), "static", which)
+            for a, b in zip(wanted, got, strict=True):
+                assert (a is None) == (b is None)
+                if a is not None and a.size:
+                    assert b.dtype == as_dtype(Case((a,)), "float32").inputs[0].dtype
+                    size = max(1.0, float(np.abs(a).max()))
+                    np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-3 * size)
 
 
 def _gradients(entry: Any, case: Any, hidden: str, which: list[int]) -> list[Any]:
