@@ -162,11 +162,12 @@ def _probe(tensor: Tensor, key: str, turn: int, kind: str, unknown: int) -> Any:
     if tensor.dtype.is_integer:
         low, high = (-3, 4) if kind == "special" and dtype.kind == "i" else (0, unknown)
         return np.asarray(rng.integers(low, high, dims)).astype(dtype)
-    value = _floats(rng, dims, turn, kind, tensor)
+    value = np.empty(dims, np.complex128 if tensor.dtype.is_complex else np.float64)
+    value.real = _floats(rng, dims, turn, kind, tensor)
     if tensor.dtype.is_complex:
-        value = value + 1j * _floats(rng, dims, turn, kind, tensor)
+        value.imag = _floats(rng, dims, turn, kind, tensor)
     with np.errstate(all="ignore"):
-        return np.asarray(value).astype(dtype)
+        return value.astype(dtype)
 
 
 def _floats(rng: np.random.Generator, dims: list[int], turn: int, kind: str, tensor: Tensor) -> Any:
