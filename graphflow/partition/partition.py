@@ -1,9 +1,10 @@
 """Cut a placed subgraph at device borders.
 
 A tensor travels once to each device that needs it: sent as soon as it is there, received just
-before its first use.  A control edge between devices rides on a tensor that goes the same way
-anyhow, else on a boolean of its own.  Each part keeps one global topological order, which is
-why no device can wait for another in a circle (`verify` checks it nevertheless).
+before its first use.  Constants do not travel: each device has a copy.  A control edge between
+devices rides on a tensor that goes the same way anyhow, else on a boolean of its own.  Each part
+keeps one global topological order, which is why no device can wait for another in a circle
+(`verify` checks it nevertheless).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import numpy as np
 from graphflow.build.opdef import OPS
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.partition.partitions import Partitions, Transfer
-from graphflow.partition.transfer import pair
+from graphflow.partition.transfer import pair, short
 from graphflow.partition.verify import verify
 from graphflow.place.placement import Placement
+from graphflow.place.problem import is_everywhere
 from graphflow.rewrite.subgraph import Subgraph
 
 
@@ -66,15 +68,16 @@ class _Cut:
         self.by_route: dict[tuple[Tensor, str], Transfer] = {}
         self.signals: dict[tuple[Operation, str], Transfer] = {}
         self.sends: dict[Operation, list[Transfer]] = {}
-        self.recvs: dict[Operation, list[Transfer]] = {}
+        self.first: dict[Operation, list[Operation]] = {}  # what comes just before a first use
+        self.copies: set[tuple[Tensor, str]] = set()
 
     def partitions(self) -> Partitions:
         for operation in self.order:  # consumers in order: the first one has the Recv
             for tensor in operation.inputs:
                 self._data_edge(tensor, operation)
         for operation in self.order:  # data first, so that control edges can ride on it
-            befores = self.subgraph.after.get(operation, ())
-            waits = [self._control_edge(b, operation) for b in befores if b in self.inside]
+            befores = [b for b in self.subgraph.after.get(operation, ()) if b in self.inside]
+            waits = [self._control_edge(b, operation) for b in befores if not self._free(b)]
             if waits:
                 part = self.parts[self.placement[operation]]
                 part.after[operation] = tuple(dict.fromkeys(waits))
@@ -102,8 +105,17 @@ class _Cut:
             self.parts[device].feeds[tensor] = None
             return
         source = self.placement[tensor.op]
-        if source != device and (tensor, device) not in self.by_route:
-            self.by_route[tensor, device] = self._transfer(tensor, tensor.op, consumer, False)
+        route = tensor, device
+        if source == device or route in self.by_route or route in self.copies:
+            return
+        if self._free(tensor.op):
+            self.copies.add(route)
+            self.first.setdefault(consumer, []).append(_copy(tensor, device))
+        else:
+            self.by_route[route] = self._transfer(tensor, tensor.op, consumer, False)
+
+    def _free(self, operation: Operation) -> bool:
+        return is_everywhere(operation, self.subgraph)
 
     def _transfer(
         self, tensor: Tensor, producer: Operation, consumer: Operation, control: bool
@@ -111,7 +123,7 @@ class _Cut:
         source, device = self.placement[producer], self.placement[consumer]
         transfer = Transfer(tensor, source, device, *pair(tensor, source, device), control)
         self.sends.setdefault(producer, []).append(transfer)
-        self.recvs.setdefault(consumer, []).append(transfer)
+        self.first.setdefault(consumer, []).append(transfer.recv)
         return transfer
 
     def _control_edge(self, before: Operation, operation: Operation) -> Operation:
@@ -130,7 +142,7 @@ class _Cut:
     def _lay_out(self) -> None:
         for operation in self.order:
             part = self.parts[self.placement[operation]]
-            part.order += [transfer.recv for transfer in self.recvs.get(operation, ())]
+            part.order += self.first.get(operation, ())
             part.order.append(operation)
             for transfer in self.sends.get(operation, ()):
                 if transfer.control:
@@ -148,6 +160,24 @@ class _Cut:
             device = self.placement[tensor.op]
         self.parts[device].fetches[tensor] = None
         return device
+
+
+def _copy(tensor: Tensor, device: str) -> Operation:
+    """A constant once more, on another device; it gives the very same tensor."""
+    constant = tensor.op
+    copy = Operation(
+        constant.graph,
+        constant.id,
+        f"{constant.name}/_copy_{short(device)}",
+        constant.opdef,
+        (),
+        constant.attrs,
+        constant.specs,
+        constant.site,
+        device=device,
+    )
+    copy.outputs = (tensor,)
+    return copy
 
 
 def _signal(before: Operation) -> Tensor:

@@ -64,7 +64,7 @@ def pair(tensor: Tensor, source: str, destination: str) -> tuple[Operation, Oper
         "dtype": tensor.dtype,
         "dims": tensor.dims,
     }
-    label = f"{tensor.op.name}/_{{}}_{tensor.index}_{_short(destination)}"
+    label = f"{tensor.op.name}/_{{}}_{tensor.index}_{short(destination)}"
     sender = _operation(send, tensor, (tensor,), attrs, label.format("send"), source)
     receiver = _operation(recv, tensor, (), attrs, label.format("recv"), destination)
     receiver.outputs = (tensor,)
@@ -86,6 +86,7 @@ def _operation(
     )
 
 
-def _short(device: str) -> str:
+def short(device: str) -> str:
+    """A device as part of a name: "worker_0_1_GPU_0"."""
     parts = [str(p) for p in parse(device) if p is not None]
     return "_".join(parts)

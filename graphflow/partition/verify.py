@@ -14,6 +14,7 @@ from graphflow.base.errors import InternalError
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.partition.partitions import Partitions
 from graphflow.place.constraints import STAYS
+from graphflow.place.problem import is_everywhere
 from graphflow.rewrite.subgraph import Subgraph
 
 SHOWN = 10  # problems
@@ -140,7 +141,7 @@ class _Run:
             if tensor not in self.values[device]:
                 self.found.append(f"{operation.name!r} on {device} lacks {tensor.name!r}")
         for before in self._befores(device, operation):
-            if before in self.at:
+            if before in self.at and not is_everywhere(before, self.partitions.subgraph):
                 where, position = self.at[before]
                 if clock[where] < position:
                     self.found.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from graphflow.build.tensor import Operation
 from graphflow.place.constraints import Group, Requests, groups_of
@@ -11,7 +12,7 @@ from graphflow.place.devices import Topology
 from graphflow.place.heuristics import heft, single_devices, upward_rank
 from graphflow.place.improve import STEPS, improve
 from graphflow.place.placement import Placement
-from graphflow.place.problem import Problem, problem_of
+from graphflow.place.problem import Problem, is_everywhere, problem_of
 from graphflow.place.simulate import Schedule, judge, simulate
 from graphflow.rewrite.subgraph import Subgraph
 
@@ -92,8 +93,29 @@ def _placement(
 ) -> Placement:
     names = [d.name for d in topology.devices]
     order = subgraph.order
-    devices = {o: names[d] for o, d in zip(order, schedule.where, strict=True)}
-    planned = tuple([order[i] for i in schedule.order])
-    placement = Placement(subgraph, topology, devices, groups, model, algorithm, planned)
-    placement.__dict__["schedule"] = schedule
+    where = _beside_users(subgraph, groups, topology, schedule.where)
+    devices = {o: names[d] for o, d in zip(order, where, strict=True)}
+    planned = [order[i] for i in schedule.order]
+    planned.sort(key=lambda o: not is_everywhere(o, subgraph))  # stable: constants come first
+    placement = Placement(subgraph, topology, devices, groups, model, algorithm, tuple(planned))
+    placement.__dict__["schedule"] = replace(schedule, where=where)
     return placement
+
+
+def _beside_users(
+    subgraph: Subgraph, groups: Sequence[Group], topology: Topology, where: Sequence[int]
+) -> list[int]:
+    """The devices with constants moved to their first users, as nothing else places them."""
+    index = {o: i for i, o in enumerate(subgraph.order)}
+    fixed = {o for g in groups for o in g.members if len(g.members) > 1 or g.reasons}
+    result = list(where)
+    moved = set()
+    for operation in subgraph.order:
+        for tensor in operation.inputs:
+            constant = tensor.op
+            if constant in moved or constant in fixed or constant not in index:
+                continue
+            if is_everywhere(constant, subgraph):
+                result[index[constant]] = result[index[operation]]
+                moved.add(constant)
+    return result

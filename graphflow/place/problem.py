@@ -118,14 +118,19 @@ class Problem:
         return max(self.critical_path(), fastest / len(self.topology.devices))
 
 
+def is_everywhere(operation: Operation, subgraph: Subgraph) -> bool:
+    """Is it a constant that waits for nothing?  Devices have copies: it never travels."""
+    return operation.type == "Const" and not subgraph.after.get(operation)
+
+
 def problem_of(
     subgraph: Subgraph, groups: Sequence[Group], topology: Topology, model: CostModel
 ) -> Problem:
     """The numbers of a subgraph."""
     order = subgraph.order
     index = {o: i for i, o in enumerate(order)}
-    values = _Values(index, set(subgraph.feeds), model)
-    needs = [values.of(o, subgraph.after.get(o, ())) for o in order]
+    values = _Values(index, subgraph, model)
+    needs = [values.of(o) for o in order]
     kept = values.known(subgraph.fetches)
     group = [0] * len(order)
     for g, members in enumerate(groups):
@@ -158,17 +163,23 @@ def _seconds(operation: Operation, topology: Topology, model: CostModel) -> list
 class _Values:
     """Numbers the values as they are needed."""
 
-    def __init__(self, index: Mapping[Operation, int], fed: set[Tensor], model: CostModel):
+    def __init__(self, index: Mapping[Operation, int], subgraph: Subgraph, model: CostModel):
         self.index = index
-        self.fed = fed
+        self.fed = set(subgraph.feeds)
+        self.after = subgraph.after
+        self.free = {o for o in subgraph.order if is_everywhere(o, subgraph)}
         self.model = model
         self.producer: list[int] = []
         self.sizes: list[float] = []
         self._numbers: dict[Tensor | Operation, int] = {}
 
-    def of(self, operation: Operation, after: Sequence[Operation]) -> list[int]:
-        found = [self._number(t, t.op) for t in operation.inputs if t not in self.fed]
-        found += [self._number(o, o) for o in after if o in self.index]
+    def of(self, operation: Operation) -> list[int]:
+        """What the operation waits for."""
+        fed, free = self.fed, self.free
+        inputs = [t for t in operation.inputs if t not in fed and t.op not in free]
+        found = [self._number(t, t.op) for t in inputs]
+        after = self.after.get(operation, ())
+        found += [self._number(o, o) for o in after if o in self.index and o not in free]
         return list(dict.fromkeys(found))
 
     def known(self, tensors: Sequence[Tensor]) -> frozenset[int]:

@@ -45,7 +45,7 @@ def random_subgraph(seed, size=12, variables=2):
             OPS["VarHandle"](shared_name=f"v{i}", dims=SHAPE, dtype=dtypes.float32)
             for i in range(variables)
         ]
-        tensors = list(fed)
+        tensors = [*fed, sources.constant(values.standard_normal(SHAPE).astype(np.float32))]
         state = {}
         for handle in handles:
             (key,) = run(handle.op, {}, PureContext())

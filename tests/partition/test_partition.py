@@ -58,7 +58,7 @@ def test_a_tensor_travels_once_to_each_device(graph, where):
         (t, placement[o])
         for o in subgraph.order
         for t in o.inputs
-        if t not in feeds and placement[o] != placement[t.op]
+        if t not in feeds and placement[o] != placement[t.op] and t.op.type != "Const"
     }
     data = [(t.tensor, t.destination) for t in result.transfers if not t.control]
     assert set(data) == wanted
@@ -113,6 +113,34 @@ def test_a_control_edge_without_a_value_sends_a_boolean_once():
     assert transfer.control
     assert transfer.send.attrs["dtype"].name == "bool"
     assert transfer.send.attrs["dims"] == ()
+
+
+def test_constants_are_copied_and_do_not_travel():
+    def build(graph, x):
+        with graph.device("/cpu:0"):
+            c = sources.constant([1.0, 2.0, 3.0, 4.0])
+            y = OPS["Add"](x, c)
+        with graph.device("/cpu:1"), graph.control_dependencies([c]):
+            return [y, OPS["Add"](x, c), OPS["Mul"](x, c)], []
+
+    _, result = two_devices(build)
+    assert result.transfers == ()
+    copy, *_ = result.parts[result.devices[1]].order
+    assert copy.name == "Const/_copy_localhost_0_0_CPU_1"
+    assert copy.outputs == result.subgraph.order[0].outputs
+
+
+def test_a_constant_that_waits_travels():
+    def build(graph, x):
+        with graph.device("/cpu:0"):
+            y = OPS["Neg"](x)
+            with graph.control_dependencies([y]):
+                c = sources.constant([1.0])
+        with graph.device("/cpu:1"):
+            return [OPS["Neg"](c)], []
+
+    _, result = two_devices(build)
+    assert [t.tensor.op.type for t in result.transfers] == ["Const"]
 
 
 def test_receives_come_just_before_their_first_use():

@@ -202,6 +202,13 @@ class TestChoice:
         x = sources.placeholder("float32", [1000, 1000])
         assert placed(graph, [OPS["Neg"](x)], topology, [x]).used == (CPU1,)
 
+    def test_constants_go_with_their_users(self, graph):
+        x = sources.placeholder("float32", [4])
+        c = sources.constant([1.0])
+        with graph.device("/cpu:1"):
+            y = OPS["Add"](x, c)
+        assert placed(graph, [y], feeds=[x]).used == (CPU1,)
+
     def test_the_order_keeps_every_edge(self, graph):
         x = sources.placeholder("float32", [500, 500])
         y = [x, x]
