@@ -19,7 +19,7 @@ from graphflow.ops.cases import Case, Sampler, unary
 from graphflow.ops.casting import cast
 from graphflow.ops.known import MAX_ELEMENTS, constant_value, known_dims, shape_from, static_ints
 from graphflow.ops.rules import axis_in, same
-from graphflow.ops.shape_ops import reshape, shape, shape_tensor
+from graphflow.ops.shape_ops import reshape, shape, shape_input
 from graphflow.ops.sources import constant
 
 
@@ -182,7 +182,7 @@ def _one_hot(xp: Any, indices: Index, depth: Index, on: U, off: U, *, axis: Any 
 
 def fill(dims: Any, value: Any, name: str | None = None) -> Tensor:
     """A tensor of the given sizes, with one value everywhere."""
-    return _fill(shape_tensor(dims), value, name=name)
+    return _fill(shape_input(dims), value, name=name)
 
 
 def zeros(shape: Any, dtype: Any = dtypes.float32, name: str = "zeros") -> Tensor:
@@ -199,14 +199,18 @@ def _constant_of(shape: Any, dtype: DType, number: int, name: str) -> Tensor:
     value: Any = b"" if dtype is dtypes.string else dtype.np.type(number)
     if isinstance(shape, int) or (isinstance(shape, np.ndarray) and not shape.ndim):
         shape = [int(shape)]
-    sizes = shape_tensor(shape)
-    known = constant_value(sizes) if sizes.op.type == "Const" else None
-    if known is not None:
+    sizes = shape_input(shape)
+    known = sizes.op.attrs["value"] if _is_const(sizes) else sizes
+    if isinstance(known, np.ndarray):
         if known.size and known.min() < 0:
             raise ShapeError(f"sizes must not be negative: {known.tolist()}")
         if known.prod(dtype=np.float64) < MAX_ELEMENTS:
             return constant(np.full(known.tolist(), value, dtype.np), name=name)
     return _fill(sizes, np.asarray(value, dtype.np), name=name)
+
+
+def _is_const(sizes: Any) -> bool:
+    return isinstance(sizes, Tensor) and sizes.op.type == "Const"
 
 
 def zeros_like(

@@ -10,9 +10,9 @@ from graphflow.base import dtypes
 from graphflow.base.errors import DTypeError, GraphError
 from graphflow.base.shapes import Dimension
 from graphflow.build import as_tensor
-from graphflow.build.defaults import get_default_graph
 from graphflow.build.tensor import Tensor, define_operator
 from graphflow.ops.casting import cast
+from graphflow.ops.public import composite
 from graphflow.ops.slicing import strided_slice
 from graphflow.ops.sources import constant
 
@@ -37,7 +37,7 @@ def getitem(x: Any, key: Any) -> Tensor:
     bounds: list[tuple[Any, Any, Any]] = []
     for i, entry in enumerate(entries):
         bounds.append(_entry(entry, 1 << i, masks))
-    with get_default_graph().name_scope("strided_slice") as name:
+    with composite(None, "strided_slice", x) as name:
         begin, end, strides = _bounds(bounds)
         return strided_slice(x, begin, end, strides, **masks, name=name)
 

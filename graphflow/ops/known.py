@@ -42,6 +42,9 @@ def constant_value(tensor: Any) -> np.ndarray[Any, Any] | None:
 
 
 def _constant(tensor: Tensor, memo: Memo) -> np.ndarray[Any, Any] | None:
+    found = _given(_outside(tensor))
+    if found is not None:
+        return found
     given = _leaves(tensor, memo)
     if given is None:
         return None

@@ -76,7 +76,8 @@ def _reshape_spec(x: Tensor, shape: Tensor) -> Specs:
     total = size_of(x.dims)
     if wanted is None:
         return [(None, x.dtype)]
-    _check_sizes(shape)
+    if None in wanted:
+        _check_sizes(shape)
     rest = size_of(tuple([1 if n is None else n for n in wanted])) or 0
     unknown = wanted.count(None)
     if total is not None and (
@@ -306,7 +307,7 @@ def reshape(tensor: Any, shape: Any, name: str | None = None) -> Tensor:
     Raises:
       ValueError: the static shapes do not fit; InvalidArgumentError when run.
     """
-    return _reshape(tensor, shape_tensor(shape), name=name)
+    return _reshape(tensor, shape_input(shape), name=name)
 
 
 def shape_tensor(value: Any) -> Tensor:
@@ -315,6 +316,12 @@ def shape_tensor(value: Any) -> Tensor:
     Raises:
       ValueError: a static shape is not fully known.
     """
+    return as_tensor(shape_input(value))
+
+
+def shape_input(value: Any) -> Any:
+    """As `shape_tensor`, but a static shape stays an array: the op that takes it makes it a
+    constant of its own graph."""
     from graphflow.base.shapes import Dimension, TensorShape
 
     if isinstance(value, Tensor):
@@ -327,9 +334,11 @@ def shape_tensor(value: Any) -> Tensor:
         value = [v.value if isinstance(v, Dimension) else v for v in value]
         if None in [None if v is None else 0 for v in value]:
             raise ShapeError(f"a size of shape {value} is unknown; use tf.shape(t)")
-        if not value:
-            value = np.zeros(0, np.int32)
-    return as_tensor(value, None if isinstance(value, np.ndarray) else _int_dtype(value))
+        if all(hasattr(v, "__index__") for v in value):
+            sizes = [int(v) for v in value]
+            wide = any(not -(2**31) <= n < 2**31 for n in sizes)
+            return np.array(sizes, np.int64 if wide else np.int32)
+    return value if isinstance(value, np.ndarray) else as_tensor(value, _int_dtype(value))
 
 
 def _int_dtype(value: Any) -> DType | None:

@@ -17,7 +17,7 @@ from graphflow.ops.joining import concat
 from graphflow.ops.known import known_dims, shape_from
 from graphflow.ops.public import composite
 from graphflow.ops.rules import axis_in, broadcast_dims
-from graphflow.ops.shape_ops import expand_dims, no_cost, reshape, shape, shape_tensor
+from graphflow.ops.shape_ops import expand_dims, no_cost, reshape, shape, shape_input
 from graphflow.ops.sources import constant
 from graphflow.ops.sums import unbroadcast
 
@@ -177,7 +177,7 @@ def broadcast_to(input: Any, shape: Any, name: str | None = None) -> Tensor:
     Raises:
       ValueError, InvalidArgumentError: it does not broadcast to that shape.
     """
-    return _broadcast_to(input, shape_tensor(shape), name=name)
+    return _broadcast_to(input, shape_input(shape), name=name)
 
 
 def broadcast_static_shape(shape_x: Any, shape_y: Any) -> TensorShape:

@@ -262,3 +262,16 @@ def test_infers_what_it_computes_whatever_is_hidden(name: str, hidden: Any) -> N
         assert got.dtype == y.dtype.np
         if name != "boolean_mask" and hidden == [(2, 4), (2, 4)]:
             assert y.dims == got.shape
+
+
+def test_is_built_in_the_graph_of_its_input() -> None:
+    with Graph().as_default() as graph:
+        x = placeholder("float32", [2, 6])
+    for y in (x[0], x[:, 1:], ops.reshape(x, [3, 4]), ops.expand_dims(x, 0)):
+        assert y.graph is graph
+
+
+def test_zeros_leave_one_node() -> None:
+    graph = ops.zeros([2, 3]).graph
+    ops.ones(3)
+    assert [o.name for o in graph.operations] == ["zeros", "ones"]
