@@ -100,7 +100,8 @@ def test_einsum_refuses() -> None:
     with Graph().as_default():
         for equation, error in (
             ("ij,jk", GraphError), ("ijk->i", ShapeError), ("ij->ii", GraphError),
-            ("ij->k", GraphError), ("i...->i", GraphError), ("i1->i", GraphError), ("ii->i", ShapeError),
+            ("ij->k", GraphError), ("i...->i", GraphError), ("i1->i", GraphError),
+            ("ii->i", ShapeError),
         ):  # fmt: skip
             with pytest.raises(error):
                 tf.einsum(equation, x)
