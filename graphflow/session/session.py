@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NamedTuple, Protocol
 
+from graphflow.base.collector import paused_collection
 from graphflow.base.config import Settings
 from graphflow.base.errors import OpError
 from graphflow.build import Graph, Tensor
@@ -172,7 +173,7 @@ class BaseSession:
     ) -> tuple[Mapping[Any, Any], Prepared]:
         """All the stages, for fetches that were not asked for before."""
         feeds = feeds if is_plain(feeds) else expand(feeds)
-        with self._lock:
+        with self._lock, paused_collection():
             prepared = self._cache.get(key)
             if prepared is None:
                 prepared = self._cache[key] = self._build(fetches, tuple(feeds))
@@ -228,6 +229,11 @@ class BaseSession:
     @property
     def sess_str(self) -> str:
         return ""
+
+    @property
+    def target(self) -> Target:
+        """Where the session executes."""
+        return self._target
 
     def list_devices(self) -> list[str]:
         """Names of the devices that the session may use."""

@@ -1,0 +1,258 @@
+"""Runs are transactions: all or nothing, overlapping, and blocked ones hold nobody up."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+
+
+@pytest.fixture
+def session():
+    with tf.Graph().as_default(), tf.Session() as s:
+        yield s
+
+
+def test_reads_see_the_value_from_before_the_step_unless_ordered(session):
+    v = tf.Variable(1)
+    session.run(v.initializer)
+    add = v.assign_add(10)
+    with tf.control_dependencies([add]):
+        after = tf.identity(v.value())
+        through = v + 0
+    assert session.run([v, add, after, through, add * 2]) == [1, 11, 11, 11, 22]
+    assert session.run(v) == 11
+
+
+def test_writes_follow_the_order_of_creation(session):
+    v = tf.Variable(1.0)
+    session.run(v.initializer)
+    double = v.assign(v * 2.0)  # reads the value from before the step
+    add = v.assign_add(1.0)
+    assert session.run([add, double]) == [3.0, 2.0]
+    assert session.run(v) == 3
+
+
+def test_writes_follow_control_dependencies_against_creation(session):
+    v = tf.Variable(0)
+    session.run(v.initializer)
+    five = v.assign(5)
+    seven = v.assign(7)
+    five.graph.add_control_input(five.op, seven.op)
+    session.run([five.op, seven.op])
+    assert session.run(v) == 5
+
+
+def test_a_swap_needs_no_copy_by_the_user(session):
+    a, b = tf.Variable(1), tf.Variable(2)
+    session.run(tf.global_variables_initializer())
+    swap = tf.group(a.assign(b.value()), b.assign(a.value()))
+    session.run(swap)
+    assert session.run([a, b]) == [2, 1]
+    session.run(swap)
+    assert session.run([a, b]) == [1, 2]
+
+
+def test_an_edge_that_would_close_a_cycle_is_a_copy(session):
+    a, b = tf.Variable(1), tf.Variable(2)
+    session.run(tf.global_variables_initializer())
+    write_a = a.assign(10)
+    with tf.control_dependencies([write_a]):
+        read_b = b.value()  # before the write of b, after that of a
+    write_b = b.assign(20)
+    with tf.control_dependencies([write_b]):
+        read_a = a.value()  # before the write of a, after that of b
+    assert session.run([read_a, read_b]) == [1, 2]
+    assert session.run([a, b]) == [10, 20]
+
+
+def test_a_failing_run_applies_nothing(session):
+    v = tf.Variable(1)
+    w = tf.Variable([1.0])
+    session.run(tf.global_variables_initializer())
+    x = tf.placeholder(tf.int32, [])
+    with tf.control_dependencies([v.assign_add(1), w.assign([2.0])]):
+        boom = tf.floordiv(1, x)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        session.run(boom, {x: 0})
+    assert session.run(v) == 1
+    assert session.run(w).tolist() == [1]
+    session.run(boom, {x: 1})
+    assert session.run(v) == 2
+
+
+def test_an_uninitialised_variable_says_so_and_changes_nothing(session):
+    ready = tf.Variable(0)
+    missing = tf.Variable(1.0, name="missing")
+    session.run(ready.initializer)
+    with pytest.raises(tf.errors.FailedPreconditionError, match="uninitialized value missing") as e:
+        session.run([ready.assign_add(1), missing * 2.0])  # run here
+    assert "# run here" in "\n".join(e.value.__notes__)
+    assert session.run(ready) == 0
+
+
+def test_increments_from_many_threads_are_never_lost(session):
+    v = tf.Variable(0)
+    total = tf.Variable(0.0)
+    session.run(tf.global_variables_initializer())
+    add = tf.group(v.assign_add(1), total.assign(total + 2.0))
+    session.run(v)
+
+    def work():
+        for _ in range(50):
+            session.run(add)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert session.run([v, total]) == [300, 600]
+
+
+def test_random_counters_are_rolled_back_with_a_failing_run():
+    def draw(fail_first):
+        with tf.Graph().as_default(), tf.Session() as s:
+            noise = tf.random_uniform([3], seed=7)
+            x = tf.placeholder(tf.int32, [])
+            with tf.control_dependencies([noise]):
+                boom = tf.floordiv(1, x)
+            if fail_first:
+                with pytest.raises(tf.errors.InvalidArgumentError):
+                    s.run([noise, boom], {x: 0})
+            return [s.run(noise).tolist() for _ in range(3)]
+
+    plain = draw(False)
+    assert draw(True) == plain
+    assert plain[0] != plain[1]
+
+
+def test_without_seeds_the_session_draws_one_and_tells_it():
+    with tf.Graph().as_default():
+        noise = tf.random_normal([4])
+        with tf.Session() as one:
+            first = one.run(noise)
+        with tf.Session() as two:
+            assert not np.array_equal(two.run(noise), first)
+        with tf.Session(seed=one.seed) as again:
+            np.testing.assert_array_equal(again.run(noise), first)
+
+
+def test_a_blocked_dequeue_waits_while_another_thread_enqueues(session):
+    queue = tf.FIFOQueue(10, [tf.int32], shapes=[[]])
+    x = tf.placeholder(tf.int32, [])
+    put, take = queue.enqueue([x]), queue.dequeue()
+    taken = tf.Variable(0)
+    session.run(taken.initializer)
+    with tf.control_dependencies([taken.assign_add(take)]):
+        done = tf.no_op()
+    waiter = threading.Thread(target=session.run, args=(done,))
+    waiter.start()
+    assert session.run(taken.assign_add(100)) == 100  # the variable is not locked
+    session.run(put, {x: 5})
+    waiter.join(20)
+    assert not waiter.is_alive()
+    assert session.run(taken) == 105
+
+
+def test_output_is_released_only_when_the_run_commits(session):
+    queue = tf.FIFOQueue(10, [tf.int32], shapes=[[]])
+    x = tf.placeholder(tf.int32, [])
+    put = queue.enqueue([1])
+    with tf.control_dependencies([put]):
+        boom = tf.floordiv(1, x)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        session.run(boom, {x: 0})
+    assert session.run(queue.size()) == 0
+    session.run(boom, {x: 1})
+    assert session.run(queue.size()) == 1
+
+
+def test_closing_a_session_wakes_who_waits():
+    with tf.Graph().as_default():
+        queue = tf.FIFOQueue(10, [tf.int32])
+        take = queue.dequeue()
+        s = tf.Session()
+        failures = []
+
+        def work():
+            try:
+                s.run(take)
+            except tf.errors.OpError as error:
+                failures.append(error)
+
+        waiter = threading.Thread(target=work)
+        waiter.start()
+        threading.Event().wait(0.1)
+        s.close()
+        waiter.join(20)
+        assert not waiter.is_alive()
+        assert isinstance(failures[0], tf.errors.CancelledError)
+
+
+def test_a_run_with_a_deadline_ends(session):
+    queue = tf.FIFOQueue(10, [tf.int32])
+    options = tf.RunOptions(timeout_in_ms=100)
+    with pytest.raises(tf.errors.DeadlineExceededError):
+        session.run(queue.dequeue(), options=options)
+
+
+# ---- virtual devices
+
+
+@pytest.fixture
+def devices():
+    config = tf.ConfigProto(device_count={"CPU": 3})
+    with tf.Graph().as_default(), tf.Session(config=config) as s:
+        yield s
+
+
+def test_virtual_devices_run_what_is_asked_of_them(devices):
+    x = tf.placeholder(tf.float32, [2])
+    with tf.device("/cpu:1"):
+        y = tf.exp(x)
+    with tf.device("/cpu:2"):
+        z = tf.reduce_sum(y) + y
+    placement = devices.placement(z, {x: None})
+    assert {d[-5:] for d in placement.devices.values()} == {"CPU:1", "CPU:2"}
+    np.testing.assert_allclose(devices.run(z, {x: [0.0, 0.0]}), [3, 3])
+
+
+def test_variables_stay_where_they_are(devices):
+    with tf.device("/cpu:2"):
+        v = tf.Variable(1.0)
+    devices.run(v.initializer)
+    with tf.device("/cpu:1"):
+        y = v * 2.0
+    assert devices.run([y, v.assign_add(1.0)]) == [2, 2]
+    assert devices.run(v) == 2
+
+
+def test_an_error_on_one_device_stops_the_others_and_applies_nothing(devices):
+    x = tf.placeholder(tf.int32, [])
+    with tf.device("/cpu:1"):
+        v = tf.Variable(0)
+        boom = tf.floordiv(1, x)  # the culprit
+    devices.run(v.initializer)
+    with tf.device("/cpu:2"):
+        late = tf.identity(boom) + 1
+    with tf.device("/cpu:1"):
+        add = v.assign_add(1)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        devices.run([late, add], {x: 0})
+    assert "# the culprit" in "\n".join(caught.value.__notes__)
+    assert devices.run(v) == 0
+
+
+def test_a_device_that_is_not_there_is_named(devices):
+    with tf.device("/cpu:7"):
+        x = tf.constant(1.0, name="far") + tf.placeholder_with_default(1.0, [])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"CPU:7.*available"):
+        devices.run(x)
+    with tf.device("/gpu:0"):
+        y = tf.placeholder_with_default(1.0, []) * 2.0
+    with pytest.raises(tf.errors.InvalidArgumentError, match="GPU:0"):
+        devices.run(y)
