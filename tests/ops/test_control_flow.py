@@ -117,17 +117,38 @@ def test_gradients_of_variables_in_branches_and_loops(session: Any) -> None:
         looped, plain = (sum(tf.reduce_sum(g * g) for g in found) for found in both)
 
 
-def test_gradient_of_an_embedding_in_a_loop(session: Any) -> None:
+@pytest.mark.parametrize("times", [0, 3])
+def test_gradient_of_an_embedding_in_a_loop(session: Any, times: int) -> None:
     table = variable(np.arange(6.0).reshape(3, 2))
     ids = tf.constant([0, 2, 2])
 
     def body(i: Any, total: Any) -> Any:
-        return i + 1, total + tf.gather(table, ids[i])
+        return i + 1, total + tf.square(tf.gather(table, [ids[i]]))
 
-    total = tf.while_loop(lambda i, _: i < 3, body, (0, np.zeros(2)))[1]
+    total = tf.while_loop(lambda i, _: i < times, body, (0, np.zeros((1, 2))))[1]
+    (g,) = tf.gradients(total, table)
+    assert isinstance(g, tf.IndexedSlices)
+    (second,) = tf.gradients(tf.square(g.values), table)
+    initialise(session)
+    dense = np.array([[0, 2], [0, 0], [16, 20]]) if times else np.zeros((3, 2))
+    np.testing.assert_array_equal(session.run(tf.convert_to_tensor(g)), dense)
+    wanted = np.array([[0, 8], [0, 0], [64, 80]]) if times else np.zeros((3, 2))
+    np.testing.assert_array_equal(session.run(tf.convert_to_tensor(second)), wanted)
+    step = tf.train.GradientDescentOptimizer(0.25).minimize(total)
+    session.run(step)
+    np.testing.assert_array_equal(session.run(table), np.arange(6.0).reshape(3, 2) - dense / 4)
+
+
+def test_gradient_of_an_embedding_in_nested_loops(session: Any) -> None:
+    table = variable(np.arange(6.0).reshape(3, 2))
+
+    def outer(i: Any, total: Any) -> Any:
+        return i + 1, repeat(lambda t: t + tf.gather(table, [i]), total, i + 1)
+
+    total = tf.while_loop(lambda i, _: i < 3, outer, (0, np.zeros((1, 2))))[1]
     (g,) = tf.gradients(total, table)
     initialise(session)
-    np.testing.assert_array_equal(session.run(g), [[1, 1], [0, 0], [2, 2]])
+    np.testing.assert_array_equal(session.run(tf.convert_to_tensor(g)), [[1] * 2, [2] * 2, [3] * 2])
 
 
 def test_training_through_a_loop(session: Any) -> None:
