@@ -203,7 +203,7 @@ from graphflow.ops.linalg import (
     slogdet,
     svd,
 )
-from graphflow.ops.math import abs, accumulate_n, add_n, mod, pow, round, scalar_mul
+from graphflow.ops.math import abs, accumulate_n, add_n, floor_div, mod, pow, round, scalar_mul
 from graphflow.ops.matmul import matmul
 from graphflow.ops.norms import (
     clip_by_average_norm,

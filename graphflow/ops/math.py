@@ -7,11 +7,12 @@ from typing import Any
 from graphflow.base.errors import GraphError, ShapeError
 from graphflow.build import as_tensor
 from graphflow.build.tensor import Tensor
-from graphflow.ops.arithmetic import _add_n, floormod, multiply, power
+from graphflow.ops.arithmetic import _add_n, floordiv, floormod, multiply, power
 from graphflow.ops.complexes import complex_abs
 from graphflow.ops.elementary import _abs, _round
 
 mod = floormod
+floor_div = floordiv
 
 
 def abs(x: Any, name: str | None = None) -> Tensor:

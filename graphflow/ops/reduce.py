@@ -93,7 +93,8 @@ def _kept(g: Tensor, x: Tensor, axis: Any, keepdims: bool) -> Tensor:
     if keepdims:
         return g
     dims = reduced(x.dims, axis, keepdims=True)
-    if dims is not None and dims.count(None) <= 1:
+    # -1 beside a size of 0 would say nothing
+    if dims is not None and dims.count(None) <= (0 not in dims):
         return OPS["Reshape"](g, np.asarray([-1 if n is None else n for n in dims], np.int32))
     return OPS["Reshape"](g, _reduced_shape(shape_of(x), axis=axis))
 

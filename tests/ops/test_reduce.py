@@ -47,6 +47,12 @@ def test_gradients_of_unknown_shapes(f: Any, axis: Any, dims: Any) -> None:
     np.testing.assert_allclose(got, want)
 
 
+def test_gradient_where_one_size_is_unknown_and_one_is_zero() -> None:
+    nothing = np.zeros((2, 0, 3))
+    found = fed(lambda x: gradients(tf.reduce_sum(x, 2), x)[0], nothing, dims=[(None, 0, 3)])
+    assert found.shape == (2, 0, 3)
+
+
 def test_old_names_of_arguments() -> None:
     found = value(lambda x: tf.reduce_sum(x, reduction_indices=[1], keep_dims=True), X)
     assert found.shape == (2, 1, 4)
