@@ -1,0 +1,191 @@
+"""Cluster: workers on Ray, on which sessions run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import uuid
+import weakref
+from typing import Any
+
+from graphflow.base.devices import DeviceSpec
+from graphflow.base.errors import InvalidArgumentError, UnavailableError
+from graphflow.distribute.conductor import Conductor
+from graphflow.distribute.target import ClusterTarget
+from graphflow.place import Device, Topology, assumed_device
+
+TRANSPORTS = ("ray",)
+
+
+class Cluster:
+    """Workers that Ray runs, one actor each.
+
+    Each worker is a task of the job "worker": its devices are
+    "/job:worker/task:0/device:CPU:0" and so on, and it computes in as many threads as it has
+    CPUs.  Several sessions may share a cluster; each has its own variables.
+
+    As a context manager it is closed at the end.
+
+    Attributes:
+      topology: the devices of all workers.
+      deadline: seconds without a sign of life after which a worker is given up.
+    """
+
+    def __init__(
+        self,
+        workers: int = 2,
+        *,
+        address: str | None = None,
+        transport: str = "ray",
+        cpus_per_worker: float = 1,
+        gpus_per_worker: int = 0,
+        deadline: float = 30.0,
+        start_deadline: float = 60.0,
+        object_store_memory: int = 256 << 20,
+    ):
+        """Start workers.
+
+        Args:
+          workers: how many.
+          address: of the Ray cluster to use: "auto", "host:port", "ray://host:port"; "local": a
+            Ray of its own, on this machine's loopback; None: the Ray that this process is
+            connected to, else one of its own.  What it starts it also ends.
+          transport: how messages and values travel; "ray": by actor calls.
+          cpus_per_worker, gpus_per_worker: what Ray reserves for each.
+          deadline: seconds without a sign of life after which a worker is given up.
+          start_deadline: seconds that the workers may take to start.
+          object_store_memory: bytes for values under way, where it starts a Ray of its own.
+
+        Raises:
+          ValueError: an argument is out of range.
+          InvalidArgumentError: Ray has not what the workers need, or their GPUs cannot be used.
+          UnavailableError: Ray or the workers did not start.
+        """
+        _check(workers, transport, cpus_per_worker, gpus_per_worker, deadline)
+        self.deadline = deadline
+        self._lock = threading.Lock()
+        self._sessions: weakref.WeakSet[ClusterTarget] = weakref.WeakSet()
+        names = [str(DeviceSpec("worker", 0, task)) for task in range(workers)]
+        ray = _ray()
+        cpus, gpus = workers * cpus_per_worker, workers * gpus_per_worker
+        own = ray.connect(address, cpus, gpus, object_store_memory)
+        self._actors: dict[str, Any] = {}
+        self._finalizer = weakref.finalize(self, _end, ray, self._actors, own)
+        try:
+            _check_resources(ray.resources(), cpus, gpus)
+            for name in names:
+                self._actors[name] = ray.start_worker(name, cpus_per_worker, gpus_per_worker, own)
+            self.workers = self._describe(ray, start_deadline)
+            self.topology = _topology(self.workers, cpus_per_worker, gpus_per_worker)
+        except BaseException:
+            self.close()
+            raise
+
+    def _describe(self, ray: Any, patience: float) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = ray.describe(self._actors, patience)
+        except TimeoutError as error:
+            raise UnavailableError(
+                None,
+                None,
+                f"worker {error} did not start within {patience:g} s; does Ray have the CPUs and "
+                f"GPUs for {len(self._actors)} workers beside what runs there already?",
+            ) from error
+        except ray.RayError as error:
+            raise UnavailableError(None, None, f"a worker did not start: {error}") from error
+        return found
+
+    def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:
+        """A session's place on the workers; what `Session(cluster=…)` calls.
+
+        Args:
+          config: the session's `ConfigProto`.
+          seed: seed of its random ops that have none.
+
+        Raises:
+          RuntimeError: the cluster is closed.
+          UnavailableError: a worker is lost.
+        """
+        if not self._finalizer.alive:
+            raise RuntimeError("the cluster is closed")
+        link = _ray().RayLink(uuid.uuid4().hex, self._actors)
+        conductor = Conductor(link, list(self._actors), self.deadline)
+        conductor.open(seed)
+        target = ClusterTarget(self.topology, conductor)
+        with self._lock:
+            self._sessions.add(target)
+        return target
+
+    def close(self) -> None:
+        """End all sessions on the cluster, its workers, and Ray if it was started for it."""
+        with self._lock:
+            sessions = list(self._sessions)
+            self._sessions.clear()
+        for session in sessions:
+            session.conductor.abandon()
+        self._finalizer()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "" if self._finalizer.alive else ", closed"
+        return f"<graphflow.Cluster of {len(self._actors)} workers{state}>"
+
+
+def _ray() -> Any:
+    if "ray" not in sys.modules:
+        # Without this, Ray replaces loopback by the address of a network interface.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    from graphflow.distribute import ray_transport
+
+    return ray_transport
+
+
+def _end(ray: Any, actors: dict[str, Any], own: bool) -> None:
+    for actor in actors.values():
+        ray.end_worker(actor)
+    if own:
+        ray.disconnect()
+
+
+def _check(workers: int, transport: str, cpus: float, gpus: int, deadline: float) -> None:
+    if transport not in TRANSPORTS:
+        raise ValueError(f"transport={transport!r}: it must be one of {', '.join(TRANSPORTS)}")
+    if workers < 1:
+        raise ValueError(f"workers={workers}: a cluster needs at least one")
+    if cpus < 0 or gpus < 0:
+        raise ValueError("cpus_per_worker and gpus_per_worker must not be negative")
+    if deadline <= 0:
+        raise ValueError(f"deadline={deadline}: it must be positive")
+
+
+def _check_resources(have: Any, cpus: float, gpus: float) -> None:
+    for name, needed in (("CPU", cpus), ("GPU", gpus)):
+        if have.get(name, 0) < needed:
+            raise InvalidArgumentError(
+                None,
+                None,
+                f"the workers need {needed:g} {name}s, but Ray has {have.get(name, 0):g}: ask for "
+                f"fewer workers, or {name.lower()}s_per_worker",
+            )
+
+
+def _topology(workers: dict[str, Any], cpus: float, gpus: int) -> Topology:
+    devices: list[Device] = []
+    for name, found in workers.items():
+        if found.usable < len(found.gpus):
+            raise InvalidArgumentError(
+                None,
+                None,
+                f"Ray gave {name} {len(found.gpus)} GPUs, but CuPy can use {found.usable}: install "
+                "graphflow[gpu12] where the workers run, or use gpus_per_worker=0",
+            )
+        speed = {"flops": 200e9 * max(1, int(cpus)), "host": found.node}
+        devices.append(assumed_device(f"{name}/device:CPU:0", **speed))
+        devices += [assumed_device(f"{name}/device:GPU:{i}", host=found.node) for i in range(gpus)]
+    return Topology(tuple(devices))

@@ -1,0 +1,264 @@
+"""Drives the coordinator of a session: carries out its commands, and tells it what happens.
+
+Answers come in on threads of the transport, which only put them down; the threads that wait for a
+run take them up.  So no thread of ours is left between runs, and none of the transport's waits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from graphflow.base.errors import DeadlineExceededError, OpError, UnavailableError
+from graphflow.distribute import coordinator as machine
+from graphflow.distribute.channel import Gone, Link
+from graphflow.distribute.host import Shipment
+from graphflow.distribute.messages import Prepared, Refused, Step
+from graphflow.distribute.watch import Watch
+
+CLOSING = 5.0  # seconds, at most, that closing waits for the workers
+
+
+class _Outcome:
+    """A run that somebody waits for."""
+
+    def __init__(self, expires: float | None):
+        self.expires = expires
+        self.wakes: float | None = None
+        self.done = False
+        self.answers: Mapping[str, Prepared] = {}
+        self.error: OpError | None = None
+
+
+class Conductor:
+    """The driver's end of one session.
+
+    Attributes:
+      workers: names of those that the session may use.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        workers: Sequence[str],
+        deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Args:
+        link: the way to the workers.
+        workers: their names.
+        deadline: seconds without a sign of life after which a worker is given up.
+        clock: gives seconds.
+        """
+        self.workers = tuple(workers)
+        self._link = link
+        self._deadline = deadline
+        self._clock = clock
+        self._machine = machine.Coordinator(workers)
+        self._watch = Watch(deadline)
+        self._lock = threading.Lock()  # of what the machine decides, and the order of messages
+        self._outcomes: dict[int, _Outcome] = {}
+        self._runs = 0
+        self._bell = threading.Condition()  # rung when something is in the inbox, or is done
+        self._inbox: deque[Any] = deque()
+        self._counts: dict[str, Counter[str]] = {worker: Counter() for worker in workers}
+        self._closed = False
+
+    # ---- runs
+
+    def run(
+        self,
+        plan: int,
+        feeds: Mapping[str, Sequence[Any]],
+        timeout: float | None = None,
+        traced: bool = False,
+    ) -> Mapping[str, Prepared]:
+        """Run a plan; what each worker with a part in it has answered.
+
+        Raises:
+          OpError: it failed; nothing was changed.
+        """
+        started = self._clock()
+        outcome = _Outcome(None if timeout is None else started + timeout)
+        with self._lock:
+            self._runs += 1
+            number = self._runs
+            self._outcomes[number] = outcome
+            self._take_up()  # what came since the last run
+            self._handle(machine.Begin(number, plan, feeds, traced))
+        try:
+            self._wait(number, outcome, timeout or 0.0)
+        except BaseException:  # an interrupt: nobody waits for the run any more
+            with self._lock:
+                self._handle(machine.Expired(number, self._clock() - started))
+            raise
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.answers
+
+    def _wait(self, number: int, outcome: _Outcome, timeout: float) -> None:
+        while not outcome.done:
+            due = [t for t in (outcome.expires, outcome.wakes) if t is not None]
+            pause = min([self._watch.interval, *[t - self._clock() for t in due]])
+            with self._bell:
+                self._bell.wait_for(lambda: self._inbox or outcome.done, max(0.0, pause))
+            with self._lock:
+                self._take_up()
+                if not outcome.done:
+                    self._mind_the_time(number, outcome, timeout)
+
+    def _mind_the_time(self, number: int, outcome: _Outcome, timeout: float) -> None:
+        now = self._clock()
+        if outcome.expires is not None and now >= outcome.expires:
+            self._handle(machine.Expired(number, timeout))
+        elif outcome.wakes is not None and now >= outcome.wakes:
+            outcome.wakes = None
+            self._handle(machine.Woken(number))
+        silent, frozen = self._watch.look(self._machine.awaited(), now)
+        for worker in silent:
+            self._counts[worker]["pings"] += 1
+            self._link.ping(worker, self._hears(worker))
+        for worker in frozen:
+            reason = f"it gave no sign of life for {self._deadline:g} s"
+            self._handle(machine.Lost(worker, reason, frozen=True))
+
+    # ---- events
+
+    def _hears(self, worker: str, step: Step | None = None) -> Callable[[Any], None]:
+        """What puts an answer of that worker down."""
+
+        def hear(answer: Any) -> None:
+            with self._bell:
+                self._inbox.append((worker, step, answer))
+                self._bell.notify_all()
+
+        return hear
+
+    def _take_up(self) -> None:
+        """Tell the machine what has come in.  The lock is held."""
+        while self._inbox:
+            worker, step, answer = self._inbox.popleft()
+            if not isinstance(answer, Gone):
+                self._watch.heard(worker, self._clock())
+                if answer is not None:
+                    self._handle(machine.Answered(worker, answer))
+            elif answer.worker_lost:
+                self._handle(machine.Lost(worker, answer.reason))
+            elif step is not None:
+                error = UnavailableError(None, None, f"{worker} did not answer: {answer.reason}")
+                refused = Refused(step.ticket, 0, error)
+                self._handle(machine.Answered(worker, refused))
+
+    def _handle(self, event: machine.Event) -> None:
+        """Let the machine decide, and carry out its commands.  The lock is held."""
+        for command in self._machine.handle(event):
+            if isinstance(command, machine.Send):
+                step = command.message if isinstance(command.message, Step) else None
+                self._counts[command.worker]["steps" if step else "notices"] += 1
+                hear = self._hears(command.worker, step)
+                self._link.send(command.worker, command.message, hear)
+            elif isinstance(command, machine.Wake):
+                self._outcomes[command.run].wakes = self._clock() + command.seconds
+                self._ring()
+            else:
+                outcome = self._outcomes.pop(command.run)
+                outcome.answers, outcome.error = command.answers, command.error
+                outcome.done = True
+                self._ring()
+
+    def _ring(self) -> None:
+        with self._bell:
+            self._bell.notify_all()
+
+    # ---- calls that are no steps
+
+    def open(self, seed: int) -> None:
+        """Make the session known to the workers.
+
+        Raises:
+          OpError: one does not answer within the deadline.
+        """
+        self._call("open", {worker: (seed, self._deadline) for worker in self.workers})
+
+    def load(self, plan: int, shipments: Mapping[str, Shipment]) -> None:
+        """Ship a plan.
+
+        Raises:
+          OpError: a worker cannot take it, or does not answer within the deadline.
+        """
+        for worker in shipments:
+            self._counts[worker]["loads"] += 1
+        self._call("load", {worker: (plan, s) for worker, s in shipments.items()})
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """See `ClusterTarget.statistics`."""
+        answers = self._call("statistics", dict.fromkeys(self.workers, ()))
+        with self._lock:
+            return {w: dict(self._counts[w]) | answers[w] for w in self.workers}
+
+    def _call(
+        self, method: str, arguments: Mapping[str, tuple[Any, ...]], patience: float | None = None
+    ) -> dict[str, Any]:
+        """Call a method of several workers at once; their answers."""
+        patience = self._deadline if patience is None else patience
+        if self._machine.failure is not None and method != "close":
+            raise self._machine.failure
+        answers: dict[str, Any] = {}
+        arrived = threading.Condition()
+
+        def hears(worker: str) -> Callable[[Any], None]:
+            def hear(answer: Any) -> None:
+                with arrived:
+                    answers[worker] = answer
+                    arrived.notify_all()
+
+            return hear
+
+        for worker, each in arguments.items():
+            self._link.call(worker, method, *each, hear=hears(worker))
+        with arrived:
+            complete = arrived.wait_for(lambda: len(answers) == len(arguments), patience)
+            answers = dict(answers)
+        for worker, answer in answers.items():
+            if isinstance(answer, OpError):
+                raise answer
+            if isinstance(answer, Gone):
+                if answer.worker_lost:
+                    with self._lock:
+                        self._handle(machine.Lost(worker, answer.reason))
+                raise UnavailableError(
+                    None, None, f"worker {worker} cannot {method}: {answer.reason}"
+                )
+        if not complete:
+            missing = ", ".join(sorted(set(arguments) - set(answers)))
+            raise DeadlineExceededError(
+                None, None, f"{missing}: no answer to {method!r} within {patience:g} s"
+            )
+        return answers
+
+    def close(self) -> None:
+        """End the session: runs fail, and its state on the workers is dropped.
+
+        Returns when the workers have answered, or within the deadline.
+        """
+        if self.abandon():
+            left: dict[str, tuple[Any, ...]] = {
+                w: () for w in self.workers if w not in self._machine.lost
+            }
+            with suppress(OpError):  # gone or frozen: whoever owns the workers ends them
+                self._call("close", left, min(CLOSING, self._deadline))
+
+    def abandon(self) -> bool:
+        """End the session without a word to the workers, which are about to be ended; was it
+        open?"""
+        with self._lock:
+            if self._closed:
+                return False
+            self._closed = True
+            self._take_up()
+            self._handle(machine.Closed())
+            return True

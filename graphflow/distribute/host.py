@@ -1,0 +1,348 @@
+"""What a worker does for one session: drives the state machine with threads, state and programs.
+
+It knows no transport: Ray calls its methods in production, tests call them in one process.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from graphflow.base.errors import CancelledError, InternalError, OpError
+from graphflow.compile.plan import Plan
+from graphflow.distribute import worker as machine
+from graphflow.distribute.channel import Channel
+from graphflow.distribute.messages import Applied, Notice, Prepared, Refused, Step, Ticket
+from graphflow.distribute.transactions import Attempt, Promised, ShardStore
+from graphflow.execute.context import InputLog, Resources
+from graphflow.execute.devices import Device, open_device
+from graphflow.execute.program import Program
+from graphflow.execute.rendezvous import Rendezvous
+from graphflow.execute.store import Conflict
+from graphflow.execute.trace import Trace
+
+_MANY = 4096  # threads at most for the second and further devices of a worker
+
+
+class Part(NamedTuple):
+    """What one device of a worker executes.
+
+    Attributes:
+      device: its full name.
+      plan: the program.
+      feeds: position, among the worker's feeds, of each of the plan's inputs.
+    """
+
+    device: str
+    plan: Plan
+    feeds: tuple[int, ...]
+
+
+class Shipment(NamedTuple):
+    """A worker's share of a plan.
+
+    Attributes:
+      parts: one per device that takes part.
+      routes: key of a transfer -> the worker it goes to; those that stay here are not in it.
+      outputs: (part, position among its outputs) of each value that the driver wants.
+    """
+
+    parts: tuple[Part, ...]
+    routes: Mapping[str, str]
+    outputs: tuple[tuple[int, int], ...]
+
+
+class _Loaded(NamedTuple):
+    programs: tuple[Program, ...]
+    shipment: Shipment
+
+
+class _Mailbox:
+    """The rendezvous of an attempt, whose values may come from and go to other workers."""
+
+    def __init__(
+        self, ticket: Ticket, routes: Mapping[str, str], channel: Channel, local: Rendezvous
+    ):
+        self._ticket = ticket
+        self._routes = routes
+        self._channel = channel
+        self._local = local
+        self.receive = local.receive
+
+    def send(self, key: str, value: Any) -> None:
+        worker = self._routes.get(key)
+        if worker is None:
+            self._local.send(key, value)
+        else:
+            self._channel.send(worker, self._ticket, key, value)
+
+
+class _Work:
+    """A step, from its arrival to the decision."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.cancelled = threading.Event()
+        self.attempt: Attempt | None = None
+        self.rendezvous = Rendezvous(self.cancelled)
+        self.abandoned = False  # nobody will execute it: it began too late
+
+
+class Host:
+    """One session on one worker.
+
+    Attributes:
+      store: the session's variables that live here.
+    """
+
+    def __init__(self, seed: int, channel: Channel, patience: float = 30.0):
+        """Args:
+        seed: the session's seed, for random ops that have none.
+        channel: the way to the peers.
+        patience: seconds that a message waits for those sent before it.
+        """
+        self.store = ShardStore()
+        self._seed = seed
+        self._channel = channel
+        self._patience = patience
+        self._resources = Resources()
+        self._machine = machine.Worker()
+        self._lock = threading.RLock()
+        self._loaded: dict[int, _Loaded] = {}
+        self._devices: dict[str, Device] = {}
+        self._work: dict[Ticket, _Work] = {}
+        self._notices: dict[int, threading.Event] = {}
+        self._inputs: dict[int, InputLog] = {}
+        self._abandoned: list[Ticket] = []
+        self._pool: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    # ---- what the driver and the peers call
+
+    def load(self, plan: int, shipment: Shipment) -> None:
+        """Get ready to execute a share of a plan.
+
+        Raises:
+          InvalidArgumentError: a device is not here.
+        """
+        programs = tuple([Program(p.plan, self._device(p.device)) for p in shipment.parts])
+        with self._lock:
+            self._loaded[plan] = _Loaded(programs, shipment)
+
+    def step(self, step: Step) -> Prepared | Refused:
+        """Execute a share of a plan, and prepare to commit it."""
+        ticket = step.ticket
+        work = _Work()
+        with self._lock:
+            self._work[ticket] = work
+            self._handle(machine.Arrived(step))
+        if not self._starts(work):
+            return Refused(ticket, self._machine.applied, self._stuck())
+        error: BaseException | None = None
+        values: list[Any] = []
+        trace = Trace() if step.traced else None
+        try:
+            values = self._execute(step, work, trace)
+            _begun(work).prepare()
+        except BaseException as caught:
+            error = caught
+        releases = _begun(work).releases
+        with self._lock:
+            outcome = self._handle(machine.Executed(ticket, error is None))
+            applied = self._machine.applied
+        if outcome == "prepared":
+            return Prepared(ticket, applied, values, releases, trace.spans if trace else ())
+        if isinstance(error, Conflict):
+            holder = error.holder if isinstance(error, Promised) else None
+            return Refused(ticket, applied, None, holder)
+        return Refused(ticket, applied, portable(error or _cancelled()))
+
+    def _starts(self, work: _Work) -> bool:
+        """Wait for the messages that were sent before this one."""
+        if work.started.wait(self._patience):
+            return True
+        with self._lock:
+            work.abandoned = not work.started.is_set()
+            return not work.abandoned
+
+    def notice(self, notice: Notice) -> Applied:
+        """Apply decisions."""
+        taken = threading.Event()
+        with self._lock:
+            self._notices[notice.sequence] = taken
+            self._handle(machine.Arrived(notice))
+        taken.wait(self._patience)
+        with self._lock:
+            self._notices.pop(notice.sequence, None)
+            return Applied(self._machine.applied)
+
+    def deliver(self, ticket: Ticket, key: str, value: Any) -> None:
+        """Take a value from a peer."""
+        with self._lock:
+            self._handle(machine.Delivered(ticket, key, value))
+
+    def close(self) -> None:
+        """Give up everything that belongs to the session; wakes whoever waits."""
+        with self._lock:
+            self._closed = True
+            for work in self._work.values():
+                self._wake(work)
+        self._resources.close()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+
+    # ---- executing
+
+    def _device(self, name: str) -> Device:
+        with self._lock:
+            if name not in self._devices:
+                self._devices[name] = open_device(name)
+            return self._devices[name]
+
+    def _execute(self, step: Step, work: _Work, trace: Trace | None) -> list[Any]:
+        """Values for the driver."""
+        loaded = self._loaded[step.plan]
+        mailbox = _Mailbox(step.ticket, loaded.shipment.routes, self._channel, work.rendezvous)
+
+        def one(program: Program, part: Part) -> list[Any]:
+            try:
+                with np.errstate(all="ignore"):
+                    feeds = [step.feeds[i] for i in part.feeds]
+                    return program.run(_begun(work), feeds, mailbox, trace)
+            except BaseException as error:
+                work.rendezvous.abort(error)
+                raise
+
+        pairs = list(zip(loaded.programs, loaded.shipment.parts, strict=True))
+        results = _together(self._threads, one, pairs)
+        return [
+            loaded.programs[part].device.get(results[part][position])
+            for part, position in loaded.shipment.outputs
+        ]
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_MANY, thread_name_prefix="graphflow-device")
+            return self._pool
+
+    def _stuck(self) -> OpError:
+        return InternalError(
+            None, None, f"a message that was sent before did not come within {self._patience:g} s"
+        )
+
+    # ---- the machine's commands; the lock is held
+
+    def _handle(self, event: machine.Event) -> str:
+        """Perform what the machine wants; the outcome of a step, where it answers one."""
+        outcome = ""
+        for command in self._machine.handle(event):
+            if isinstance(command, machine.Answer):
+                outcome = command.outcome
+            else:
+                _PERFORM[type(command)](self, command)
+        while self._abandoned:
+            self._handle(machine.Executed(self._abandoned.pop(), False))
+        return outcome
+
+    def _start(self, command: machine.Start) -> None:
+        step = command.step
+        ticket = step.ticket
+        work = self._work[ticket]
+        inputs = self._inputs.setdefault(ticket.run, InputLog())
+        work.attempt = Attempt(
+            ticket, self.store, self._resources, self._seed, inputs, work.cancelled
+        )
+        for key, value in command.early.items():
+            work.rendezvous.send(key, value)
+        if self._closed:
+            self._wake(work)
+        if work.abandoned:
+            self._abandoned.append(ticket)
+        work.started.set()
+
+    def _put(self, command: machine.Put) -> None:
+        self._work[command.ticket].rendezvous.send(command.key, command.value)
+
+    def _cancel(self, command: machine.Cancel) -> None:
+        self._wake(self._work[command.ticket])
+
+    def _wake(self, work: _Work) -> None:
+        work.cancelled.set()
+        work.rendezvous.abort(_cancelled())
+
+    def _commit(self, command: machine.Commit) -> None:
+        _begun(self._work.pop(command.ticket)).commit()
+
+    def _rollback(self, command: machine.Rollback) -> None:
+        _begun(self._work.pop(command.ticket)).abort()
+
+    def _forget(self, command: machine.Forget) -> None:
+        self._inputs.pop(command.run, None)
+
+    def _acknowledge(self, command: machine.Acknowledge) -> None:
+        self._notices[command.sequence].set()
+
+
+_PERFORM: Mapping[type, Callable[[Host, Any], None]] = {
+    machine.Start: Host._start,
+    machine.Put: Host._put,
+    machine.Cancel: Host._cancel,
+    machine.Commit: Host._commit,
+    machine.Rollback: Host._rollback,
+    machine.Forget: Host._forget,
+    machine.Acknowledge: Host._acknowledge,
+}
+
+
+def _begun(work: _Work) -> Attempt:
+    assert work.attempt is not None
+    return work.attempt
+
+
+def _cancelled() -> CancelledError:
+    return CancelledError(None, None, "the run was cancelled")
+
+
+def _together(
+    pool: Callable[[], ThreadPoolExecutor],
+    function: Callable[..., list[Any]],
+    arguments: Sequence[tuple[Any, ...]],
+) -> list[list[Any]]:
+    """Results of calls made at once: the first on this thread, others on those of the pool.
+
+    Raises:
+      BaseException: what one of them raised that was not cancelled for another, after all ended.
+    """
+    futures = [pool().submit(function, *each) for each in arguments[1:]]
+    first: Future[list[Any]] = Future()
+    try:
+        first.set_result(function(*arguments[0]))
+    except BaseException as error:
+        first.set_exception(error)
+    done = [first, *futures]
+    failures = [error for future in done if (error := future.exception()) is not None]
+    if failures:
+        raise next((f for f in failures if not isinstance(f, CancelledError)), failures[0])
+    return [future.result() for future in done]
+
+
+def portable(error: BaseException) -> OpError:
+    """An error that can be sent: typed, with its notes."""
+    if not isinstance(error, OpError):
+        text = "".join(traceback.format_exception(error))
+        return InternalError(None, None, f"a worker failed outside of any kernel:\n{text}")
+    try:
+        pickle.dumps(error)
+    except Exception:  # something that was raised with it does not pickle
+        plain = type(error)(error.node_def, None, error.message)
+        for note in getattr(error, "__notes__", ()):
+            plain.add_note(note)
+        return plain
+    return error

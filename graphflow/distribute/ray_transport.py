@@ -1,0 +1,281 @@
+"""Ray: starts workers, carries messages and values, and tells who has ended.
+
+Nothing else in graphflow imports Ray, and nothing imports this module before a cluster is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    RayError,
+    WorkerCrashedError,
+)
+
+import graphflow
+from graphflow.distribute.channel import Gone, Hear
+from graphflow.distribute.host import Host, portable
+from graphflow.distribute.messages import Applied, Message, Notice, Prepared, Refused, Step, Ticket
+from graphflow.execute.devices import count_gpus
+
+_LOST = (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    WorkerCrashedError,
+)
+# Threads of a worker, by what they do.  A step that waits for input keeps its thread; decisions,
+# values and signs of life must come through nevertheless.
+STEPS = 64
+_GROUPS = {"steps": STEPS, "values": 4, "control": 4}
+
+LOOPBACK = "127.0.0.1"
+
+
+# ---- the worker's side
+
+
+class Description(NamedTuple):
+    """What a worker tells about itself.
+
+    Attributes:
+      node: identifies the machine.
+      pid: its process.
+      gpus: ids of the GPUs that Ray gave it.
+      usable: number of GPUs that CuPy can use.
+      threads: of its kernels.
+    """
+
+    node: str
+    pid: int
+    gpus: tuple[str, ...]
+    usable: int
+    threads: int
+
+
+class RayChannel:
+    """Values go to peers as arguments of actor calls, by value."""
+
+    def __init__(self, session: str, peers: Mapping[str, Any]):
+        self.counts: Counter[str] = Counter()
+        self._session = session
+        self._peers = peers
+
+    def send(self, worker: str, ticket: Ticket, key: str, value: Any) -> None:
+        self.counts["sent"] += 1
+        self.counts["bytes"] += getattr(value, "nbytes", 0)
+        self._peers[worker].deliver.remote(self._session, ticket, key, value)
+
+
+class Executor:
+    """The actor that a worker is: it holds the sessions."""
+
+    def __init__(self) -> None:
+        self._peers: Mapping[str, Any] = {}
+        self._hosts: dict[str, Host] = {}
+        self._channels: dict[str, RayChannel] = {}
+
+    @ray.method(concurrency_group="control")
+    def describe(self, peers: Mapping[str, Any]) -> Description:
+        """Take the addresses of all workers, and tell what this one has."""
+        self._peers = peers
+        gpus = tuple(str(i) for i in ray.get_gpu_ids())
+        return Description(
+            ray.get_runtime_context().get_node_id(),
+            os.getpid(),
+            gpus,
+            count_gpus() if gpus else 0,
+            int(os.environ.get("OMP_NUM_THREADS", "0")),
+        )
+
+    @ray.method(concurrency_group="control")
+    def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
+        """Open, load, close, statistics; an error is returned, not raised."""
+        try:
+            return getattr(self, f"_{method}")(session, *arguments)
+        except Exception as error:
+            return portable(error)
+
+    def _open(self, session: str, seed: int, deadline: float) -> None:
+        channel = self._channels[session] = RayChannel(session, self._peers)
+        self._hosts[session] = Host(seed, channel, deadline)
+
+    def _load(self, session: str, plan: int, shipment: Any) -> None:
+        self._hosts[session].load(plan, shipment)
+
+    def _statistics(self, session: str) -> dict[str, int]:
+        counts = self._channels[session].counts
+        return {"sent": counts["sent"], "bytes": counts["bytes"]}
+
+    def _close(self, session: str) -> None:
+        self._channels.pop(session, None)
+        host = self._hosts.pop(session, None)
+        if host is not None:
+            host.close()
+
+    @ray.method(concurrency_group="control")
+    def notice(self, session: str, notice: Notice) -> Applied | None:
+        """See `Host.notice`."""
+        host = self._hosts.get(session)
+        return host.notice(notice) if host else None
+
+    @ray.method(concurrency_group="control")
+    def ping(self) -> None:
+        """Give a sign of life."""
+
+    @ray.method(concurrency_group="values")
+    def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
+        """See `Host.deliver`."""
+        host = self._hosts.get(session)
+        if host is not None:  # else it was closed
+            host.deliver(ticket, key, value)
+
+    @ray.method(concurrency_group="steps")
+    def step(self, session: str, step: Step) -> Prepared | Refused:
+        """See `Host.step`."""
+        return self._hosts[session].step(step)
+
+
+# ---- the driver's side
+
+
+class RayLink:
+    """The driver's way to the workers of one session: actor calls."""
+
+    def __init__(self, session: str, actors: Mapping[str, Any]):
+        self._session = session
+        self._actors = actors
+
+    def send(self, worker: str, message: Message, hear: Hear) -> None:
+        actor = self._actors[worker]
+        method = actor.step if isinstance(message, Step) else actor.notice
+        _call(method, (self._session, message), hear)
+
+    def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
+        _call(self._actors[worker].call, (self._session, method, arguments), hear)
+
+    def ping(self, worker: str, hear: Hear) -> None:
+        _call(self._actors[worker].ping, (), hear)
+
+
+def _call(method: Any, arguments: tuple[Any, ...], hear: Hear) -> None:
+    """Call a method of an actor; `hear` gets what comes of it, on a thread of Ray's."""
+    try:
+        future = method.remote(*arguments).future()
+    except RayError as error:
+        hear(_gone(error))
+        return
+    future.add_done_callback(lambda done: hear(_result(done)))
+
+
+def _result(future: Any) -> Any:
+    error = future.exception()
+    return future.result() if error is None else _gone(error)
+
+
+def _gone(error: BaseException) -> Gone:
+    lost = isinstance(error, _LOST) or isinstance(getattr(error, "cause", None), _LOST)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line for line in lines if "died" in line or "exit" in line), "")
+    return Gone(told or (lines[0] if lines else type(error).__name__), worker_lost=lost)
+
+
+# ---- starting and ending
+
+
+def connect(address: str | None, cpus: float, gpus: int, object_store_memory: int) -> bool:
+    """Make sure that this process is connected to Ray; did it start a Ray of its own?"""
+    if ray.is_initialized():
+        return False
+    if address not in (None, "local"):
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        return False
+    ray.init(
+        address="local",  # None would follow a file that an older Ray may have left
+        num_cpus=max(int(cpus + 0.999), os.cpu_count() or 1),
+        num_gpus=gpus or None,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=object_store_memory,
+        _node_ip_address=LOOPBACK,
+    )
+    return True
+
+
+def disconnect() -> None:
+    """End the Ray that `connect` has started."""
+    ray.shutdown()
+
+
+def start_worker(name: str, cpus: float, gpus: float, own_ray: bool) -> Any:
+    """Start the actor of a worker; a handle, at once."""
+    actor: Any = ray.remote(concurrency_groups=_GROUPS)(Executor)
+    return actor.options(
+        num_cpus=cpus,
+        num_gpus=gpus,
+        max_restarts=0,  # a restarted actor would answer on blank state
+        max_task_retries=0,
+        scheduling_strategy="SPREAD",
+        runtime_env=_environment(cpus, own_ray),
+    ).remote()
+
+
+def _environment(cpus: float, own_ray: bool) -> dict[str, Any]:
+    """As many BLAS threads as cores, and the driver's own graphflow."""
+    threads = str(max(1, int(cpus)))
+    variables = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads
+    )
+    environment: dict[str, Any] = {"env_vars": variables}
+    package = Path(graphflow.__file__).parent
+    if package.parent.name not in ("site-packages", "dist-packages"):
+        if own_ray:
+            path = [str(package.parent), os.environ.get("PYTHONPATH", "")]
+            variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+        else:
+            environment["py_modules"] = [str(package)]
+    return environment
+
+
+def describe(actors: Mapping[str, Any], patience: float) -> dict[str, Description]:
+    """Wait until all workers are up; what each has.
+
+    Raises:
+      TimeoutError: names those that are not.
+      RayError: one could not be started.
+    """
+    references = {name: actor.describe.remote(dict(actors)) for name, actor in actors.items()}
+    ray.wait(list(references.values()), num_returns=len(references), timeout=patience)
+    found = {}
+    for name, reference in references.items():
+        if not ray.wait([reference], timeout=0)[0]:
+            raise TimeoutError(name)
+        found[name] = ray.get(reference)
+    return found
+
+
+def resources() -> Mapping[str, float]:
+    """What Ray has in all, by name."""
+    return ray.cluster_resources()
+
+
+def end_worker(actor: Any) -> None:
+    """End a worker, whatever it does."""
+    if ray.is_initialized():
+        ray.kill(actor, no_restart=True)
+
+
+def is_up() -> bool:
+    """Is this process connected to Ray?"""
+    return ray.is_initialized()

@@ -1,0 +1,151 @@
+"""A session's view of a cluster: its devices, and plans that are ready to run there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphflow.base.devices import parse
+from graphflow.build.tensor import Tensor
+from graphflow.compile import Plan, compile_plan
+from graphflow.distribute.conductor import Conductor
+from graphflow.distribute.host import Part, Shipment
+from graphflow.distribute.messages import Prepared
+from graphflow.partition import Partitions
+from graphflow.place import Topology
+
+
+def worker_of(device: str) -> str:
+    """The name of the worker that has a device: "/job:worker/replica:0/task:1"."""
+    return str(parse(device)._replace(device_type=None, device_index=None))
+
+
+class ClusterTarget:
+    """One session on the workers of a cluster.
+
+    Attributes:
+      topology: the devices of all workers.
+      conductor: runs steps on them.
+    """
+
+    def __init__(self, topology: Topology, conductor: Conductor):
+        self.topology = topology
+        self.conductor = conductor
+        self._plans = itertools.count(1)
+
+    def load(self, partitions: Partitions) -> ClusterExecutable:
+        """Compile partitions, and ship each worker its share, once.
+
+        Raises:
+          OpError: a worker cannot take it, or does not answer within the deadline.
+        """
+        executable = ClusterExecutable(self.conductor, next(self._plans), partitions)
+        self.conductor.load(executable.number, executable.shipments)
+        return executable
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """Worker -> counts since the session began.
+
+        `steps`, `notices`, `loads` and `pings` are calls that the driver made; `sent` and
+        `bytes` are values that the worker sent to its peers.
+        """
+        return self.conductor.statistics()
+
+    def close(self) -> None:
+        """Wake all runs, and drop the session's state on the workers; waits no longer than the
+        deadline."""
+        self.conductor.close()
+
+
+class ClusterExecutable:
+    """Partitions on their workers, ready to run."""
+
+    def __init__(self, conductor: Conductor, number: int, partitions: Partitions):
+        self.number = number
+        self._conductor = conductor
+        self.plans: Mapping[str, Plan] = {
+            device: compile_plan(part.order, part.feeds, part.fetches)
+            for device, part in partitions.parts.items()
+        }
+        self._position = {t: i for i, t in enumerate(partitions.subgraph.feeds)}
+        self._feeds: dict[str, tuple[int, ...]] = {}  # worker -> positions among all feeds
+        self._fetched: list[tuple[str, int, bool]] = []  # worker, position in its answer, copy
+        self.shipments = self._cut(partitions)
+
+    def _cut(self, partitions: Partitions) -> dict[str, Shipment]:
+        devices: dict[str, list[str]] = {}
+        for device in partitions.devices:
+            devices.setdefault(worker_of(device), []).append(device)
+        outputs: dict[str, list[tuple[int, int]]] = {worker: [] for worker in devices}
+        fetches = partitions.subgraph.fetches
+        for tensor in fetches:
+            device = partitions.fetched[tensor]
+            worker = worker_of(device)
+            position = partitions.parts[device].fetches.index(tensor)
+            place = devices[worker].index(device), position
+            if place not in outputs[worker]:
+                outputs[worker].append(place)
+            copy = fetches.count(tensor) > 1 or self.plans[device].outputs[position].shared
+            self._fetched.append((worker, outputs[worker].index(place), copy))
+        routes: dict[str, dict[str, str]] = {worker: {} for worker in devices}
+        for transfer in partitions.transfers:
+            source, target = worker_of(transfer.source), worker_of(transfer.destination)
+            if source != target:
+                routes[source][transfer.key] = target
+        return {
+            worker: Shipment(self._parts(worker, here, partitions), routes[worker],
+                             tuple(outputs[worker]))
+            for worker, here in devices.items()
+        }  # fmt: skip
+
+    def _parts(self, worker: str, devices: list[str], partitions: Partitions) -> tuple[Part, ...]:
+        feeds = dict.fromkeys(t for d in devices for t in partitions.parts[d].feeds)
+        self._feeds[worker] = tuple(self._position[t] for t in feeds)
+        index = {tensor: i for i, tensor in enumerate(feeds)}
+        return tuple(
+            Part(d, self.plans[d], tuple(index[t] for t in partitions.parts[d].feeds))
+            for d in devices
+        )
+
+    def keeps(self, feed: Tensor) -> bool:
+        """Does a run keep what is fed for this tensor, so that it must be a copy?  Never: what
+        reaches a worker is a copy, and the worker copies what it keeps of that."""
+        return False
+
+    def run(
+        self, feeds: Sequence[Any], timeout: float | None = None, trace: Any = None
+    ) -> list[Any]:
+        """Values of the fetches.  The run's effects are applied on all workers, or on none.
+
+        Args:
+          feeds: an array per fed tensor.
+          timeout: seconds after which the run fails; None: it may take as long as its workers
+            give signs of life.
+          trace: a `RunMetadata` to fill, or None.
+
+        Raises:
+          UnavailableError: a worker is lost.
+          DeadlineExceededError: the run took longer than `timeout`, or a worker is frozen.
+          OpError: a kernel failed; nothing was changed.
+        """
+        shares = {worker: [feeds[i] for i in indices] for worker, indices in self._feeds.items()}
+        answers = self._conductor.run(self.number, shares, timeout, trace is not None)
+        if trace is not None:
+            trace.step_stats = [span for answer in answers.values() for span in answer.spans]
+            trace.partition_graphs = [str(plan) for plan in self.plans.values()]
+        return [self._hand_out(answers, *fetched) for fetched in self._fetched]
+
+    def _hand_out(
+        self, answers: Mapping[str, Prepared], worker: str, position: int, copy: bool
+    ) -> Any:
+        """A value for the user: a scalar where it has no axes, and nobody else's memory."""
+        value = answers[worker].values[position]
+        if isinstance(value, np.ndarray):
+            if value.ndim == 0:
+                return value[()]
+            if copy or not value.flags.writeable:  # Ray's are views of its object store
+                return value.copy()
+        return value

@@ -1,0 +1,160 @@
+"""Transactions that commit in two phases: what is prepared cannot fail to commit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+
+from graphflow.distribute.messages import Ticket
+from graphflow.execute.context import InputLog, Resources, Run
+from graphflow.execute.store import Conflict, Store, Transaction
+
+
+class Promised(Conflict):
+    """An undecided attempt has prepared a write to what this one writes.
+
+    Attributes:
+      holder: that attempt.
+    """
+
+    def __init__(self, key: Hashable, holder: Ticket):
+        super().__init__(key)
+        self.holder = holder
+
+
+class ShardStore(Store):
+    """The state of one session on one worker.
+
+    From prepare to the decision a transaction holds a promise on each key that it writes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._promises: dict[Hashable, Ticket] = {}
+
+    def begin(self) -> TwoPhase:
+        return TwoPhase(self, self._entries)
+
+    def promise(self, snapshot: Any, read: set[Hashable], writes: Any, ticket: Ticket) -> None:
+        """Check that the writes can be applied, and keep others from making that untrue.
+
+        Raises:
+          Promised: another attempt holds a promise.
+          Conflict: something that was read and is written has changed since.
+        """
+        with self._lock:
+            now = self._entries
+            for key in writes:
+                if key in self._promises:
+                    raise Promised(key, self._promises[key])
+                if key in read and now.get(key) is not snapshot.get(key):
+                    raise Conflict(key)
+            self._promises.update(dict.fromkeys(writes, ticket))
+
+    def fulfil(self, writes: Any) -> int:
+        """Apply promised writes; the number of the commit."""
+        with self._lock:
+            version = self.apply(self._entries, set(), writes)
+            self.withdraw(writes)
+            return version
+
+    def withdraw(self, writes: Any) -> None:
+        """Take promises back."""
+        with self._lock:
+            for key in writes:
+                self._promises.pop(key, None)
+
+
+class TwoPhase(Transaction):
+    """A transaction of a `ShardStore`."""
+
+    __slots__ = ("_held", "_shard")
+
+    def __init__(self, store: ShardStore, snapshot: Any):
+        super().__init__(store, snapshot)
+        self._shard = store
+        self._held = False
+
+    def prepare(self, ticket: Ticket) -> None:
+        """Make sure that `commit` will succeed.
+
+        Raises:
+          Conflict: it could not; see `ShardStore.promise`.
+        """
+        for key, value in self._writes.items():
+            self._writes[key] = _owned(value)
+        self._shard.promise(self._snapshot, self._read, self._writes, ticket)
+        self._held = True
+
+    def commit(self) -> int:
+        if not self._writes:
+            return 0
+        version = self._shard.fulfil(self._writes)
+        self._held = False
+        return version
+
+    def abort(self) -> None:
+        if self._held:
+            self._shard.withdraw(self._writes)
+            self._held = False
+        super().abort()
+
+
+def _owned(value: Any) -> Any:
+    """A value that can be kept: what came through Ray is a view of its object store, where it
+    would take room for ever."""
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        return value.copy()
+    return value
+
+
+class Attempt(Run):
+    """A worker's part of an attempt to execute a run."""
+
+    __slots__ = ("_reserved", "_two_phase", "ticket")
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        store: ShardStore,
+        resources: Resources,
+        seed: int,
+        inputs: InputLog,
+        cancelled: threading.Event,
+    ):
+        super().__init__(store, resources, seed, inputs, cancelled)
+        self.ticket = ticket
+        self._two_phase: TwoPhase = self.transaction  # type: ignore[assignment]
+        self._reserved: list[Any] = []
+
+    @property
+    def releases(self) -> bool:
+        """Does output wait for the commit?"""
+        return bool(self._outputs)
+
+    def prepare(self) -> None:
+        """Make sure that `commit` will succeed.
+
+        Raises:
+          Conflict: another run has written what this one has.
+          OpError: there is no room for its output.
+        """
+        for release in self._outputs:
+            if hasattr(release, "reserve"):
+                release.reserve()
+                self._reserved.append(release)
+        self._two_phase.prepare(self.ticket)
+
+    def commit(self) -> None:
+        self.transaction.commit()
+        for release in self._outputs:
+            release()
+
+    def abort(self) -> None:
+        for release in self._reserved:
+            release.unreserve()
+        self._reserved.clear()
+        super().abort()

@@ -1,0 +1,215 @@
+"""A worker's side of a session as a pure state machine: events in, commands out, no I/O.
+
+Messages are taken in the order in which they were sent, whatever order they arrive in.  Of each
+attempt the machine knows one of three states; an attempt that is none of them is over, or has not
+begun:
+
+            Step           prepared             COMMIT
+    (none) ──────► running ────────► prepared ─────────► (none)
+                   │  │ refused                │ ABORT, RETRY
+     ABORT, RETRY  │  └───► (none) ◄───────────┘
+                   ▼           ▲
+                aborted ───────┘
+                     its execution ends
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from graphflow.base.errors import InternalError
+from graphflow.distribute.messages import Decision, Message, Notice, Step, Ticket, Verdict
+
+# ---- events
+
+
+class Arrived(NamedTuple):
+    """A message from the coordinator."""
+
+    message: Message
+
+
+class Delivered(NamedTuple):
+    """A value from another worker."""
+
+    ticket: Ticket
+    key: str
+    value: Any
+
+
+class Executed(NamedTuple):
+    """The execution of a step has ended.
+
+    Attributes:
+      ticket: the attempt.
+      prepared: it can be committed; otherwise it failed, or was in conflict.
+    """
+
+    ticket: Ticket
+    prepared: bool
+
+
+Event = Arrived | Delivered | Executed
+
+
+# ---- commands
+
+
+class Start(NamedTuple):
+    """Begin a transaction and execute a step in it.
+
+    Attributes:
+      step: what to execute.
+      early: values from other workers that came before the step did, by key.
+    """
+
+    step: Step
+    early: Mapping[str, Any]
+
+
+class Put(NamedTuple):
+    """Hand a value to an attempt that may wait for it."""
+
+    ticket: Ticket
+    key: str
+    value: Any
+
+
+class Cancel(NamedTuple):
+    """Make an attempt stop waiting: it will be undone."""
+
+    ticket: Ticket
+
+
+class Commit(NamedTuple):
+    """Apply the effects of a prepared attempt."""
+
+    ticket: Ticket
+
+
+class Rollback(NamedTuple):
+    """Undo an attempt that has ended."""
+
+    ticket: Ticket
+
+
+class Forget(NamedTuple):
+    """A run is over, and what it took as input need not be kept."""
+
+    run: int
+
+
+class Answer(NamedTuple):
+    """Answer a step: it is prepared, or it is not, or (cancelled) nobody waits for it."""
+
+    ticket: Ticket
+    outcome: str
+
+
+class Acknowledge(NamedTuple):
+    """Answer a notice."""
+
+    sequence: int
+
+
+Command = Start | Put | Cancel | Commit | Rollback | Forget | Answer | Acknowledge
+
+RUNNING, PREPARED, ABORTED = "running", "prepared", "aborted"
+
+# (state, what happens) -> (next state, commands about the attempt)
+TABLE: Mapping[tuple[str | None, Any], tuple[str | None, tuple[type, ...]]] = {
+    (RUNNING, True): (PREPARED, ()),
+    (RUNNING, False): (None, (Rollback,)),
+    (RUNNING, Verdict.ABORT): (ABORTED, (Cancel,)),
+    (RUNNING, Verdict.RETRY): (ABORTED, (Cancel,)),
+    (ABORTED, True): (None, (Rollback,)),
+    (ABORTED, False): (None, (Rollback,)),
+    (PREPARED, Verdict.COMMIT): (None, (Commit,)),
+    (PREPARED, Verdict.ABORT): (None, (Rollback,)),
+    (PREPARED, Verdict.RETRY): (None, (Rollback,)),
+    (None, Verdict.ABORT): (None, ()),  # it was refused here
+    (None, Verdict.RETRY): (None, ()),
+}
+
+
+class Worker:
+    """What one worker does for one session.
+
+    Attributes:
+      applied: index of the last decision applied.
+      states: attempt -> state.
+    """
+
+    def __init__(self) -> None:
+        self.applied = 0
+        self.states: dict[Ticket, str] = {}
+        self._taken = 0  # messages
+        self._ahead: dict[int, Message] = {}  # arrived before those that were sent before them
+        self._begun = 0  # the highest serial number of a step taken
+        self._early: dict[Ticket, dict[str, Any]] = {}
+
+    def handle(self, event: Event) -> list[Command]:
+        """What is to be done about an event, in this order.
+
+        Raises:
+          InternalError: the coordinator has broken the protocol.
+        """
+        if isinstance(event, Arrived):
+            return self._arrived(event.message)
+        if isinstance(event, Delivered):
+            return self._delivered(event)
+        state = self.states[event.ticket]
+        outcome = {RUNNING: "prepared" if event.prepared else "refused"}.get(state, "cancelled")
+        return [*self._move(event.ticket, event.prepared), Answer(event.ticket, outcome)]
+
+    def _arrived(self, message: Message) -> list[Command]:
+        if message.sequence <= self._taken:
+            return []  # a repetition
+        self._ahead[message.sequence] = message
+        commands: list[Command] = []
+        while (following := self._ahead.pop(self._taken + 1, None)) is not None:
+            self._taken += 1
+            commands += self._take(following)
+        return commands
+
+    def _take(self, message: Message) -> list[Command]:
+        commands = [c for decision in message.decisions for c in self._decide(decision)]
+        if isinstance(message, Notice):
+            return [*commands, Acknowledge(message.sequence)]
+        ticket = message.ticket
+        if ticket.serial <= self._begun:
+            raise InternalError(None, None, f"step {ticket} comes after step {self._begun}")
+        self._begun = ticket.serial
+        early = self._early.pop(ticket, {})
+        # What was kept for attempts before this one has no taker.
+        self._early = {t: v for t, v in self._early.items() if t.serial > ticket.serial}
+        self.states[ticket] = RUNNING
+        return [*commands, Start(message, early)]
+
+    def _decide(self, decision: Decision) -> list[Command]:
+        if decision.index <= self.applied:
+            return []  # a message before this one has carried it, too
+        self.applied = decision.index
+        commands = self._move(decision.ticket, decision.verdict)
+        if decision.verdict is not Verdict.RETRY:
+            commands.append(Forget(decision.ticket.run))
+        return commands
+
+    def _move(self, ticket: Ticket, what: Any) -> list[Command]:
+        state = self.states.get(ticket)
+        if (state, what) not in TABLE:
+            raise InternalError(None, None, f"{what} for {ticket}, which is {state}")
+        following, commands = TABLE[state, what]
+        if following is None:
+            self.states.pop(ticket, None)
+        else:
+            self.states[ticket] = following
+        return [command(ticket) for command in commands]
+
+    def _delivered(self, event: Delivered) -> list[Command]:
+        if event.ticket in self.states:
+            return [Put(event.ticket, event.key, event.value)]
+        if event.ticket.serial > self._begun:
+            self._early.setdefault(event.ticket, {})[event.key] = event.value
+        return []  # otherwise the attempt is over
