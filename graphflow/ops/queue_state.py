@@ -87,6 +87,7 @@ class QueueState:
                         self._changed.notify_all()
                         if len(taken) + len(own) >= count:
                             return Taken(tuple(taken), count - len(taken))
+                        _check(cancelled)  # first: a session that ends closes its queues
                         if self.closed and not self._reserved:
                             found = len(taken) + len(own)
                             if up_to and found:
