@@ -218,3 +218,10 @@ def test_unsorted_segments(f: Any, want: Any) -> None:
         value(lambda x, i: f(x, i, 2), DATA, ids)
     with Graph().as_default(), pytest.raises(ShapeError, match="prefix"):
         f(DATA, np.int32([0, 1]), 4)
+
+
+@pytest.mark.parametrize("f", [tf.unsorted_segment_sum, tf.unsorted_segment_max])
+def test_gradient_of_segments_of_unknown_rank(f: Any) -> None:
+    ids = np.int32([2, 0, -1, 2])
+    found = fed(lambda x, i: gradients(f(x, i, 4), x)[0], DATA, ids)
+    np.testing.assert_array_equal(found, grads(lambda x: f(x, ids, 4), DATA)[0])
