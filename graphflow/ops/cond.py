@@ -221,6 +221,8 @@ def _branch(
         if not strict and type(result) in (list, tuple) and len(result) == 1:
             result = result[0]
         leaves = [_value(leaf, taken) for leaf in nest.flatten(result)]
+        if not leaves:
+            raise noted(GraphError(f"{what} must return at least one value"))
         result = nest.pack_sequence_as(result, leaves)
         body.outputs += [body.own(as_leaf(leaf)) for leaf in leaves]
     return body, result

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphflow.base import nest
-from graphflow.base.dtypes import as_dtype
+from graphflow.base.dtypes import DType, as_dtype
 from graphflow.base.errors import DTypeError, GraphError, ShapeError
 from graphflow.base.shapes import CLASH, format_dims, merged
 from graphflow.build import Tensor, as_tensor
@@ -54,7 +54,7 @@ def map_fn(
 
         def step(i: Tensor, arrays: list[TensorArray]) -> Any:
             value = fn(_packed(elems, [t.read(i) for t in items]))
-            after = [as_tensor(x) for x in _same(form, value)]
+            after = _converted(_same(form, value), wanted)
             for given, expected in zip(after, wanted, strict=True):
                 if given.dtype is not expected:
                     raise noted(
@@ -114,7 +114,8 @@ def scan(
 
         def step(i: Tensor, before: list[Tensor], arrays: list[TensorArray]) -> Any:
             element = _packed(elems, [t.read(i) for t in items])
-            after = [as_tensor(x) for x in _same(form, fn(_packed(form, before), element))]
+            result = _same(form, fn(_packed(form, before), element))
+            after = _converted(result, [a.dtype for a in before])
             return (i - 1 if reverse else i + 1), after, _written(arrays, i, after)
 
         _, _, arrays = while_loop(
@@ -172,7 +173,8 @@ def _fold(fn: Any, elems: Any, initializer: Any, back_prop: bool, name: str, rev
         def step(i: Tensor, before: list[Tensor]) -> Any:
             at = count - 1 - i if reverse else i
             element = _packed(elems, [t.read(at) for t in items])
-            return i + 1, [as_tensor(x) for x in _same(form, fn(_packed(form, before), element))]
+            result = _same(form, fn(_packed(form, before), element))
+            return i + 1, _converted(result, [a.dtype for a in before])
 
         _, state = while_loop(
             lambda i, _: i < count,
@@ -200,6 +202,12 @@ def _same(form: Any, value: Any) -> list[Any]:
     except (ValueError, TypeError) as error:
         raise noted(type(error)(f"fn returns another structure: {error}")) from None
     return nest.flatten(value)
+
+
+def _converted(leaves: Sequence[Any], wanted: Sequence[DType]) -> list[Tensor]:
+    """The tensors; Python numbers take the dtype that is wanted."""
+    pairs = zip(leaves, wanted, strict=True)
+    return [as_tensor(x, None if hasattr(x, "dtype") else dtype) for x, dtype in pairs]
 
 
 def _start(

@@ -14,8 +14,8 @@ import numpy as np
 
 from graphflow.base import dtypes
 from graphflow.base.dtypes import DType
-from graphflow.base.errors import InvalidArgumentError, OutOfRangeError, ShapeError
-from graphflow.base.shapes import Dims, format_dims
+from graphflow.base.errors import InvalidArgumentError, ShapeError
+from graphflow.base.shapes import Dims, format_dims, is_known
 from graphflow.build import op
 from graphflow.build.opdef import OPS, Array, Each, Index, Specs
 from graphflow.build.tensor import Tensor
@@ -108,7 +108,7 @@ def _present(items: Items, index: int) -> Any:
     value = items.get(index)
     if value is None:
         if not 0 <= index < items.size:
-            raise OutOfRangeError(None, None, f"index {index} is outside of {items!r}")
+            raise InvalidArgumentError(None, None, f"index {index} is outside of {items!r}")
         raise InvalidArgumentError(None, None, f"entry {index} of {items!r} was not written")
     return value
 
@@ -170,12 +170,21 @@ def _get_grad(g: Any, y: Any, items: Any, index: Any, **_: Any) -> Any:
 def list_get(xp: Any, items: Each, index: Index, *, dims: Any, dtype: Any) -> Array:
     """The entry at an index; with a vector of indices, these entries stacked.
 
-    Raises OutOfRangeError where there is no such entry, InvalidArgumentError where it is missing.
+    In a stack, a missing entry counts as zeros of the static shape `dims`, as in TensorFlow.
+    Raises InvalidArgumentError where there is no such entry, or where it is missing otherwise.
     """
     where = _at(index)
     if isinstance(where, int):
         return _present(items, where)
-    return _stacked(xp, [_present(items, i) for i in where], dims, dtype)
+    rows = [items.get(i) for i in where]
+    if is_known(dims) and any(r is None for r in rows):
+        inside = [0 <= i < items.size for i in where]
+        rows = [
+            xp.zeros(dims, dtype.np) if r is None and there else r
+            for r, there in zip(rows, inside, strict=True)
+        ]
+    rows = [_present(items, i) if r is None else r for i, r in zip(where, rows, strict=True)]
+    return _stacked(xp, rows, dims, dtype)
 
 
 def _or_grad(g: Any, y: Any, items: Any, index: Any, like: Any) -> Any:
@@ -203,16 +212,20 @@ def _zeros(xp: Any, like: Any) -> Any:
     return Items() if isinstance(like, Items) else xp.zeros_like(like)
 
 
-def _set_grad(g: Any, y: Any, items: Any, index: Any, value: Any) -> Any:
+def _set_grad(g: Any, y: Any, items: Any, index: Any, value: Any, **_: Any) -> Any:
     return list_drop(g, index), None, list_get_or(g, index, value)
 
 
 @op("ListSet", infer=_is_list, grad=_set_grad, host=("index",))
-def list_set(xp: Any, items: Each, index: Index, value: Each) -> Items:
-    """The list with another entry at an index; with a vector of indices, the rows of `value`."""
+def list_set(xp: Any, items: Each, index: Index, value: Each, *, grows: Any = True) -> Items:
+    """The list with another entry at an index; with a vector of indices, the rows of `value`.
+
+    Raises InvalidArgumentError where an index is negative, given twice, or behind the end of a
+    list that does not grow.
+    """
     where = _at(index)
     if isinstance(where, int):
-        return items.put(_checked(where), value)
+        return items.put(_checked(where, items, grows), value)
     if len(where) != len(value):
         raise InvalidArgumentError(
             None, None, f"{len(where)} indices were given for {len(value)} rows"
@@ -220,13 +233,15 @@ def list_set(xp: Any, items: Each, index: Index, value: Each) -> Items:
     if len(set(where)) != len(where):
         raise InvalidArgumentError(None, None, "an index of a list is written twice")
     for i, row in zip(where, value, strict=True):
-        items = items.put(_checked(i), xp.asarray(row))  # a row of a vector is a NumPy scalar
+        _checked(i, items, grows)
+        items = items.put(i, xp.asarray(row))  # a row of a vector is a NumPy scalar
     return items
 
 
-def _checked(index: int) -> int:
-    if index < 0:
-        raise OutOfRangeError(None, None, f"index {index} of a list is negative")
+def _checked(index: int, items: Items, grows: bool) -> int:
+    if index < 0 or (index >= items.size and not grows):
+        more = "" if index < 0 else ": it grows only with dynamic_size=True"
+        raise InvalidArgumentError(None, None, f"index {index} is outside of {items!r}{more}")
     return index
 
 

@@ -46,8 +46,9 @@ class TensorArray:
         Args:
           dtype: of the entries.
           size: number of entries, a number or a scalar int tensor; 0 by default.
-          dynamic_size, clear_after_read, colocate_with_first_write_call, tensor_array_name,
-            handle: accepted for TensorFlow's sake; every list grows, and keeps what was read.
+          dynamic_size: writing behind the end lets it grow; an error otherwise.
+          clear_after_read, colocate_with_first_write_call, tensor_array_name, handle: accepted
+            for TensorFlow's sake; a list keeps what was read.
           flow: the tensor of an existing list; instead of `size`.
           infer_shape: all entries have one shape, which is learnt from the first one written.
           element_shape: the static shape of the entries.
@@ -55,6 +56,7 @@ class TensorArray:
         self.dtype: DType = dtypes.as_dtype(dtype)
         self._dims: Dims = as_dims(element_shape)
         self._infers = infer_shape
+        self._grows = bool(dynamic_size)
         self._known = element_shape is not None
         if flow is not None:
             if size is not None:
@@ -83,7 +85,7 @@ class TensorArray:
     def with_flow(self, flow: Tensor) -> TensorArray:
         """The same, with another list."""
         new = TensorArray(self.dtype, flow=flow, infer_shape=self._infers)
-        new._dims, new._known = self._dims, self._known
+        new._dims, new._known, new._grows = self._dims, self._known, self._grows
         return new
 
     def _learn(self, dims: Dims) -> None:
@@ -126,8 +128,11 @@ class TensorArray:
         """A TensorArray with another entry at an index."""
         tensor = self._value(value)
         self._learn(tensor.dims)
-        flow = lists.list_set(self.flow, index, tensor, name=name or "TensorArrayWrite")
-        return self.with_flow(flow)
+        return self.with_flow(
+            lists.list_set(
+                self.flow, index, tensor, grows=self._grows, name=name or "TensorArrayWrite"
+            )
+        )
 
     def size(self, name: str | None = None) -> Tensor:
         """Number of entries."""
@@ -173,7 +178,9 @@ class TensorArray:
         self._learn(None if tensor.dims is None else tensor.dims[1:])
         indices = as_tensor(indices)
         return self.with_flow(
-            lists.list_set(self.flow, indices, tensor, name=name or "TensorArrayScatter")
+            lists.list_set(
+                self.flow, indices, tensor, grows=self._grows, name=name or "TensorArrayScatter"
+            )
         )
 
     def concat(self, name: str | None = None) -> Tensor:

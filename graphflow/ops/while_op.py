@@ -54,7 +54,8 @@ from graphflow.ops.slices import IndexedSlices
 def _specs(*inputs: Tensor, cond: Body, body: Body, variables: int, **_: Any) -> Specs:
     test = cond.outputs[0]
     if not test.dtype.is_bool or test.dims not in ((), None):
-        raise ShapeError(
+        kind = ShapeError if test.dtype.is_bool else DTypeError
+        raise kind(
             f"the condition must be a scalar bool, not {test.dtype.name} "
             f"{format_dims(test.dims)} (built at {test.op.site})"
         )

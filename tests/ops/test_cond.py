@@ -211,6 +211,7 @@ def test_control_dependencies_reach_the_operation(graph: Graph) -> None:
         (lambda: [constant(1), constant(2)], lambda: constant(1), ValueError, "different struct"),
         (lambda: (constant(1),) * 2, lambda: [constant(1)] * 2, TypeError, "differ in type"),
         (lambda: None, lambda: constant(1), ValueError, "true_fn must return"),
+        (list, list, ValueError, "at least one"),
         (3, lambda: constant(1), TypeError, "true_fn must be callable"),
     ],
 )

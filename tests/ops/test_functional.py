@@ -54,6 +54,11 @@ def test_map_takes_shapes_that_change_the_row() -> None:
     np.testing.assert_array_equal(evaluate([y])[0], X.sum(1))
 
 
+def test_numbers_take_the_dtype() -> None:
+    np.testing.assert_array_equal(evaluate([map_fn(lambda _: 1, constant(X))])[0], np.ones(3))
+    assert evaluate([foldl(lambda a, _: 2, constant(np.ones(3)))]) == [2.0]
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("first", [None, np.array([10.0, 20.0])])
 def test_scan_keeps_all_results(reverse: bool, first: Any) -> None:
@@ -107,7 +112,7 @@ def test_no_gradient_without_back_prop() -> None:
         (lambda: map_fn(lambda e: e, constant(1.0)), ValueError, "first axis"),
         (lambda: map_fn(lambda e: e[0], (constant(X), constant([1]))), ValueError, "first size"),
         (lambda: map_fn(lambda e: (e, e), constant(X)), ValueError, "another structure"),
-        (lambda: map_fn(lambda e: 1, constant(X)), TypeError, "where dtype says float64"),
+        (lambda: map_fn(lambda e: constant(1), constant(X)), TypeError, "dtype says float64"),
         (lambda: scan(lambda a, e: (a, e), constant(X)), ValueError, "another structure"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from graphflow.base import dtypes
-from graphflow.base.errors import InvalidArgumentError, OutOfRangeError
+from graphflow.base.errors import InvalidArgumentError
 from graphflow.build import OPS, Graph
 from graphflow.differentiate.check import check_gradients
 from graphflow.ops import lists
@@ -17,6 +17,7 @@ from graphflow.ops.evaluate import evaluate
 from graphflow.ops.lists import Items
 from graphflow.ops.sources import constant, placeholder
 from graphflow.ops.tensor_array import TensorArray
+from graphflow.ops.while_loop import while_loop
 
 X = np.array([[1.0, -2.0], [0.5, 3.0], [2.0, 0.25]])
 
@@ -70,8 +71,25 @@ def test_reads_what_was_written() -> None:
     np.testing.assert_array_equal(got[3], X[[1, 0, 1]])
     with pytest.raises(InvalidArgumentError, match="not written"):
         evaluate([array.read(0)])
-    with pytest.raises(OutOfRangeError, match="outside"):
-        evaluate([other.read(2)])
+    for outside in (other.read(2), other.read(-1), other.write(2, X[0]).read(0)):
+        with pytest.raises(InvalidArgumentError, match="outside"):
+            evaluate([outside])
+
+
+def test_a_stack_has_zeros_where_nothing_was_written() -> None:
+    array = TensorArray(dtypes.float64, size=3).write(1, constant(X[0]))
+    np.testing.assert_array_equal(evaluate([array.stack()])[0], [[0, 0], X[0], [0, 0]])
+    unknown = TensorArray(dtypes.float64, size=3, infer_shape=False).write(1, constant(X[0]))
+    with pytest.raises(InvalidArgumentError, match="not written"):
+        evaluate([unknown.stack()])
+    with pytest.raises(InvalidArgumentError, match="outside"):
+        evaluate([array.gather([1, 3])])
+
+
+def test_grows_where_it_is_dynamic() -> None:
+    array = TensorArray(dtypes.float64, size=0, dynamic_size=True)
+    _, array = while_loop(lambda i, _: i < 70, lambda i, a: (i + 1, a.write(i, X[0])), (0, array))
+    np.testing.assert_array_equal(evaluate([array.stack()])[0], np.tile(X[0], (70, 1)))
 
 
 def test_unstack_scatter_concat_split() -> None:
