@@ -58,7 +58,7 @@ def dropout_v2(
     name: str | None = None,
 ) -> Tensor:
     """`dropout` with rate, the probability that an element is dropped, in [0, 1)."""
-    with composite(name, "dropout", x) as scope:
+    with composite(name, "dropout", x):
         x = as_tensor(x, name="x")
         if not x.dtype.is_floating:
             raise GraphError(f"dropout is for floating tensors, not {x.dtype.name}: {x!r}")
@@ -71,7 +71,7 @@ def dropout_v2(
         random = random_uniform(_noise_shape(x, noise_shape), seed=seed, dtype=x.dtype)
         scaled = x * (1.0 / (1.0 - rate))
         kept = cast(OPS["GreaterEqual"](random, rate), x.dtype)
-        return OPS["Mul"](scaled, kept, name=scope)
+        return scaled * kept
 
 
 def _noise_shape(x: Tensor, noise_shape: Any) -> Any:

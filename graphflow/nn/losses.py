@@ -53,9 +53,9 @@ def softmax_cross_entropy_with_logits_v2(
         labels = cast(labels, wide.dtype)
         perm = _to_end(wide, axis)
         rows = [_rows(x if perm is None else transpose(x, perm)) for x in (wide, labels)]
-        losses = OPS["SoftmaxCrossEntropyWithLogits"](*rows)[0]
+        losses = OPS["SoftmaxCrossEntropyWithLogits"](*rows, name=scope)[0]
         losses = _like_outer(losses, wide if perm is None else transpose(wide, perm))
-        return _named(cast(losses, logits.dtype), scope)
+        return cast(losses, logits.dtype)
 
 
 def softmax_cross_entropy_with_logits(
@@ -98,7 +98,7 @@ def sparse_softmax_cross_entropy_with_logits(
       ValueError: the ranks do not fit. InvalidArgumentError when run: a label is out of range.
     """
     _named_only("sparse_softmax_cross_entropy_with_logits", _sentinel, labels, logits)
-    with composite(name, "SparseSoftmaxCrossEntropyWithLogits", logits, labels) as scope:
+    with composite(name, "SparseSoftmaxCrossEntropyWithLogits", logits, labels):
         logits, labels = as_tensor(logits), as_tensor(labels)
         if logits.dims is not None and labels.dims is not None:
             if len(logits.dims) != len(labels.dims) + 1:
@@ -109,10 +109,10 @@ def sparse_softmax_cross_entropy_with_logits(
             merge_dims(logits.dims[:-1], labels.dims, "logits without classes, and labels")
         wide = _wide(logits)
         flat = labels if _rank(labels) == 1 else reshape(labels, [-1])
-        losses = OPS["SparseSoftmaxCrossEntropyWithLogits"](_rows(wide), flat)[0]
+        losses = OPS["SparseSoftmaxCrossEntropyWithLogits"](_rows(wide), flat, name=name)[0]
         if _rank(labels) != 1:
             losses = reshape(losses, shape(labels))
-        return _named(cast(losses, logits.dtype), scope)
+        return cast(losses, logits.dtype)
 
 
 def _named_only(function: str, sentinel: Any, labels: Any, logits: Any) -> None:
@@ -156,11 +156,6 @@ def _rows(x: Tensor) -> Tensor:
 def _like_outer(losses: Tensor, x: Tensor) -> Tensor:
     """The losses in the shape of x without its last axis."""
     return losses if _rank(x) == 2 else reshape(losses, shape(x)[:-1])
-
-
-def _named(x: Tensor, scope: str) -> Tensor:
-    """x under the name of the function that made it."""
-    return identity(x, name=scope)
 
 
 def sigmoid_cross_entropy_with_logits(
@@ -235,7 +230,7 @@ def log_poisson_loss(
             safe = where(small, z * 0 + 2, z)
             stirling = safe * log(safe) - safe + 0.5 * log(2 * math.pi * safe)
             result = result + where(small, zeros_like(z), stirling)
-        return _named(result, scope)
+        return identity(result, name=scope)
 
 
 def l2_loss(t: Any, name: str | None = None) -> Tensor:

@@ -212,3 +212,14 @@ def test_zero_fraction_of_nothing_is_nan() -> None:
 def test_every_public_name_is_documented() -> None:
     missing = [name for name in tf.nn.__all__ if not getattr(tf.nn, name).__doc__]
     assert not missing
+
+
+def test_names_are_tensorflows() -> None:
+    with tf.Graph().as_default():
+        x, labels = tf.ones([2, 3]), tf.zeros([2], tf.int32)
+        sparse = tf.nn.sparse_softmax_cross_entropy_with_logits
+        assert tf.nn.dropout(x, 0.5).name == "dropout/mul_1:0"
+        assert sparse(labels=labels, logits=x, name="loss").name == "loss/loss:0"
+        assert tf.nn.xw_plus_b(x, tf.ones([3, 2]), tf.ones([2])).name == "xw_plus_b:0"
+        assert tf.nn.conv1d(x[None], tf.ones([1, 3, 1]), 1, "SAME").name == "conv1d/Squeeze:0"
+        assert tf.nn.l2_normalize(x, 1).name == "l2_normalize:0"
