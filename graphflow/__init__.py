@@ -53,6 +53,7 @@ from graphflow.build.defaults import (
 from graphflow.build.keys import GraphKeys
 from graphflow.differentiate import AggregationMethod, UnconnectedGradients, gradients
 from graphflow.ops import *  # noqa: F403
+from graphflow.ops import initializers
 from graphflow.session import *  # noqa: F403
 
 __version__ = "0.1.0"
