@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     import graphflow
 
-    parser = argparse.ArgumentParser(prog="graphflow", description=graphflow.__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="graphflow", description=graphflow.__doc__.splitlines()[0]
+    )
     parser.add_argument("--version", action="version", version=f"graphflow {graphflow.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     demo = commands.add_parser("demo", help="train a digit classifier, here and on two Ray workers")

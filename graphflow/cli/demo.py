@@ -90,11 +90,16 @@ def network(x: tf.Tensor) -> tf.Tensor:
 
 def train(session: Any, model: Model, epochs: int, console: Console, where: str) -> Result:
     """Train in a session and test."""
-    (x, y), (x_test, y_test) = mnist.load_data()
-    x, x_test = (np.float32(a.reshape(-1, 784) / 255) for a in (x, x_test))
+    (digits, y), (test_digits, y_test) = mnist.load_data()
+    x, x_test = (_rows(d) for d in (digits, test_digits))
     session.run(model.init)
     losses: list[float] = []
-    columns = (TextColumn(where), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
+    columns = (
+        TextColumn(where),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+    )
     seconds: list[float] = []
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         bar = progress.add_task(where, total=epochs * (len(x) // BATCH), loss="")
@@ -117,6 +122,11 @@ def train(session: Any, model: Model, epochs: int, console: Console, where: str)
         float(np.median(seconds)) * 1e3,
         where_what,
     )
+
+
+def _rows(digits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """uint8 [n, 28, 28] -> float32 [n, 784] in [0, 1]."""
+    return digits.reshape(-1, 784).astype(np.float32) / np.float32(255)
 
 
 def show(console: Console, title: str, result: Result) -> None:
@@ -147,9 +157,11 @@ def main(epochs: int, workers: int) -> int:
         results = [local]
         if workers:
             console.print(f"Starting Ray with {workers} workers ...")
-            with closing(tf.Cluster(workers=workers)) as cluster:
-                with tf.Session(config=config, cluster=cluster) as session:
-                    remote = train(session, model, epochs, console, f"{workers} Ray workers")
+            with (
+                closing(tf.Cluster(workers=workers)) as cluster,
+                tf.Session(config=config, cluster=cluster) as session,
+            ):
+                remote = train(session, model, epochs, console, f"{workers} Ray workers")
             show(console, f"On {workers} Ray workers", remote)
             results.append(remote)
             same = remote.losses == local.losses

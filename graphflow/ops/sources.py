@@ -9,7 +9,7 @@ import numpy as np
 from graphflow.base import dtypes
 from graphflow.base.dtypes import DType
 from graphflow.base.errors import ShapeError
-from graphflow.base.shapes import CLASH, Dims, as_dims, format_dims, is_known, merged
+from graphflow.base.shapes import CLASH, Dims, as_dims, format_dims, is_known, merged, size_of
 from graphflow.build import as_tensor, op
 from graphflow.build.convert import as_array
 from graphflow.build.defaults import get_default_graph
@@ -141,7 +141,7 @@ def _filled(array: Any, dims: Dims, verify: bool) -> Any:
         raise ShapeError(f"the shape of a constant must be known, not {format_dims(dims)}")
     if array.shape == dims:
         return array
-    size = int(np.prod(dims, dtype=np.int64))
+    size = size_of(dims) or 0
     if verify or array.size > size or (not array.size and size):
         raise ShapeError(f"a value of shape {array.shape} does not fill shape {format_dims(dims)}")
     flat = array.ravel()

@@ -184,7 +184,7 @@ class RMSPropOptimizer(_WithHyperparameters):
     mom = momentum * mom + learning_rate * grad / sqrt(ms + epsilon); var -= mom
 
     Centered: mg = decay * mg + (1 - decay) * grad, and ms - mg**2 in place of ms.
-    Source: Tieleman, Hinton (2012), lecture 6e; Graves (2013), arXiv:1308.0850, for the centered one.
+    Source: Tieleman, Hinton (2012), lecture 6e; centered: Graves (2013), arXiv:1308.0850.
     """
 
     def __init__(

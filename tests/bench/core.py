@@ -9,9 +9,9 @@ import time
 from typing import Any
 
 import numpy as np
+from measure import interleaved, median_difference, seconds_per_call
 
 import graphflow as tf
-from measure import interleaved, median_difference, seconds_per_call
 
 CHAIN = 1000
 SMALL = np.ones((4, 3), np.float32)

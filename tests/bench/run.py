@@ -6,8 +6,6 @@ python tests/bench/run.py core --json      one JSON object
 
 from __future__ import annotations
 
-import environment  # isort: skip  (before NumPy)
-
 import argparse
 import importlib
 import json
@@ -15,6 +13,8 @@ import platform
 import sys
 from pathlib import Path
 from typing import Any
+
+import environment  # noqa: F401  (before NumPy loads)
 
 NAMES = ("core",)
 

@@ -77,8 +77,12 @@ def test_versions_tell_the_order_of_commits():
     assert store.begin().commit() == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("begin add commit".split()),
-                          st.sampled_from("abc")), max_size=60))  # fmt: skip
+_EVENTS = st.tuples(
+    st.integers(0, 3), st.sampled_from(["begin", "add", "commit"]), st.sampled_from("abc")
+)
+
+
+@given(st.lists(_EVENTS, max_size=60))
 def test_increments_of_interleaved_transactions_are_never_lost(script):
     """Whatever the interleaving, each counter ends at the number of increments committed."""
     store = Store()
