@@ -254,3 +254,19 @@ def test_shapes_are_checked_when_run(session: Any) -> None:
     x = tf.placeholder(tf.int32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="takes"):
         session.run(q.enqueue(x), {x: [1, 2, 3]})
+
+
+def test_runs_that_conflict_lose_no_element(session: Any) -> None:
+    """Each run takes an element and counts it in a variable: overlapping runs are tried again."""
+    source, sink = tf.FIFOQueue(200, tf.int32, shapes=()), tf.FIFOQueue(200, tf.int32, shapes=())
+    total = tf.Variable(0)
+    value = source.dequeue()
+    step = tf.group(total.assign_add(value), sink.enqueue(value))
+    session.run(tf.global_variables_initializer())
+    session.run(source.enqueue_many([np.arange(100, dtype=np.int32)]))
+    threads = [later(lambda: [session.run(step) for _ in range(25)]) for _ in range(4)]
+    for thread, _ in threads:
+        thread.join(WAIT)
+    assert all(type(found[0]) is list for _, found in threads)
+    assert session.run(total) == sum(range(100))
+    assert sorted(session.run(sink.dequeue_many(100)).tolist()) == list(range(100))
