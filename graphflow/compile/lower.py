@@ -146,7 +146,9 @@ def _compile_body(body: Body | Selection) -> Plan:
     """
     arguments = [*body.inputs, *body.captures.values()]
     effects = [op for op in body.operations if has_effect(op)]
-    graph = body.body if isinstance(body, Selection) else body
+    graph = body
+    while isinstance(graph, Selection):
+        graph = graph.body
     view = rewrite(prune(graph, body.outputs, effects, arguments))
     return compile_plan(view.order, arguments, view.fetches)
 

@@ -19,6 +19,7 @@ from graphflow.build.tensor import Operation, Tensor
 from graphflow.partition.partitions import Partitions, Transfer
 from graphflow.partition.transfer import pair, short
 from graphflow.partition.verify import verify
+from graphflow.place.hoist import makers
 from graphflow.place.placement import Placement
 from graphflow.place.problem import is_everywhere
 from graphflow.rewrite.subgraph import Subgraph
@@ -27,9 +28,15 @@ from graphflow.rewrite.subgraph import Subgraph
 def partition(subgraph: Subgraph, placement: Placement) -> Partitions:
     """What each device runs, with `Send` and `Recv` operations at the borders.
 
+    Args:
+      subgraph: what was placed.
+      placement: where to; its own subgraph is the one that is cut, since placing may have moved
+        reads of variables out of loops.
+
     Raises:
       InternalError: the result does not verify: please report it.
     """
+    subgraph = placement.subgraph
     devices = placement.used or (placement.topology.devices[0].name,)
     if len(devices) == 1:
         return _whole(subgraph, placement, devices[0])
@@ -63,6 +70,7 @@ class _Cut:
         self.order: Sequence[Operation] = placement.order or subgraph.order
         self.inside = set(self.order)
         self.fed = set(subgraph.feeds)
+        self.maker = makers(subgraph)
         self.parts = {device: _Part() for device in placement.used}
         self.transfers: list[Transfer] = []
         self.by_route: dict[tuple[Tensor, str], Transfer] = {}
@@ -104,15 +112,16 @@ class _Cut:
         if tensor in self.fed:
             self.parts[device].feeds[tensor] = None
             return
-        source = self.placement[tensor.op]
+        producer = self.maker[tensor]
+        source = self.placement[producer]
         route = tensor, device
         if source == device or route in self.by_route or route in self.copies:
             return
-        if self._free(tensor.op):
+        if self._free(producer):
             self.copies.add(route)
             self.first.setdefault(consumer, []).append(_copy(tensor, device))
         else:
-            self.by_route[route] = self._transfer(tensor, tensor.op, consumer, False)
+            self.by_route[route] = self._transfer(tensor, producer, consumer, False)
 
     def _free(self, operation: Operation) -> bool:
         return is_everywhere(operation, self.subgraph)
@@ -132,7 +141,7 @@ class _Cut:
         if self.placement[before] == device:
             return before
         for tensor in operation.inputs:  # it waits for a value of `before` already
-            if tensor.op is before and (tensor, device) in self.by_route:
+            if self.maker.get(tensor) is before and (tensor, device) in self.by_route:
                 return self.by_route[tensor, device].recv
         key = before, device
         if key not in self.signals:
@@ -157,7 +166,7 @@ class _Cut:
             device = having[0] if having else next(iter(self.parts))
             self.parts[device].feeds[tensor] = None
         else:
-            device = self.placement[tensor.op]
+            device = self.placement[self.maker[tensor]]
         self.parts[device].fetches[tensor] = None
         return device
 

@@ -18,6 +18,7 @@ from graphflow.base.devices import DeviceSpec, parse
 from graphflow.base.errors import InvalidArgumentError
 from graphflow.build.tensor import Operation
 from graphflow.place.devices import Topology
+from graphflow.place.hoist import makers
 from graphflow.rewrite.effects import bodies
 from graphflow.rewrite.subgraph import Subgraph
 
@@ -156,6 +157,7 @@ def together(subgraph: Subgraph) -> list[Edge]:
     edges: list[Edge] = []
     by_name: dict[str, Operation] | None = None
     owners: dict[tuple[str, str], Operation] = {}
+    maker = makers(subgraph)
     for operation in subgraph.order:
         for other in operation.colocation:
             if by_name is None:
@@ -164,7 +166,7 @@ def together(subgraph: Subgraph) -> list[Edge]:
         for tensor in operation.inputs:
             if tensor.dtype in STAYS:
                 what = "uses the handle of" if tensor.dtype is dtypes.resource else "takes from"
-                edges.append(Edge(operation, tensor.op, what))
+                edges.append(Edge(operation, maker.get(tensor, tensor.op), what))
         if operation.type == "VarHandle":
             key = str(operation.attrs["container"]), str(operation.attrs["shared_name"])
             first = owners.setdefault(key, operation)

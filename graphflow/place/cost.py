@@ -94,7 +94,9 @@ class CostModel:
         if opdef.cost is None:
             flops = float(sum(t.size for t in outputs))
         else:
-            flops = float(opdef.cost(*inputs, **operation.attrs))
+            # A shape, say, is known by its value: that of the host inputs can be looked up.
+            seen = [t if i in opdef.host else inputs[i] for i, t in enumerate(operation.inputs)]
+            flops = float(opdef.cost(*seen, **operation.attrs))
             if not 0 <= flops < math.inf:
                 raise InvalidArgumentError(
                     operation.name,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from graphflow.base.errors import InvalidArgumentError
 from graphflow.build.tensor import Operation
 from graphflow.place.constraints import Group, Requests, groups_of
 from graphflow.place.cost import CostModel
 from graphflow.place.devices import Topology
 from graphflow.place.heuristics import heft, single_devices, upward_rank
+from graphflow.place.hoist import hoist_reads, makers
 from graphflow.place.improve import STEPS, improve
 from graphflow.place.placement import Placement
 from graphflow.place.problem import Problem, is_everywhere, problem_of
@@ -49,10 +51,23 @@ def place(
     requests = Requests(topology, soft, default)
     if len(topology.devices) == 1:
         return _on_single(subgraph, topology, requests, model)
-    groups = groups_of(subgraph, requests, held)
+    subgraph, groups = _grouped(subgraph, requests, held)
     problem = problem_of(subgraph, groups, topology, model)
     name, schedule = search(problem, steps)
     return _placement(subgraph, topology, groups, model, name, schedule)
+
+
+def _grouped(
+    subgraph: Subgraph, requests: Requests, held: Mapping[str, str] | None
+) -> tuple[Subgraph, list[Group]]:
+    """The groups; where they contradict each other, with reads moved out of control flow."""
+    try:
+        return subgraph, groups_of(subgraph, requests, held)
+    except InvalidArgumentError:
+        loose = hoist_reads(subgraph)
+        if loose is subgraph:
+            raise
+    return loose, groups_of(loose, requests, held)
 
 
 def _on_single(
@@ -110,10 +125,11 @@ def _beside_users(
     fixed = {o for g in groups for o in g.members if len(g.members) > 1 or g.reasons}
     result = list(where)
     moved = set()
+    maker = makers(subgraph)
     for operation in subgraph.order:
         for tensor in operation.inputs:
-            constant = tensor.op
-            if constant in moved or constant in fixed or constant not in index:
+            constant = maker.get(tensor)
+            if constant is None or constant in moved or constant in fixed:
                 continue
             if is_everywhere(constant, subgraph):
                 result[index[constant]] = result[index[operation]]

@@ -12,6 +12,7 @@ from graphflow.build.tensor import Operation, Tensor
 from graphflow.place.constraints import STAYS, Group
 from graphflow.place.cost import CostModel
 from graphflow.place.devices import Link, Topology
+from graphflow.place.hoist import makers
 from graphflow.rewrite.subgraph import Subgraph
 
 CONTROL_BYTES = 1  # of the message that stands for a control edge between devices
@@ -166,6 +167,7 @@ class _Values:
     def __init__(self, index: Mapping[Operation, int], subgraph: Subgraph, model: CostModel):
         self.index = index
         self.fed = set(subgraph.feeds)
+        self.maker = makers(subgraph)
         self.after = subgraph.after
         self.free = {o for o in subgraph.order if is_everywhere(o, subgraph)}
         self.model = model
@@ -175,17 +177,15 @@ class _Values:
 
     def of(self, operation: Operation) -> list[int]:
         """What the operation waits for."""
-        fed, free = self.fed, self.free
-        inputs = [t for t in operation.inputs if t not in fed and t.op not in free]
-        found = [self._number(t, t.op) for t in inputs]
+        fed, free, maker = self.fed, self.free, self.maker
+        inputs = [(t, maker[t]) for t in operation.inputs if t not in fed]
+        found = [self._number(t, o) for t, o in inputs if o not in free]
         after = self.after.get(operation, ())
         found += [self._number(o, o) for o in after if o in self.index and o not in free]
         return list(dict.fromkeys(found))
 
     def known(self, tensors: Sequence[Tensor]) -> frozenset[int]:
-        return frozenset(
-            [self._number(t, t.op) for t in tensors if t not in self.fed and t.op in self.index]
-        )
+        return frozenset([self._number(t, self.maker[t]) for t in tensors if t not in self.fed])
 
     def _number(self, key: Tensor | Operation, operation: Operation) -> int:
         number = self._numbers.get(key)
