@@ -75,7 +75,7 @@ class Cluster:
         try:
             _check_resources(ray.resources(), cpus, gpus)
             for name in names:
-                self._actors[name] = ray.start_worker(name, cpus_per_worker, gpus_per_worker, own)
+                self._actors[name] = ray.start_worker(cpus_per_worker, gpus_per_worker)
             self.workers = self._describe(ray, start_deadline)
             self.topology = _topology(self.workers, cpus_per_worker, gpus_per_worker)
         except BaseException:

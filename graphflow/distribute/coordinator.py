@@ -157,7 +157,7 @@ class _Peer:
 
     sequence: int = 0  # messages sent
     decided: int = 0  # decisions made
-    told: int = 0  # index of the last decision that a message has carried
+    told: int = 0  # number of the last decision that a message has carried
     pending: list[Decision] = field(default_factory=list)  # not known to be applied
 
 
@@ -338,7 +338,7 @@ class Coordinator:
 
     def _acknowledge(self, worker: str, applied: int) -> None:
         peer = self._peers[worker]
-        peer.pending = [d for d in peer.pending if d.index > applied]
+        peer.pending = [d for d in peer.pending if d.number > applied]
 
     def _settle(self) -> list[Command]:
         """Finish committed runs whose output has been released."""

@@ -324,8 +324,8 @@ def _together(
     first: Future[list[Any]] = Future()
     try:
         first.set_result(function(*arguments[0]))
-    except BaseException as error:
-        first.set_exception(error)
+    except BaseException as failure:
+        first.set_exception(failure)
     done = [first, *futures]
     failures = [error for future in done if (error := future.exception()) is not None]
     if failures:

@@ -38,12 +38,12 @@ class Verdict(Enum):
 
 class Decision(NamedTuple):
     """Attributes:
-    index: its place in the sequence of decisions for this worker, from 1.
+    number: its place in the sequence of decisions for this worker, from 1.
     ticket: the attempt decided on.
     verdict: what becomes of it.
     """
 
-    index: int
+    number: int
     ticket: Ticket
     verdict: Verdict
 
@@ -83,7 +83,7 @@ class Prepared(NamedTuple):
 
     Attributes:
       ticket: the attempt.
-      applied: index of the last decision it has applied.
+      applied: number of the last decision it has applied.
       values: its fetches, per plan output.
       releases: output (an enqueue, a print) waits for the commit: it must not be put off.
       spans: `execute.trace.Span`s, where the step was traced.
@@ -101,7 +101,7 @@ class Refused(NamedTuple):
 
     Attributes:
       ticket: the attempt.
-      applied: index of the last decision it has applied.
+      applied: number of the last decision it has applied.
       error: why; None: another run has written what this one read and writes.
       holder: the undecided attempt that has; None: it is committed already.
     """
@@ -116,7 +116,7 @@ class Applied(NamedTuple):
     """Answer to a notice.
 
     Attributes:
-      applied: index of the last decision the worker has applied.
+      applied: number of the last decision the worker has applied.
     """
 
     applied: int

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import ray
 from ray.exceptions import (
@@ -21,7 +21,6 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-import graphflow
 from graphflow.distribute.channel import Gone, Hear
 from graphflow.distribute.host import Host, portable
 from graphflow.distribute.messages import Applied, Message, Notice, Prepared, Refused, Step, Ticket
@@ -40,6 +39,8 @@ STEPS = 64
 _GROUPS = {"steps": STEPS, "values": 4, "control": 4}
 
 LOOPBACK = "127.0.0.1"
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 # ---- the worker's side
@@ -77,6 +78,12 @@ class RayChannel:
         self._peers[worker].deliver.remote(self._session, ticket, key, value)
 
 
+def _group(name: str) -> Callable[[F], F]:
+    """Have a method of the actor run on the threads of a group."""
+    decorate: Callable[[F], F] = ray.method(concurrency_group=name)
+    return decorate
+
+
 class Executor:
     """The actor that a worker is: it holds the sessions."""
 
@@ -85,7 +92,7 @@ class Executor:
         self._hosts: dict[str, Host] = {}
         self._channels: dict[str, RayChannel] = {}
 
-    @ray.method(concurrency_group="control")
+    @_group("control")
     def describe(self, peers: Mapping[str, Any]) -> Description:
         """Take the addresses of all workers, and tell what this one has."""
         self._peers = peers
@@ -98,7 +105,7 @@ class Executor:
             int(os.environ.get("OMP_NUM_THREADS", "0")),
         )
 
-    @ray.method(concurrency_group="control")
+    @_group("control")
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """Open, load, close, statistics; an error is returned, not raised."""
         try:
@@ -123,24 +130,24 @@ class Executor:
         if host is not None:
             host.close()
 
-    @ray.method(concurrency_group="control")
+    @_group("control")
     def notice(self, session: str, notice: Notice) -> Applied | None:
         """See `Host.notice`."""
         host = self._hosts.get(session)
         return host.notice(notice) if host else None
 
-    @ray.method(concurrency_group="control")
+    @_group("control")
     def ping(self) -> None:
         """Give a sign of life."""
 
-    @ray.method(concurrency_group="values")
+    @_group("values")
     def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
         """See `Host.deliver`."""
         host = self._hosts.get(session)
         if host is not None:  # else it was closed
             host.deliver(ticket, key, value)
 
-    @ray.method(concurrency_group="steps")
+    @_group("steps")
     def step(self, session: str, step: Step) -> Prepared | Refused:
         """See `Host.step`."""
         return self._hosts[session].step(step)
@@ -198,7 +205,9 @@ def connect(address: str | None, cpus: float, gpus: int, object_store_memory: in
     if ray.is_initialized():
         return False
     if address not in (None, "local"):
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        package = _source()
+        shipped = {"py_modules": [str(package)]} if package else None
+        ray.init(address=address, runtime_env=shipped, log_to_driver=False, logging_level="ERROR")
         return False
     ray.init(
         address="local",  # None would follow a file that an older Ray may have left
@@ -218,7 +227,7 @@ def disconnect() -> None:
     ray.shutdown()
 
 
-def start_worker(name: str, cpus: float, gpus: float, own_ray: bool) -> Any:
+def start_worker(cpus: float, gpus: float) -> Any:
     """Start the actor of a worker; a handle, at once."""
     actor: Any = ray.remote(concurrency_groups=_GROUPS)(Executor)
     return actor.options(
@@ -227,25 +236,28 @@ def start_worker(name: str, cpus: float, gpus: float, own_ray: bool) -> Any:
         max_restarts=0,  # a restarted actor would answer on blank state
         max_task_retries=0,
         scheduling_strategy="SPREAD",
-        runtime_env=_environment(cpus, own_ray),
+        runtime_env=_environment(cpus),
     ).remote()
 
 
-def _environment(cpus: float, own_ray: bool) -> dict[str, Any]:
+def _environment(cpus: float) -> dict[str, Any]:
     """As many BLAS threads as cores, and the driver's own graphflow."""
     threads = str(max(1, int(cpus)))
     variables = dict.fromkeys(
         ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads
     )
-    environment: dict[str, Any] = {"env_vars": variables}
-    package = Path(graphflow.__file__).parent
-    if package.parent.name not in ("site-packages", "dist-packages"):
-        if own_ray:
-            path = [str(package.parent), os.environ.get("PYTHONPATH", "")]
-            variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
-        else:
-            environment["py_modules"] = [str(package)]
-    return environment
+    package = _source()
+    if package:  # for workers of this machine; others get it by `connect`, or share the disk
+        path = [str(package.parent), os.environ.get("PYTHONPATH", "")]
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    return {"env_vars": variables}
+
+
+def _source() -> Path | None:
+    """This package where it is not installed, so that workers may lack it."""
+    package = Path(__file__).parents[1]
+    installed = package.parent.name in ("site-packages", "dist-packages")
+    return None if installed else package
 
 
 def describe(actors: Mapping[str, Any], patience: float) -> dict[str, Description]:

@@ -137,7 +137,7 @@ class Worker:
     """What one worker does for one session.
 
     Attributes:
-      applied: index of the last decision applied.
+      applied: number of the last decision applied.
       states: attempt -> state.
     """
 
@@ -188,9 +188,9 @@ class Worker:
         return [*commands, Start(message, early)]
 
     def _decide(self, decision: Decision) -> list[Command]:
-        if decision.index <= self.applied:
+        if decision.number <= self.applied:
             return []  # a message before this one has carried it, too
-        self.applied = decision.index
+        self.applied = decision.number
         commands = self._move(decision.ticket, decision.verdict)
         if decision.verdict is not Verdict.RETRY:
             commands.append(Forget(decision.ticket.run))

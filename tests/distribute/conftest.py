@@ -1,0 +1,46 @@
+"""One Ray cluster for all tests that want one, and clusters without Ray for most."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+import graphflow as tf
+from tests.distribute.in_process import InProcess
+
+MEMORY = 150 << 20
+
+
+@pytest.fixture(scope="session")
+def ray_is_up() -> Iterator[None]:
+    """A Ray of our own, with CPUs enough for several clusters at once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Ray itself does at its start
+        from graphflow.distribute.cluster import _ray
+
+        ray = _ray()
+        assert ray.connect("local", cpus=8, gpus=2, object_store_memory=MEMORY)
+    yield
+    ray.disconnect()
+
+
+@pytest.fixture(scope="session")
+def shared(ray_is_up: None) -> Iterator[tf.Cluster]:
+    """Two workers, which no test may harm."""
+    with tf.Cluster(workers=2, deadline=20.0) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster() -> Iterator[InProcess]:
+    """Two workers in threads, which a test may harm as it likes."""
+    with InProcess(2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def graph() -> Iterator[tf.Graph]:
+    with tf.Graph().as_default() as graph:
+        yield graph

@@ -1,0 +1,146 @@
+"""Workers in threads of this process: everything but Ray, with faults at will."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from graphflow.distribute.channel import Gone
+from graphflow.distribute.conductor import Conductor
+from graphflow.distribute.host import Host, portable
+from graphflow.distribute.messages import Message, Step
+from graphflow.distribute.target import ClusterTarget
+from graphflow.place import topology_of
+
+
+class InProcess:
+    """Stands in for a `Cluster`.  What it carries it pickles, as a real one would.
+
+    Attributes:
+      names: of the workers.
+      log: (worker, message) of all that the coordinators sent.
+      deliver_later: takes the call that hands a value to a peer, instead of making it.
+    """
+
+    def __init__(self, workers: int, deadline: float = 20.0):
+        self.names = [f"/job:worker/replica:0/task:{i}" for i in range(workers)]
+        self.topology = topology_of([f"{name}/device:CPU:0" for name in self.names])
+        self.deadline = deadline
+        self.log: list[tuple[str, Message]] = []
+        self.links: list[Link] = []
+        self.dead: set[str] = set()
+        self.frozen: set[str] = set()
+        self.deliver_later: Callable[[Callable[[], None]], None] | None = None
+        self.pool = ThreadPoolExecutor(64)
+
+    def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:
+        link = Link(self)
+        self.links.append(link)
+        conductor = Conductor(link, self.names, self.deadline)
+        conductor.open(seed)
+        return ClusterTarget(self.topology, conductor)
+
+    def kill(self, worker: int) -> None:
+        """End a worker: nothing comes back from it, and its callers are told."""
+        self.dead.add(self.names[worker])
+        for link in self.links:
+            link.died(self.names[worker])
+
+    def freeze(self, worker: int) -> None:
+        """Stop a worker: nothing comes back from it, and nobody is told."""
+        self.frozen.add(self.names[worker])
+
+    def host(self, worker: int, session: int = -1) -> Host:
+        return self.links[session].hosts[self.names[worker]]
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for link in self.links:
+            for host in link.hosts.values():
+                host.close()
+        self.pool.shutdown(wait=True)
+
+
+class Link:
+    def __init__(self, cluster: InProcess):
+        self.cluster = cluster
+        self.hosts: dict[str, Host] = {}
+        self.waiting: dict[str, list[Callable[[Any], None]]] = {n: [] for n in cluster.names}
+        self.lock = threading.Lock()
+
+    def send(self, worker: str, message: Message, hear: Callable[[Any], None]) -> None:
+        self.cluster.log.append((worker, message))
+        method = "step" if isinstance(message, Step) else "notice"
+        self._call(worker, hear, lambda m: getattr(self.hosts[worker], method)(m), message)
+
+    def call(self, worker: str, method: str, *arguments: Any, hear: Callable[[Any], None]) -> None:
+        self._call(worker, hear, lambda *a: getattr(self, f"_{method}")(worker, *a), *arguments)
+
+    def ping(self, worker: str, hear: Callable[[Any], None]) -> None:
+        self._call(worker, hear, lambda: None)
+
+    def died(self, worker: str) -> None:
+        with self.lock:
+            waiting, self.waiting[worker] = self.waiting[worker], []
+        for hear in waiting:
+            hear(Gone("killed by a test"))
+
+    def _call(
+        self, worker: str, hear: Callable[[Any], None], function: Any, *arguments: Any
+    ) -> None:
+        if worker in self.cluster.dead:
+            hear(Gone("killed by a test"))
+            return
+        sent = pickle.dumps(arguments)
+        with self.lock:
+            self.waiting[worker].append(hear)
+        if worker not in self.cluster.frozen:
+            self.cluster.pool.submit(self._answer, worker, hear, function, sent)
+
+    def _answer(
+        self, worker: str, hear: Callable[[Any], None], function: Any, sent: bytes
+    ) -> None:
+        try:
+            answer = function(*pickle.loads(sent))
+        except Exception as error:
+            answer = portable(error)
+        with self.lock:
+            if worker in self.cluster.frozen or hear not in self.waiting[worker]:
+                return
+            self.waiting[worker].remove(hear)
+        hear(pickle.loads(pickle.dumps(answer)))
+
+    def _open(self, worker: str, seed: int, deadline: float) -> None:
+        self.hosts[worker] = Host(seed, Channel(self), deadline)
+
+    def _load(self, worker: str, plan: int, shipment: Any) -> None:
+        self.hosts[worker].load(plan, shipment)
+
+    def _close(self, worker: str) -> None:
+        self.hosts[worker].close()
+
+    def _statistics(self, worker: str) -> dict[str, int]:
+        return {}
+
+
+class Channel:
+    def __init__(self, link: Link):
+        self.link = link
+
+    def send(self, worker: str, ticket: Any, key: str, value: Any) -> None:
+        cluster = self.link.cluster
+        sent = pickle.dumps(value)
+
+        def deliver() -> None:
+            if worker not in cluster.dead | cluster.frozen:
+                self.link.hosts[worker].deliver(ticket, key, pickle.loads(sent))
+
+        if cluster.deliver_later is not None:
+            cluster.deliver_later(deliver)
+        else:
+            cluster.pool.submit(deliver)

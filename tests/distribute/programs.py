@@ -1,0 +1,56 @@
+"""Programs that tests run in one process and on workers, to compare."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+import graphflow as tf
+
+
+def train(
+    cluster: Any,
+    steps: int,
+    scopes: tuple[str | None, str | None] = (None, None),
+    on_step: Any = None,
+) -> tuple[list[Any], list[Any]]:
+    """Losses and weights of a small network, trained by Adam with dropout.
+
+    Args:
+      cluster: where to run; None: in this process.
+      scopes: devices of the first and the second layer; ignored without a cluster.
+      on_step: called with the session after each step.
+    """
+    here = scopes if cluster is not None else (None, None)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(steps, 16, 20)).astype(np.float32)
+    labels = rng.integers(0, 5, size=(steps, 16)).astype(np.int32)
+    tf.set_random_seed(7)
+    x = tf.placeholder(tf.float32, [None, 20])
+    y = tf.placeholder(tf.int32, [None])
+    with _device(here[0]):
+        w1 = tf.Variable(rng.normal(size=(20, 32)).astype(np.float32), name="w1")
+        b1 = tf.Variable(np.zeros(32, np.float32), name="b1")
+        hidden = tf.nn.dropout(tf.nn.relu(tf.matmul(x, w1) + b1), keep_prob=0.8, seed=3)
+    with _device(here[1]):
+        w2 = tf.Variable(rng.normal(size=(32, 5)).astype(np.float32), name="w2")
+        logits = tf.matmul(hidden, w2)
+        loss = tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+        )
+    step = tf.train.AdamOptimizer(0.01).minimize(loss)
+    variables = [w1, b1, w2]
+    losses = []
+    with tf.Session(cluster=cluster, seed=11) as session:
+        session.run(tf.global_variables_initializer())
+        for image, label in zip(images, labels, strict=True):
+            losses.append(session.run([loss, step], {x: image, y: label})[0])
+            if on_step is not None:
+                on_step(session)
+        return losses, session.run(variables)
+
+
+def _device(name: str | None) -> Any:
+    return tf.device(name) if name is not None else nullcontext()
