@@ -91,22 +91,29 @@ class CostModel:
         opdef = operation.opdef
         inputs = [self.sized(t) for t in operation.inputs]
         outputs = [self.sized(t) for t in operation.outputs]
-        if opdef.cost is None:
-            flops = float(sum(t.size for t in outputs))
-        else:
-            # A shape, say, is known by its value: that of the host inputs can be looked up.
-            seen = [t if i in opdef.host else inputs[i] for i, t in enumerate(operation.inputs)]
-            flops = float(opdef.cost(*seen, **operation.attrs))
-            if not 0 <= flops < math.inf:
-                raise InvalidArgumentError(
-                    operation.name,
-                    operation,
-                    f"the cost of {operation.type} {operation.name!r} is {flops}; it must be a "
-                    f"finite number of flops; built at {operation.site}",
-                )
+        flops = self._flops(operation, inputs, float(sum(t.size for t in outputs)))
         if opdef.alias is not None or not operation.inputs:  # a view, a constant, a handle
             return Work(flops, 0.0 if flops == 0 else float(sum(t.bytes for t in outputs)))
         return Work(flops, float(sum(t.bytes for t in (*inputs, *outputs))))
+
+    def _flops(self, operation: Operation, inputs: list[Sized], one_each: float) -> float:
+        opdef = operation.opdef
+        if opdef.cost is None:
+            return one_each
+        # A shape, say, is known by its value: that of the host inputs can be looked up.
+        seen = [t if i in opdef.host else inputs[i] for i, t in enumerate(operation.inputs)]
+        try:
+            flops = float(opdef.cost(*seen, **operation.attrs))
+        except ValueError:  # the assumed sizes do not fit together
+            return one_each
+        if not 0 <= flops < math.inf:
+            raise InvalidArgumentError(
+                operation.name,
+                operation,
+                f"the cost of {operation.type} {operation.name!r} is {flops}; it must be a "
+                f"finite number of flops; built at {operation.site}",
+            )
+        return flops
 
     def _work_of_bodies(self, operation: Operation, bodies: list[Body]) -> Work:
         flops = moved = 0.0

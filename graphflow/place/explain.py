@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from graphflow.place.simulate import simulate
+
 if TYPE_CHECKING:
     from graphflow.place.placement import Placement
 
 SHOWN = 20  # groups
+TRIED = 500  # tasks; in larger graphs, trying each group elsewhere would take seconds
 
 
 def explain(placement: Placement) -> str:
@@ -38,17 +41,50 @@ def explain(placement: Placement) -> str:
 
 
 def _groups(placement: Placement) -> list[str]:
+    """The groups that take most time, with the reason for each one's device."""
     groups = placement.groups or ()
-    told = [g for g in groups if len(g.members) > 1 or g.reasons]
+    where = placement.schedule.where
+    weight = [
+        sum([placement.problem.seconds[t][where[t]] for t in members])
+        for members in placement.problem.members
+    ]
+    told = sorted(range(len(groups)), key=lambda g: (-weight[g], g))
     lines = []
-    for group in told[:SHOWN]:
+    for number in told[:SHOWN]:
+        group = groups[number]
         first = group.members[0]
         more = f" and {len(group.members) - 1} more" if len(group.members) > 1 else ""
-        why = "; ".join(group.reasons[:3]) or f"share a device; chosen by {placement.algorithm}"
+        why = "; ".join(group.reasons[:3]) or _alternative(placement, number)
         lines.append(f"  {first.name}{more} -> {placement[first]}: {why}")
     if len(told) > SHOWN:
-        lines.append(f"  and {len(told) - SHOWN} more groups")
+        lines.append(f"  and {len(told) - SHOWN} more groups, which take less time")
     return lines
+
+
+def _alternative(placement: Placement, group: int) -> str:
+    """What the step would take if the group were on the best other device."""
+    problem, schedule = placement.problem, placement.schedule
+    members = problem.members[group]
+    if problem.tasks > TRIED:
+        return f"chosen by {placement.algorithm}"
+    rank = [0.0] * problem.tasks
+    for position, task in enumerate(schedule.order):
+        rank[task] = -float(position)
+    best: tuple[float, str] | None = None
+    for device in problem.allowed[group]:
+        if device == schedule.where[members[0]]:
+            continue
+        moved = list(schedule.where)
+        for task in members:
+            moved[task] = device
+        found = simulate(problem, moved, rank).makespan, problem.topology.devices[device].name
+        best = found if best is None else min(best, found)
+    if best is None:
+        return "the only device that is allowed"
+    change = best[0] - schedule.makespan
+    if change < 1e-3 * schedule.makespan:
+        return f"as good as on {best[1]}"
+    return f"on {best[1]} the step would take {seconds(change)} more"
 
 
 def seconds(value: float) -> str:

@@ -1,8 +1,10 @@
 """Requests, colocation, kernels and the choice that is left."""
 
 import time
+from dataclasses import replace
 from itertools import permutations, product
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -272,6 +274,22 @@ def test_the_cost_model_assumes_unknown_sizes(graph):
     assert CostModel(batch=2, size=3).work(anything).flops == 6
 
 
+def test_assumed_sizes_that_contradict_each_other_do_no_harm(graph):
+    image = sources.placeholder("float32", None)  # taken as a matrix, which Conv2D refuses
+    kernel = sources.constant(np.ones((3, 3, 1, 1), np.float32))
+    result = OPS["Conv2D"](image, kernel, strides=(1, 1), padding="SAME")
+    assert CostModel().work(result.op).flops > 0
+
+
+@pytest.mark.parametrize("cost", [-1.0, float("nan"), float("inf")])
+def test_entries_need_costs_that_are_numbers(graph, cost):
+    x = sources.placeholder("float32", [2])
+    y = OPS["Neg"](x).op
+    y.opdef = replace(y.opdef, cost=lambda *_: cost)
+    with pytest.raises(InvalidArgumentError, match="cost of Neg"):
+        CostModel().work(y)
+
+
 def test_a_cost_that_is_no_number_is_refused(graph):
     x = sources.placeholder("float32", [2])
     y = OPS["Neg"](x).op
@@ -287,6 +305,15 @@ def test_the_explanation_tells_times_devices_and_reasons(graph):
     assert "predicted step:" in text
     assert "no plan can take less than" in text
     assert f"a -> {CPU1}: a: it asks for /device:CPU:1" in text
+
+
+def test_the_explanation_tells_what_the_other_device_would_cost(graph):
+    topology = Topology((Device(CPU0, bandwidth=1e9), Device(CPU1, bandwidth=1e10)))
+    x = sources.placeholder("float32", [1000, 1000])
+    y = OPS["Neg"](x)
+    text = placed(graph, [y], topology, [x]).explain()
+    # 8 MB at 1 GB/s against 10 GB/s: 8 ms against 0.8 ms.
+    assert f"Neg -> {CPU1}: on {CPU0} the step would take 7.2 ms more" in text
 
 
 @pytest.mark.parametrize("field", ["flops", "bandwidth", "memory"])
