@@ -132,7 +132,7 @@ def _rows(digits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def show(console: Console, title: str, result: Result) -> None:
     """Placement, accuracy and time as a table."""
     table = Table(title=title, title_justify="left")
-    table.add_column("device")
+    table.add_column("device", no_wrap=True)
     table.add_column("operations", justify="right")
     table.add_column("among them")
     for device, kinds in sorted(result.placement.items()):
@@ -150,7 +150,8 @@ def main(epochs: int, workers: int) -> int:
     console = Console()
     with tf.Graph().as_default():
         model = build()
-        config = tf.ConfigProto(allow_soft_placement=True)
+        # One thread per product, here and there: how a product is split decides its last bits.
+        config = tf.ConfigProto(allow_soft_placement=True, intra_op_parallelism_threads=1)
         with tf.Session(config=config) as session:
             local = train(session, model, epochs, console, "this process")
         show(console, "In this process", local)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from graphflow.base.errors import CancelledError, InternalError
 from graphflow.execute.devices import Device
-from graphflow.execute.store import Store, Transaction
+from graphflow.execute.store import Conflict, Store, Transaction
 
 
 class RandomStream(NamedTuple):
@@ -49,12 +50,25 @@ class InputLog:
 
     def __init__(self) -> None:
         self._taken: dict[str, list[Any]] = {}
+        self._closed = False
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Inside, a run that asks for more than was taken before conflicts instead of waiting:
+        it keeps others from committing, and so nobody could give it what it waits for."""
+        self._closed = True
+        try:
+            yield
+        finally:
+            self._closed = False
 
     def take(self, device: str, index: int, function: Callable[[], Any]) -> Any:
         """The logged value, or what the function gives."""
         taken = self._taken.setdefault(device, [])
         if index < len(taken):
             return taken[index]
+        if self._closed:
+            raise Conflict(device)
         value = function()
         taken.append(value)
         return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from graphflow.execute.devices import Device, count_gpus, open_device
 from graphflow.execute.program import Program
 from graphflow.execute.rendezvous import Rendezvous
 from graphflow.execute.store import Conflict, Store
+from graphflow.execute.threads import limit_threads
 from graphflow.execute.trace import Trace
 from graphflow.partition import Partitions
 from graphflow.place import Topology, local_topology
@@ -38,7 +40,7 @@ class LocalTarget:
         seed: seed of random ops that have none.
         cpus: number of virtual CPU devices.
         gpus: number of GPUs; None: all that CuPy can use.
-        threads: threads within a kernel; 0: as many as cores.
+        threads: threads of a matrix product, in the whole process; 0: as it is.
 
         Raises:
           InvalidArgumentError: a GPU that is asked for is not there.
@@ -46,7 +48,8 @@ class LocalTarget:
         gpus = count_gpus() if gpus is None else gpus
         self.topology: Topology = local_topology(max(1, cpus), gpus)
         self.store = Store()
-        self.threads = threads
+        if threads:
+            limit_threads(threads)
         self._seed = seed
         self._resources = Resources()
         self._devices: dict[str, Device] = {}
@@ -180,13 +183,12 @@ class LocalExecutable:
     ) -> list[Any]:
         """Run until it commits: overlapping runs may write what this one has read."""
         inputs = InputLog()
-        for _ in range(_CONFLICTS):
-            try:
+        while True:
+            for _ in range(_CONFLICTS):
+                with suppress(Conflict):
+                    return self._attempt(feeds, inputs, cancelled, trace)
+            with self._target.store.exclusive(), inputs.replayed(), suppress(Conflict):
                 return self._attempt(feeds, inputs, cancelled, trace)
-            except Conflict:
-                continue
-        with self._target.store.exclusive():
-            return self._attempt(feeds, inputs, cancelled, trace)
 
     def _attempt(
         self,

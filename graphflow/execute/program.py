@@ -10,6 +10,7 @@ from graphflow.compile.plan import CONTEXT, Plan, Step
 from graphflow.execute.context import Context, Run
 from graphflow.execute.devices import Device
 from graphflow.execute.failures import explained
+from graphflow.execute.store import Conflict
 
 _NOTHING = -1
 _SEVERAL = -2
@@ -84,6 +85,8 @@ class Program:
                         slots[slot] = value
                 for slot in frees:
                     slots[slot] = None
+        except Conflict:  # no failure: the run is tried again
+            raise
         except Exception as error:
             step = self.plan.steps[next(i for i, c in enumerate(calls) if c is call)]
             arguments = [slots[i] for i in step.inputs if i != CONTEXT]

@@ -227,6 +227,13 @@ from graphflow.ops.partitioning import (
     tensor_scatter_sub,
     tensor_scatter_update,
 )
+from graphflow.ops.queues import (
+    FIFOQueue,
+    PaddingFIFOQueue,
+    PriorityQueue,
+    QueueBase,
+    RandomShuffleQueue,
+)
 from graphflow.ops.random import (
     get_seed,
     random_normal,
@@ -326,13 +333,6 @@ from graphflow.ops.special import (
     xdivy,
     xlogy,
     zeta,
-)
-from graphflow.ops.queues import (
-    FIFOQueue,
-    PaddingFIFOQueue,
-    PriorityQueue,
-    QueueBase,
-    RandomShuffleQueue,
 )
 from graphflow.ops.tensor_array import TensorArray
 from graphflow.ops.tiling import (

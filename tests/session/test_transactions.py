@@ -113,6 +113,43 @@ def test_increments_from_many_threads_are_never_lost(session):
     assert session.run([v, total]) == [300, 600]
 
 
+def test_a_run_that_loses_every_race_commits_and_lets_others_feed_it(session, monkeypatch):
+    """It keeps others from committing only once it needs nothing from them."""
+    from graphflow.execute import local
+    from graphflow.execute.store import Conflict, Transaction
+
+    monkeypatch.setattr(local, "_CONFLICTS", 1)
+    queue = tf.FIFOQueue(4, [tf.int32], shapes=[[]])
+    total = tf.Variable(0)
+    session.run(total.initializer)
+    take, put = total.assign_add(queue.dequeue()), queue.enqueue([5])
+    commit, lost = Transaction.commit, []
+
+    def unlucky(self):
+        if threading.current_thread() is waiter and len(lost) < 1:
+            lost.append(1)
+            raise Conflict("total")
+        return commit(self)
+
+    monkeypatch.setattr(Transaction, "commit", unlucky)
+    waiter = threading.Thread(target=session.run, args=(take,))
+    waiter.start()
+    session.run(put)
+    waiter.join(20)
+    assert not waiter.is_alive()
+    assert lost
+    assert session.run(total) == 5
+
+
+def test_threads_of_products_are_limited():
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(user_api="blas"):
+        tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1)).close()
+        pools = threadpoolctl.threadpool_info()
+        assert {p["num_threads"] for p in pools if p["user_api"] == "blas"} == {1}
+
+
 def test_random_counters_are_rolled_back_with_a_failing_run():
     def draw(fail_first):
         with tf.Graph().as_default(), tf.Session() as s:
