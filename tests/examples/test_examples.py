@@ -1,0 +1,120 @@
+"""The examples, shortened: what they learn, not only that they run."""
+
+from __future__ import annotations
+
+import math
+import runpy
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import graphflow as tf
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def fresh_graph() -> Iterator[None]:
+    with tf.Graph().as_default():
+        yield
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Name of an example -> what it defines; as `python examples/NAME.py` would find modules."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.delitem(sys.modules, "mlp", raising=False)
+
+    def load(name: str) -> dict[str, Any]:
+        return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name=name)
+
+    yield load
+    sys.modules.pop("mlp", None)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tf.Cluster]:
+    """Two workers on the Ray that other tests have started, or on one of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Ray itself does at its start
+        cluster = tf.Cluster(workers=2)
+    with cluster:
+        yield cluster
+
+
+def test_simplest(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / "simplest.py"), run_name="__main__")
+    assert capsys.readouterr().out == "3\n"
+
+
+def test_linear_regression_finds_the_line(example: Any) -> None:
+    module = example("linear_regression")
+    w, b = module["main"](steps=60)
+    # 500 points with noise of 0.1: standard errors of 0.008 and 0.005.
+    assert w == pytest.approx(module["W"], abs=0.03)
+    assert b == pytest.approx(module["B"], abs=0.02)
+
+
+def test_softmax_regression(example: Any) -> None:
+    assert example("softmax_regression")["main"](epochs=4) > 0.89
+
+
+def test_mlp(example: Any) -> None:
+    assert example("mlp")["main"](epochs=5) > 0.925
+
+
+def test_cnn(example: Any) -> None:
+    assert example("cnn")["main"](epochs=1) > 0.92
+
+
+def test_newton(example: Any) -> None:
+    found = example("newton")["main"]()
+    for number, (root, steps, slope) in found.items():
+        if number < 0:
+            assert math.isnan(root)
+            assert steps == 0
+        else:
+            assert root == pytest.approx(math.sqrt(number), rel=1e-9)
+            assert 3 < steps < 10
+            assert slope == pytest.approx(0.5 / math.sqrt(number), rel=1e-5)
+
+
+def test_names_are_spelled(example: Any) -> None:
+    module = example("names")
+    assert module["main"](steps=120) == module["NAMES"]
+
+
+def test_tensorflow1_program_runs_unmodified(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from graphflow.cli import main
+    from graphflow.compat import standin
+
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    script = EXAMPLES / "tensorflow1" / "xor.py"
+    assert "graphflow as tf" not in script.read_text()
+    try:
+        assert main(["run", str(script), "--steps", "300"]) == 0
+    finally:
+        standin.uninstall()
+    assert capsys.readouterr().out.endswith("after 300 steps: [0. 1. 1. 0.]\n")
+
+
+@pytest.mark.ray
+def test_mlp_on_ray_equals_mlp_here(example: Any, cluster: tf.Cluster, capsys: Any) -> None:
+    accuracy = example("mlp_on_ray")["main"](epochs=2, cluster=cluster)
+    remote = capsys.readouterr().out
+    with tf.Graph().as_default():
+        assert example("mlp")["main"](epochs=2) == accuracy
+    local = capsys.readouterr().out
+    assert remote.startswith(local)  # the same losses and accuracies
+    for line in remote.splitlines():
+        if line.startswith(("hidden/MatMul", "output/MatMul")):
+            layer, device = line.split()
+            assert f"task:{int(layer.startswith('output'))}/" in device
+    assert accuracy > 0.9
