@@ -15,8 +15,8 @@ from graphflow.place.problem import Problem
 from graphflow.place.simulate import Schedule, judge, simulate
 
 STEPS = 12_000
-TASKS = 400_000  # steps x tasks at most: about half a second
-SHORT = 20e-6  # seconds; where less can be gained per step, no search is worth its time
+TASKS = 150_000  # steps x tasks at most: about 0.2 seconds
+SHORT = 50e-6  # seconds; where less can be gained per step, no search is worth its time
 ROUNDS = 4
 HOT, COLD = 0.05, 0.02  # temperatures, as shares of the makespan
 
