@@ -18,7 +18,9 @@ from graphflow.place.problem import Problem, is_everywhere, problem_of
 from graphflow.place.simulate import Schedule, judge, simulate
 from graphflow.rewrite.subgraph import Subgraph
 
-START = 30e-6  # seconds that each device after the first adds to a step; measured: 25 us
+# Seconds that each device after the first adds to a step (25 us measured), and each process
+# (an actor call: about 1 ms).
+START, CALL = 30e-6, 1e-3
 
 
 def place(
@@ -104,8 +106,11 @@ def search(problem: Problem, steps: int = STEPS) -> tuple[str, Schedule]:
 def _with_starts(schedule: Schedule) -> tuple[float, float]:
     """What `judge` says, with the time that starting the parts takes."""
     overflow, makespan = judge(schedule)
-    parts = len({d for t, d in enumerate(schedule.where) if schedule.problem.seconds[t][d]})
-    return overflow, makespan + START * max(0, parts - 1)
+    problem = schedule.problem
+    used = {d for t, d in enumerate(schedule.where) if problem.seconds[t][d]}
+    processes = {problem.topology.devices[d].process for d in used}
+    more = START * max(0, len(used) - 1) + CALL * max(0, len(processes) - 1)
+    return overflow, makespan + more
 
 
 def _placement(

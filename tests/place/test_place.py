@@ -199,6 +199,22 @@ class TestChoice:
         slow = Topology(TWO.devices, {(CPU0, CPU1): Link(1, 1), (CPU1, CPU0): Link(1, 1)})
         assert len(placed(graph, [OPS["Add"](*y)], slow, [x]).used) == 1
 
+    def test_what_is_shorter_than_starting_a_thread_stays_together(self, graph):
+        x = sources.placeholder("float32", [1000])
+        y = [x] * 2
+        for _ in range(4):
+            y = [OPS["Neg"](t) for t in y]
+        assert len(placed(graph, y, feeds=[x]).used) == 1
+
+    def test_what_is_shorter_than_a_call_stays_in_one_process(self, graph):
+        topology = topology_of(["/job:w/task:0/cpu:0", "/job:w/task:1/cpu:0"])
+        x = sources.placeholder("float32", [100_000])  # 0.2 ms for each chain
+        y = [x] * 2
+        for _ in range(4):
+            y = [OPS["Neg"](t) for t in y]
+        assert len(placed(graph, y, topology, [x]).used) == 1
+        assert len(placed(graph, y, feeds=[x]).used) == 2
+
     def test_a_faster_device_is_taken(self, graph):
         topology = Topology((Device(CPU0, bandwidth=1e9), Device(CPU1, bandwidth=1e10)))
         x = sources.placeholder("float32", [1000, 1000])
