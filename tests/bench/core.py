@@ -128,4 +128,4 @@ def _calls_per_step(steps: int = 50) -> float:
                 session.run(right, {x: SMALL})
             after = session.target.statistics()
     kinds = ("steps", "notices", "loads")
-    return max(sum(after[w][k] - before[w][k] for k in kinds) / steps for w in after)
+    return max(sum(after[w].get(k, 0) - before[w].get(k, 0) for k in kinds) / steps for w in after)
