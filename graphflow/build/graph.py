@@ -47,6 +47,7 @@ class Graph:
         self.root: Graph = self
         self.names = Names()
         self.collections: dict[str, list[Any]] = {}
+        self.gradient_overrides: dict[Operation, str] = {}
         self.seed: int | None = None
         self.next_id = 0
         self.epoch = 0
@@ -71,12 +72,12 @@ class Graph:
             inputs = tuple([t if t.op.graph is self else self.own(t) for t in inputs])
             specs = opdef.infer(*inputs, **attrs)
         except Exception as error:
-            shown = name or opdef.name
+            shown = (name or opdef.name).rstrip("/")
             error.add_note(f"in {opdef.name} {shown!r}({describe(inputs)})\n  built at {site}")
             raise
         scopes = self.scopes
         with root.lock:
-            unique = self._name(name or opdef.name)
+            unique = self.whole_name(name or opdef.name)[:-1]
             operation = Operation(
                 self,
                 root.next_id,
@@ -92,18 +93,22 @@ class Graph:
             )
             if scopes.device is None:
                 operation._device = scopes.ask_devices(operation)
+            if scopes.gradients and opdef.name in scopes.gradients:
+                root.gradient_overrides[operation] = scopes.gradients[opdef.name]
             root.next_id += 1
             self.operations.append(operation)
             self.by_name[unique] = operation
         return operation
 
-    def _name(self, name: str) -> str:
+    def whole_name(self, name: str) -> str:
+        """The name in the scope in force, made unique, with a slash; one with a slash is whole."""
         scopes = self.scopes
-        if name.endswith("/"):  # a whole name, given by a name scope
-            return name[:-1]
+        if name.endswith("/"):
+            return name
         if not scopes.prefix:
             check_op_name(name)
-        return self.names.unique(scopes.prefix + name)
+        with self.root.lock:
+            return self.names.unique(scopes.prefix + name) + "/"
 
     def own(self, tensor: Tensor) -> Tensor:
         """The tensor as this graph's operations may take it.
@@ -173,12 +178,20 @@ class Graph:
         return list(self.operations)
 
     def get_operation_by_name(self, name: str) -> Operation:
-        """Raises:
-        KeyError: no operation has that name.
+        """The operation of that name.
+
+        Raises:
+          KeyError: no operation has that name.
+          TypeError: it is no string.
+          ValueError: it is the name of a tensor.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"names of operations are strings, not {name!r}")
         try:
             return self.by_name[name]
         except KeyError:
+            if ":" in name:
+                raise GraphError(f"{name!r} names a tensor, not an operation") from None
             raise KeyError(f"the graph has no operation {name!r}{self._similar(name)}") from None
 
     def get_tensor_by_name(self, name: str) -> Tensor:
@@ -188,6 +201,8 @@ class Graph:
           KeyError: there is none.
           ValueError: the name is that of an operation.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"names of tensors are strings, not {name!r}")
         op_name, colon, index = name.partition(":")
         if not colon or not index.isdigit():
             raise ValueError(f"{name!r} names no tensor: names of tensors are like 'op:0'")
@@ -237,6 +252,10 @@ class Graph:
     def as_default(self) -> AbstractContextManager[Graph]:
         return defaults.default_graph(self)
 
+    def get_name_scope(self) -> str:
+        """The name scope in force, without its last slash."""
+        return self.scopes.prefix[:-1]
+
     def unique_name(self, name: str, mark_as_used: bool = True) -> str:
         """A name that is not taken, in the name scope in force."""
         return self.names.unique(self.scopes.prefix + name, mark_as_used)
@@ -271,6 +290,24 @@ class Graph:
             yield
 
     @contextmanager
+    def gradient_override_map(self, op_type_map: Mapping[str, str]) -> Iterator[None]:
+        """Give operations built inside another gradient, by their type.
+
+        Args:
+          op_type_map: type of operations, such as "Sign" -> name under which a gradient was
+            registered (`tf.RegisterGradient`), or the type of an op whose gradient to take.
+
+        Raises:
+          TypeError: the map is none of strings.
+        """
+        if not isinstance(op_type_map, Mapping) or not all(
+            isinstance(name, str) for pair in op_type_map.items() for name in pair
+        ):
+            raise TypeError(f"gradient_override_map needs a map of strings, not {op_type_map!r}")
+        with self.scopes.put(gradients={**self.scopes.gradients, **op_type_map}):
+            yield
+
+    @contextmanager
     def control_dependencies(self, control_inputs: Iterable[Any] | None) -> Iterator[None]:
         """What is built inside runs after the given operations; None: after nothing."""
         if control_inputs is None:
@@ -294,7 +331,10 @@ class Graph:
 
     @contextmanager
     def colocate_with(self, op: Any, ignore_existing: bool = False) -> Iterator[None]:
-        """What is built inside shares the device of `op`, a tensor, operation or variable."""
+        """What is built inside shares the device of `op`, a tensor, operation or variable.
+
+        As in TensorFlow, that is stronger than the device scopes around it.
+        """
         if op is None:
             with self.scopes.put(colocation=()) if ignore_existing else nullcontext():
                 yield
@@ -302,7 +342,7 @@ class Graph:
         element = self.as_graph_element(op)
         operation = element.op if isinstance(element, Tensor) else element
         before = () if ignore_existing else self.scopes.colocation
-        with self.scopes.put(colocation=(*before, operation)):
+        with self.scopes.put(colocation=(*before, operation), devices=[], device=""):
             yield
 
     # ---- collections
@@ -380,14 +420,18 @@ def _add(
         wanted = ", ".join(opdef.params) or "no inputs"
         raise TypeError(f"{opdef.name} takes {wanted}; {len(inputs)} inputs were given")
     try:
-        tensors = _convert(opdef, rules, inputs)
+        tensors, name = _convert(graph, opdef, rules, inputs, name)
     except (TypeError, ValueError) as error:
-        error.add_note(f"in {opdef.name} {name or opdef.name!r}\n  built at {user_site()}")
+        shown = (name or opdef.name).rstrip("/")
+        error.add_note(f"in {opdef.name} {shown!r}\n  built at {user_site()}")
         raise
     return graph.add(opdef, tensors, attrs, name)
 
 
-def _convert(opdef: OpDef, rules: tuple[str, ...], inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
+def _convert(
+    graph: Graph, opdef: OpDef, rules: tuple[str, ...], inputs: tuple[Any, ...], name: str | None
+) -> tuple[tuple[Tensor, ...], str | None]:
+    """The inputs as tensors, and the name: a whole one where constants are called after it."""
     groups: dict[str | None, DType] = {}
     tensors: list[Any] = list(inputs)
     pending = []
@@ -402,7 +446,7 @@ def _convert(opdef: OpDef, rules: tuple[str, ...], inputs: tuple[Any, ...]) -> t
         if not rule.allows(dtype):
             if dtype is resource:  # a variable found by its name: its value is meant
                 tensors[i] = OPS["ReadVariable"](value)
-                return _convert(opdef, rules, tuple(tensors))
+                return _convert(graph, opdef, rules, tuple(tensors), name)
             raise DTypeError(
                 f"{_parameter(opdef, i)} must have {rule.wants}, not {dtype.name} ({value!r})"
             )
@@ -411,10 +455,14 @@ def _convert(opdef: OpDef, rules: tuple[str, ...], inputs: tuple[Any, ...]) -> t
                 f"{_parameter(opdef, i)} is {dtype.name}, but {groups[rule.group].name} is needed "
                 "as for the inputs before it: tensors are never converted silently, use tf.cast"
             )
+    if pending:  # as in TensorFlow, 2 in `x + 2` is "add/y"
+        name = graph.whole_name(name or opdef.name)
     for i in pending:
         rule = RULES[rules[i]]
         wanted = groups.get(rule.group) if rule.group else rule.default
-        tensor = as_tensor(inputs[i], wanted if _plain(inputs[i], rule.group) else None)
+        with graph.root.lock:
+            inner = graph.names.unique(f"{name}{_name_of_input(opdef, i)}") + "/"
+        tensor = as_tensor(inputs[i], wanted if _plain(inputs[i], rule.group) else None, inner)
         if not rule.allows(tensor.dtype):
             raise DTypeError(
                 f"{_parameter(opdef, i)} must have {rule.wants}, not {tensor.dtype.name}"
@@ -422,12 +470,20 @@ def _convert(opdef: OpDef, rules: tuple[str, ...], inputs: tuple[Any, ...]) -> t
         if rule.group is not None:
             groups.setdefault(rule.group, tensor.dtype)
         tensors[i] = tensor
-    return tuple(tensors)
+    return tuple(tensors), name
 
 
 def _plain(value: Any, group: str | None) -> bool:
     """Does the wanted dtype apply to it?  Index arrays keep their own integer dtype."""
     return group is not None or not hasattr(value, "dtype")
+
+
+def _name_of_input(opdef: OpDef, index: int) -> str:
+    """The parameter's name; those of a variable number are numbered."""
+    last = len(opdef.params) - 1
+    if opdef.variadic and index >= last:
+        return f"{opdef.params[last]}_{index - last}"
+    return opdef.params[index]
 
 
 def _parameter(opdef: OpDef, index: int) -> str:

@@ -9,8 +9,8 @@ from graphflow.base.errors import GraphError
 from graphflow.build import Graph
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.keys import GraphKeys
+from graphflow.ops.get_variable import get_variable
 from graphflow.ops.initializers import zeros_initializer
-from graphflow.ops.variable_scope import get_variable
 from graphflow.ops.variables import Variable
 
 

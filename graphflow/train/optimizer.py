@@ -98,7 +98,8 @@ class Optimizer:
 
         Raises:
           ValueError: there are no variables.
-          TypeError: the loss is not floating, or something in `var_list` is no variable.
+          TypeError: something in `var_list` is no variable.
+          ValueError: the loss is not floating.
         """
         variables = trainable_variables() if var_list is None else _listed(var_list)
         if not variables:
@@ -108,7 +109,7 @@ class Optimizer:
                 raise TypeError(f"{variable!r} in var_list is no tf.Variable")
         loss = as_tensor(loss() if callable(loss) else loss)
         if not loss.dtype.is_floating:
-            raise TypeError(f"the loss {loss.name!r} must be floating, not {loss.dtype.name}")
+            raise GraphError(f"the loss {loss.name!r} must be floating, not {loss.dtype.name}")
         grads = gradients(
             loss, variables, grad_loss, gate_gradients=gate_gradients == self.GATE_OP,
             aggregation_method=aggregation_method,

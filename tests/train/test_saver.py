@@ -1,0 +1,119 @@
+"""Saver: what a session holds goes to disk and comes back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    with tf.Graph().as_default() as g:
+        yield g
+
+
+def test_values_come_back_in_another_session(tmp_path):
+    w = tf.Variable([1.0, 2.0], name="w")
+    n = tf.Variable(3, name="n")
+    s = tf.Variable("text", name="s")
+    saver = tf.train.Saver()
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        session.run(w.assign([5.0, 6.0]))
+        path = saver.save(session, str(tmp_path / "model.ckpt"), global_step=n)
+        assert path == str(tmp_path / "model.ckpt-3")
+    with tf.Session() as session:
+        saver.restore(session, tf.train.latest_checkpoint(str(tmp_path)))
+        assert session.run(w).tolist() == [5, 6]
+        assert session.run([n, s]) == [3, b"text"]
+    assert tf.train.list_variables(str(tmp_path)) == [("n", []), ("s", []), ("w", [2])]
+    np.testing.assert_array_equal(tf.train.load_variable(str(tmp_path), "w"), [5, 6])
+
+
+def test_only_the_last_checkpoints_stay(tmp_path):
+    tf.Variable(1.0)
+    saver = tf.train.Saver(max_to_keep=2)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        paths = [saver.save(session, str(tmp_path / "m"), global_step=i) for i in range(4)]
+    assert saver.last_checkpoints == paths[2:]
+    assert [tf.train.checkpoint_exists(p) for p in paths] == [False, False, True, True]
+    state = tf.train.get_checkpoint_state(str(tmp_path))
+    assert state.model_checkpoint_path == paths[3]
+    assert state.all_model_checkpoint_paths == paths[2:]
+
+
+def test_names_map_to_variables(tmp_path):
+    a = tf.Variable(1.0, name="a")
+    b = tf.Variable(2.0, name="b")
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver({"x": a}).save(session, str(tmp_path / "m"))
+        tf.train.Saver({"x": b}).restore(session, str(tmp_path / "m"))
+        assert session.run([a, b]) == [1, 1]
+
+
+def test_a_restore_that_does_not_fit_changes_nothing(tmp_path):
+    a = tf.Variable(1.0, name="a")
+    b = tf.Variable([1.0], name="b")
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        path = tf.train.Saver([a, b]).save(session, str(tmp_path / "m"))
+    with tf.Graph().as_default():
+        a = tf.Variable(9.0, name="a")
+        b = tf.Variable([9.0, 9.0], name="b")  # another shape
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            with pytest.raises(
+                tf.errors.InvalidArgumentError, match=r"float32\[2\].*float32\[1\]"
+            ) as e:
+                tf.train.Saver([a, b]).restore(session, path)
+            assert "# another shape" in str(e.value)
+            assert session.run(a) == 9
+            extra = tf.Variable(1.0, name="extra")
+            with pytest.raises(tf.errors.NotFoundError, match="no 'extra'; it has a, b"):
+                tf.train.Saver([a, extra]).restore(session, path)
+            with pytest.raises(tf.errors.NotFoundError, match="no checkpoint"):
+                tf.train.Saver([a]).restore(session, path + "x")
+            with pytest.raises(ValueError, match="not None"):
+                tf.train.Saver([a]).restore(session, None)
+
+
+def test_shapes_may_change_where_asked(tmp_path):
+    v = tf.Variable([[1.0, 2.0]], name="v")
+    with tf.Session() as session:
+        session.run(v.initializer)
+        path = tf.train.Saver().save(session, str(tmp_path / "m"))
+    with tf.Graph().as_default(), tf.Session() as session:
+        v = tf.Variable([0.0, 0.0], name="v")
+        tf.train.Saver(reshape=True).restore(session, path)
+        assert session.run(v).tolist() == [1, 2]
+
+
+def test_what_cannot_be_saved_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no variables to save"):
+        tf.train.Saver()
+    with pytest.raises(TypeError, match=r"no tf\.Variable"):
+        tf.train.Saver([tf.constant(1)])
+    v = tf.Variable(1.0, name="v")
+    with tf.Session() as session, pytest.raises(tf.errors.FailedPreconditionError, match="v"):
+        tf.train.Saver().save(session, str(tmp_path / "m"))
+    assert v.op.name == "v"
+    assert not list(tmp_path.iterdir())
+
+
+def test_saving_over_the_same_name_again_and_again(tmp_path):
+    v = tf.Variable(0)
+    saver = tf.train.Saver()
+    add = v.assign_add(1)
+    with tf.Session() as session:
+        session.run(v.initializer)
+        for _ in range(7):
+            session.run(add)
+            path = saver.save(session, str(tmp_path / "m"))
+        assert len(list(tmp_path.iterdir())) == 3  # index, payload, state
+        session.run(v.assign(0))
+        saver.restore(session, path)
+        assert session.run(v) == 7
