@@ -1,6 +1,10 @@
-"""What all tests share: the leak check (`tests/leaks.py`), and Ray's tests last."""
+"""What all tests share: the leak check (`tests/leaks.py`), validated rewriting, Ray last."""
+
+import os
 
 import pytest
+
+os.environ.setdefault("GRAPHFLOW_VALIDATE", "1")  # a pass that changes results warns: an error here
 
 pytest_plugins = ["pytester", "tests.leaks"]
 

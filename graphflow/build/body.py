@@ -42,6 +42,7 @@ class Body(Graph):
         self.scopes.prefix = scopes.prefix
         self.scopes.devices = scopes.devices
         self.scopes.device = scopes.device
+        self.scopes.gradients = scopes.gradients
 
     def _start(self) -> None:
         assert self.outer is not None

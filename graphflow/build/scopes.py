@@ -29,6 +29,7 @@ class Scopes(threading.local):
         self.colocation: tuple[Operation, ...] = ()
         self.devices: list[DeviceEntry] = []
         self.device: str | None = ""  # None: a function has to be asked for each operation
+        self.gradients: dict[str, str] = {}  # op type -> gradient in place of its own
 
     @contextmanager
     def put(self, **changes: Any) -> Iterator[None]:
@@ -56,12 +57,16 @@ class Scopes(threading.local):
         return {"devices": devices, "device": known}
 
     def ask_devices(self, operation: Operation) -> str:
-        """The device of an operation where functions decide: the innermost scope wins."""
+        """The device of an operation where functions decide.
+
+        Of names, the inner one wins, part by part; what a function returns replaces the whole
+        of what was asked for inside, which it sees as the operation's device.
+        """
         chosen = DeviceSpec()
         for entry in reversed(self.devices):
             if callable(entry):
                 operation._device = str(chosen)
-                chosen = parse(entry(operation) or "").merged(chosen)
+                chosen = parse(entry(operation) or "")
             elif entry is not None:
                 chosen = parse(entry).merged(chosen)
         return str(chosen)

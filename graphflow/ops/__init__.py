@@ -171,6 +171,7 @@ from graphflow.ops.filling import (
 )
 from graphflow.ops.functional import foldl, foldr, map_fn, scan
 from graphflow.ops.gathering import gather, gather_nd, scatter_nd
+from graphflow.ops.get_variable import get_local_variable, get_variable
 from graphflow.ops.indexing import getitem
 from graphflow.ops.initializers import (
     Initializer,
@@ -346,8 +347,6 @@ from graphflow.ops.tiling import (
 from graphflow.ops.variable_scope import (
     AUTO_REUSE,
     VariableScope,
-    get_local_variable,
-    get_variable,
     get_variable_scope,
     variable_scope,
 )

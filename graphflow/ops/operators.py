@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from graphflow.base import dtypes
+from graphflow.base.dtypes import DType, as_dtype
 from graphflow.base.errors import DTypeError
 from graphflow.build import as_tensor
-from graphflow.build.convert import is_symbolic
+from graphflow.build.convert import is_symbolic, to_numpy
 from graphflow.build.tensor import Tensor, define_operator
 from graphflow.ops.arithmetic import floordiv, realdiv
 from graphflow.ops.compare import (
@@ -47,18 +48,27 @@ def pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     return x, y
 
 
+def _dtype(x: Any, y: Any) -> DType:
+    """The dtype that two operands will have; nothing is built."""
+    for value in (x, y):
+        if is_symbolic(value):
+            return value.dtype
+    return as_dtype(to_numpy(x, None).dtype)
+
+
 def truediv(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x / y as in Python 3: integers are converted first.
 
     int8, uint8, int16 and uint16 become float32, larger integers float64.
     """
-    x, y = pair(x, y)
-    if not x.dtype.is_integer:
+    given = _dtype(x, y)
+    if not given.is_integer:
         return realdiv(x, y, name=name or "truediv")
     from graphflow.ops.casting import cast
 
-    dtype = dtypes.float32 if x.dtype in _SMALL else dtypes.float64
+    dtype = dtypes.float32 if given in _SMALL else dtypes.float64
     with composite(name, "truediv", x, y) as scope:
+        x, y = pair(x, y)
         return realdiv(cast(x, dtype), cast(y, dtype), name=scope)
 
 
@@ -69,15 +79,14 @@ def divide(x: Any, y: Any, name: str | None = None) -> Tensor:
 
 def div(x: Any, y: Any, name: str | None = None) -> Tensor:
     """x / y as in Python 2: of integers, rounded down."""
-    x, y = pair(x, y)
-    function = realdiv if x.dtype.is_floating or x.dtype.is_complex else floordiv
+    dtype = _dtype(x, y)
+    function = realdiv if dtype.is_floating or dtype.is_complex else floordiv
     return function(x, y, name=name or "div")
 
 
 def _logic(boolean: Any, bitwise: Any, word: str) -> Any:
     def operator(x: Any, y: Any) -> Tensor:
-        x, y = pair(x, y)
-        return (boolean if x.dtype.is_bool else bitwise)(x, y, name=word)
+        return (boolean if _dtype(x, y).is_bool else bitwise)(x, y, name=word)
 
     return operator
 

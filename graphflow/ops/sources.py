@@ -8,9 +8,9 @@ import numpy as np
 
 from graphflow.base import dtypes
 from graphflow.base.dtypes import DType
-from graphflow.base.errors import ShapeError
+from graphflow.base.errors import DTypeError, ShapeError
 from graphflow.base.shapes import CLASH, Dims, as_dims, format_dims, is_known, merged, size_of
-from graphflow.build import as_tensor, op
+from graphflow.build import op
 from graphflow.build.convert import as_array
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.opdef import Array, Specs, T, define
@@ -108,7 +108,7 @@ def placeholder(dtype: Any, shape: Any = None, name: str | None = None) -> Tenso
 
 def placeholder_with_default(input: Any, shape: Any, name: str | None = None) -> Tensor:
     """A tensor that has the value of `input` where none is fed."""
-    return _with_default(as_tensor(input), dims=as_dims(shape), name=name)
+    return _with_default(input, dims=as_dims(shape), name=name)
 
 
 def constant(
@@ -142,7 +142,9 @@ def _filled(array: Any, dims: Dims, verify: bool) -> Any:
     if array.shape == dims:
         return array
     size = size_of(dims) or 0
-    if verify or array.size > size or (not array.size and size):
+    if verify:
+        raise DTypeError(f"a value of shape {array.shape} is not of shape {format_dims(dims)}")
+    if array.size > size or (not array.size and size):
         raise ShapeError(f"a value of shape {array.shape} does not fill shape {format_dims(dims)}")
     flat = array.ravel()
     if flat.size < size:
@@ -177,7 +179,7 @@ def tuple_(
     with graph.name_scope(name or "tuple"):
         gate = group(*[t for t in tensors if t is not None], *(control_inputs or ()))
         with graph.control_dependencies([gate]):
-            return [None if t is None else identity(t) for t in tensors]
+            return [None if t is None else identity(t, name="control_dependency") for t in tensors]
 
 
 def _flatten(items: Any) -> list[Any]:

@@ -174,8 +174,8 @@ class Variable(Operators):
 
     def read_value(self) -> Tensor:
         """A new read operation."""
-        with get_default_graph().name_scope(None):
-            return state.read_variable(self.handle, name=f"{self.op.name}/read")
+        read: Tensor = state.read_variable(self.handle, name="read")
+        return read
 
     def as_graph_tensor(self, dtype: Any = None) -> Tensor:
         return self.value()
@@ -323,7 +323,7 @@ def global_variables_initializer() -> Operation:
 
 def local_variables_initializer() -> Operation:
     """An operation that initialises all local variables."""
-    return variables_initializer(local_variables(), name="init_1")
+    return variables_initializer(local_variables())
 
 
 def is_variable_initialized(variable: Variable) -> Tensor:

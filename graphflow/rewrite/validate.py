@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from graphflow.base import dtypes
 from graphflow.base.shapes import size_of
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.ops.evaluate import PureContext, run
-from graphflow.rewrite.effects import bodies, is_droppable, resource
+from graphflow.ops.lists import Items
+from graphflow.rewrite.effects import bodies, is_droppable, resource, touches
 from graphflow.rewrite.subgraph import Subgraph
 
 ROUNDS = (("special", 3), ("special", 1), ("special", 4), ("ordinary", 2))  # and unknown sizes
@@ -85,7 +87,7 @@ def _difference(
                 continue
             if b not in now:
                 return f"{_where(a)} cannot be computed any more"
-            if not (_same if exact else _close)(before[a], now[b]):
+            if not _agree(before[a], now[b], _same if exact else _close):
                 return (
                     f"{_where(a)} is {_short(now[b])} instead of {_short(before[a])} on "
                     f"{kind} values"
@@ -115,12 +117,16 @@ def _compute(view: Subgraph, turn: int, kind: str, unknown: int) -> Values:
     fed: Values = {t: _probe(t, t.name, turn, kind, unknown) for t in view.feeds}
     values = {t: v for t, v in fed.items() if v is not None}
     context = PureContext()
+    written: dict[Any, str] = {}  # state -> the last operation that wrote it
     for operation in view.order:
         if _is_opaque(operation):
             for tensor in operation.outputs:
-                value = _probe(tensor, _source(view, tensor), turn, kind, unknown)
+                value = _probe(tensor, _source(tensor, written), turn, kind, unknown)
                 if value is not None:
                     values.setdefault(tensor, value)
+            for touch in touches(operation):
+                if touch.kind == "write":
+                    written[touch.key] = operation.name
         elif all(t in values for t in operation.inputs) and not _is_large(operation):
             try:
                 results = run(operation, values, context)
@@ -132,11 +138,13 @@ def _compute(view: Subgraph, turn: int, kind: str, unknown: int) -> Values:
     return values
 
 
-def _source(view: Subgraph, tensor: Tensor) -> str:
-    """What gives a source its value: reads from before the step agree with each other."""
+def _source(tensor: Tensor, written: Mapping[Any, str]) -> str:
+    """What gives a source its value: reads of a variable agree while nothing writes it."""
     operation = tensor.op
-    if operation.opdef.effect == "state" and operation not in view.after and operation.inputs:
-        return f"{operation.type} {resource(operation.inputs[0])}"
+    opdef = operation.opdef
+    if opdef.effect == "state" and not opdef.writes and operation.inputs:
+        key = resource(operation.inputs[0])
+        return f"{operation.type} {key} after {written.get(key)}"
     return tensor.name
 
 
@@ -184,6 +192,16 @@ def _floats(rng: np.random.Generator, dims: list[int], turn: int, kind: str, ten
 
 
 # ---- comparison
+
+
+def _agree(a: Any, b: Any, alike: Callable[[Any, Any], bool]) -> bool:
+    """Are two values alike, or all entries of two lists?"""
+    if isinstance(a, Items) and isinstance(b, Items):
+        pairs = zip(a, b, strict=False)
+        return len(a) == len(b) and all(
+            x is y or (x is not None and y is not None and _agree(x, y, alike)) for x, y in pairs
+        )
+    return alike(a, b)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -97,9 +97,8 @@ class Optimizer:
         """Pairs of gradient and variable; the gradient is None where the loss does not depend.
 
         Raises:
-          ValueError: there are no variables.
+          ValueError: there are no variables, or the loss is not floating.
           TypeError: something in `var_list` is no variable.
-          ValueError: the loss is not floating.
         """
         variables = trainable_variables() if var_list is None else _listed(var_list)
         if not variables:

@@ -106,3 +106,33 @@ def test_probes_compute_what_a_program_computes(graph):
     wrong = Pass("wrong", Rules((call("Tanh", x), lambda x: x)))
     with pytest.warns(RewriteWarning, match="Tanh"):
         rewrite(view, [wrong], validate=True)
+
+
+def test_lists_are_compared_entry_by_entry(graph):
+    def fills(value):
+        return OPS["ListSet"](OPS["ListReserve"](2), 1, value)
+
+    z = placeholder(dtypes.float32, (2,))
+    view = prune(graph, [OPS["ListLength"](fills(z)), fills(z)], feeds=[z])
+    other = prune(graph, [OPS["ListLength"](fills(z)), fills(-z)], feeds=[z])
+    same = Pass("same", lambda _: prune(graph, view.fetches, feeds=[z]))
+    assert rewrite(view, [same], validate=True) is not view
+    wrong = Pass("wrong", lambda _: other)
+    with pytest.warns(RewriteWarning, match="wrong"):
+        assert rewrite(view, [wrong], validate=True) is view
+
+
+def test_reads_agree_while_nothing_writes(graph):
+    handle = state.var_handle(shared_name="v", dims=(3,), dtype=dtypes.float32)
+    before = state.read_variable(handle)
+    with graph.control_dependencies([OPS["NoOp"]()]):
+        also = state.read_variable(handle)
+    view = prune(graph, [also], feeds=[])
+    plain = prune(graph, [before], feeds=[])
+    assert rewrite(view, [Pass("same", lambda _: plain)], validate=True) is plain
+    with graph.control_dependencies([state.assign_variable(handle, [1.0, 2.0, 3.0])]):
+        after = state.read_variable(handle)
+    late = prune(graph, [before, after], feeds=[])
+    early = Pass("early", lambda view: prune(graph, [before, before], [after.op], feeds=[]))
+    with pytest.warns(RewriteWarning, match="early"):
+        assert rewrite(late, [early], validate=True) is late

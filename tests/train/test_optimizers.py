@@ -68,7 +68,7 @@ def test_there_must_be_variables_and_gradients():
         optimizer.apply_gradients([(None, w)])
     with pytest.raises(TypeError, match=r"is no tf.Variable"):
         optimizer.compute_gradients(w * 2.0, [w * 1.0])
-    with pytest.raises(TypeError, match="must be floating"):
+    with pytest.raises(ValueError, match="must be floating"):
         optimizer.compute_gradients(tf.constant(1), [w])
 
 
