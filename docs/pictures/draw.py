@@ -151,12 +151,12 @@ def placement() -> str:
     return svg.page(right + 30, bottom + 34, "A placed step", parts)
 
 
-def learning() -> str:
+def learning(epochs: int) -> str:
     """The loss of `graphflow demo`, step by step."""
     with tf.Graph().as_default():
         model = demo.build()
         with tf.Session(config=tf.ConfigProto(allow_soft_placement=True)) as session:
-            result = demo.train(session, model, 12, Console(quiet=True), "")
+            result = demo.train(session, model, epochs, Console(quiet=True), "")
     losses = result.losses
     left, right, top, bottom = 60, 820, 56, 270
     high = max(losses) * 1.1
@@ -185,13 +185,16 @@ def learning() -> str:
     return svg.page(right + 30, bottom + 34, "Learning curve", parts)
 
 
-PICTURES = {"stages": stages, "gradient": gradient, "placement": placement, "learning": learning}
-
-
-def main(folder: str = str(HERE)) -> None:
-    for name, draw in PICTURES.items():
+def main(folder: str = str(HERE), epochs: int = 12) -> None:
+    pictures = {
+        "stages": stages(),
+        "gradient": gradient(),
+        "placement": placement(),
+        "learning": learning(epochs),
+    }
+    for name, picture in pictures.items():
         path = Path(folder) / f"{name}.svg"
-        path.write_text(draw(), encoding="utf-8")
+        path.write_text(picture, encoding="utf-8")
         print(path, path.stat().st_size, "bytes")
 
 
