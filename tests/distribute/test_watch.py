@@ -1,0 +1,46 @@
+"""Signs of life, in virtual time."""
+
+from __future__ import annotations
+
+from graphflow.distribute.watch import Watch
+
+
+def test_who_owes_nothing_is_left_alone():
+    watch = Watch(8.0)
+    assert watch.look([], 0.0) == ([], [])
+    assert watch.look(["a"], 100.0) == ([], [])  # its time begins now
+
+
+def test_a_silent_worker_is_pinged_and_given_up_at_the_deadline():
+    watch = Watch(8.0)
+    watch.look(["a"], 0.0)
+    seen = {t: watch.look(["a"], float(t)) for t in range(1, 9)}
+    assert [t for t, (pings, _) in seen.items() if pings] == [2, 4, 6]
+    assert [t for t, (_, frozen) in seen.items() if frozen] == [8]
+
+
+def test_a_sign_of_life_starts_the_time_anew():
+    watch = Watch(8.0)
+    watch.look(["a"], 0.0)
+    watch.look(["a"], 2.0)
+    watch.heard("a", 7.0)
+    assert watch.look(["a"], 8.0) == ([], [])
+    assert watch.look(["a"], 9.0) == (["a"], [])
+    assert watch.look(["a"], 14.9) == (["a"], [])
+    assert watch.look(["a"], 15.0)[1] == ["a"]
+
+
+def test_a_driver_that_was_stopped_itself_gives_nobody_up():
+    watch = Watch(8.0)
+    watch.look(["a"], 0.0)
+    assert watch.look(["a"], 1000.0) == (["a"], [])
+    watch.heard("a", 1000.1)
+    assert watch.look(["a"], 1001.0) == ([], [])
+
+
+def test_answering_ends_the_debt():
+    watch = Watch(8.0)
+    watch.look(["a"], 0.0)
+    watch.look(["a"], 2.0)
+    watch.look([], 5.0)
+    assert watch.look(["a"], 50.0) == ([], [])

@@ -1,0 +1,122 @@
+"""The worker's machine alone: order, decisions, values that come early or late."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from graphflow.base.errors import InternalError
+from graphflow.distribute.messages import Decision, Notice, Step, Ticket, Verdict
+from graphflow.distribute.worker import (
+    TABLE,
+    Acknowledge,
+    Answer,
+    Arrived,
+    Cancel,
+    Commit,
+    Delivered,
+    Executed,
+    Forget,
+    Put,
+    Rollback,
+    Start,
+    Worker,
+)
+
+ONE, TWO, THREE = Ticket(0, 1, 1), Ticket(0, 2, 2), Ticket(0, 3, 3)
+
+
+def step(sequence, ticket, *decisions):
+    return Arrived(Step(sequence, decisions, ticket, 1, (), False))
+
+
+def decided(number, ticket, verdict):
+    return Decision(number, ticket, verdict)
+
+
+@pytest.fixture
+def worker():
+    return Worker()
+
+
+def test_prepare_then_commit_with_the_next_step(worker):
+    (start,) = worker.handle(step(1, ONE))
+    assert isinstance(start, Start)
+    assert worker.handle(Executed(ONE, True)) == [Answer(ONE, "prepared")]
+    commit, forget, start = worker.handle(step(2, TWO, decided(1, ONE, Verdict.COMMIT)))
+    assert (commit, forget) == (Commit(ONE), Forget(1))
+    assert start.step.ticket == TWO
+    assert worker.applied == 1
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
+def test_messages_are_taken_in_the_order_of_sending(order):
+    worker = Worker()
+    messages = {1: step(1, ONE), 2: Arrived(Notice(2, ())), 3: step(3, TWO)}
+    commands = [c for n in order for c in worker.handle(messages[n])]
+    taken = [c.step.sequence if isinstance(c, Start) else c.sequence for c in commands]
+    assert taken == [1, 2, 3]
+
+
+def test_a_repeated_message_and_a_repeated_decision_change_nothing(worker):
+    worker.handle(step(1, ONE))
+    assert worker.handle(step(1, ONE)) == []
+    worker.handle(Executed(ONE, True))
+    commit = decided(1, ONE, Verdict.COMMIT)
+    worker.handle(Arrived(Notice(2, (commit,))))
+    assert worker.handle(Arrived(Notice(3, (commit,)))) == [Acknowledge(3)]
+
+
+def test_an_abort_wakes_a_running_step_and_is_kept_until_it_ends(worker):
+    worker.handle(step(1, ONE))
+    abort = decided(1, ONE, Verdict.ABORT)
+    assert worker.handle(Arrived(Notice(2, (abort,)))) == [Cancel(ONE), Forget(1), Acknowledge(2)]
+    assert worker.handle(Executed(ONE, True)) == [Rollback(ONE), Answer(ONE, "cancelled")]
+    assert worker.states == {}
+
+
+def test_a_retry_keeps_the_input_and_an_abort_does_not(worker):
+    worker.handle(step(1, ONE))
+    worker.handle(Executed(ONE, True))
+    assert worker.handle(Arrived(Notice(2, (decided(1, ONE, Verdict.RETRY),)))) == [
+        Rollback(ONE),
+        Acknowledge(2),
+    ]
+
+
+def test_values_wait_for_their_step_and_never_reach_another(worker):
+    assert worker.handle(Delivered(TWO, "k", 2)) == []
+    assert worker.handle(Delivered(ONE, "k", 1)) == []
+    (start,) = worker.handle(step(1, ONE))
+    assert start.early == {"k": 1}
+    assert worker.handle(Delivered(ONE, "l", 3)) == [Put(ONE, "l", 3)]
+    worker.handle(Executed(ONE, False))
+    assert worker.handle(Delivered(ONE, "m", 4)) == []  # its attempt is over
+    (start,) = worker.handle(step(2, TWO, decided(1, ONE, Verdict.ABORT)))[-1:]
+    assert start.early == {"k": 2}
+
+
+def test_values_of_attempts_that_never_come_are_dropped(worker):
+    worker.handle(Delivered(ONE, "k", 1))
+    worker.handle(step(1, TWO))
+    assert worker._early == {}
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_the_table_says_what_is_against_the_protocol(verdict):
+    worker = Worker()
+    worker.handle(step(1, ONE))
+    message = Arrived(Notice(2, (decided(1, ONE, verdict),)))
+    if ("running", verdict) in TABLE:
+        worker.handle(message)
+    else:
+        assert verdict is Verdict.COMMIT
+        with pytest.raises(InternalError, match="COMMIT.*is running"):
+            worker.handle(message)
+
+
+def test_a_step_with_an_old_number_is_refused(worker):
+    worker.handle(step(1, TWO))
+    with pytest.raises(InternalError, match="comes after"):
+        worker.handle(step(2, ONE))
