@@ -51,7 +51,16 @@ from graphflow.build.defaults import (
     reset_default_graph,
 )
 from graphflow.build.keys import GraphKeys
-from graphflow.differentiate import AggregationMethod, UnconnectedGradients, gradients
+from graphflow.differentiate import (
+    AggregationMethod,
+    NoGradient,
+    NotDifferentiable,
+    RegisterGradient,
+    UnconnectedGradients,
+    gradients,
+    hessians,
+)
+from graphflow.nn import losses, metrics
 from graphflow.ops import *  # noqa: F403
 from graphflow.ops import initializers
 from graphflow.session import *  # noqa: F403

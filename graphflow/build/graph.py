@@ -290,7 +290,7 @@ class Graph:
             yield
 
     @contextmanager
-    def gradient_override_map(self, op_type_map: Mapping[str, str]) -> Iterator[None]:
+    def gradient_override_map(self, op_type_map: Any) -> Iterator[None]:
         """Give operations built inside another gradient, by their type.
 
         Args:

@@ -36,6 +36,7 @@ from graphflow.build.defaults import get_default_graph
 from graphflow.build.tensor import Operation
 from graphflow.differentiate.accumulate import METHODS, AggregationMethod, is_sparse, total
 from graphflow.differentiate.region import Region, between, carries
+from graphflow.differentiate.registered import override, replaced
 
 KEEPS_SLICES = frozenset({"Identity", "ReadVariable"})  # they hand their gradient on as it is
 
@@ -169,6 +170,11 @@ class _Sweep:
 
 def _gradients_of_inputs(operation: Operation, arrived: list[Any]) -> list[Any]:
     opdef = operation.opdef
+    name = override(operation)
+    if name in OPS:
+        opdef = OPS[name]
+    elif name is not None:
+        return _replaced(operation, arrived)
     if opdef.grad is None:
         message = operation.attrs.get("message", "")
         raise LookupError(
@@ -193,6 +199,23 @@ def _gradients_of_inputs(operation: Operation, arrived: list[Any]) -> list[Any]:
     except Exception as error:
         error.add_note(
             f"in the gradient of {opdef.name} {operation.name!r}\n  built at {operation.site}"
+        )
+        raise
+    return result
+
+
+def _replaced(operation: Operation, arrived: list[Any]) -> list[Any]:
+    """The gradients of the inputs by a function of the user's."""
+    try:
+        result = replaced(operation, [None if g is None else as_tensor(g) for g in arrived])
+        result = [
+            as_tensor(g, x.dtype) if g is not None and not hasattr(g, "dtype") else g
+            for g, x in zip(result, operation.inputs, strict=True)
+        ]
+        _check(operation, result)
+    except Exception as error:
+        error.add_note(
+            f"in the registered gradient of {operation.name!r}\n  built at {operation.site}"
         )
         raise
     return result

@@ -9,6 +9,7 @@ from graphflow.base import dtypes
 from graphflow.base.dtypes import DType
 from graphflow.build.body import Body
 from graphflow.build.tensor import Operation, Tensor
+from graphflow.differentiate.registered import passes
 
 
 def carries(dtype: DType) -> bool:
@@ -76,7 +77,7 @@ def _ancestors(
         operation = tensor.op
         if operation in seen or tensor in stopped or operation.id < oldest:
             continue
-        if operation.opdef.grad is None and operation.type != "PreventGradient":
+        if not passes(operation) and operation.type != "PreventGradient":
             continue
         if not carries(tensor.dtype):
             continue

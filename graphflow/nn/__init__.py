@@ -4,6 +4,7 @@ Single ops live in `graphflow.ops`; here are the functions that combine them, an
 under TensorFlow 1's names.  This layer only builds graphs.
 """
 
+from graphflow.nn import rnn_cell
 from graphflow.nn.convolution import (
     atrous_conv2d,
     atrous_conv2d_transpose,
@@ -22,6 +23,15 @@ from graphflow.nn.convolution import (
     separable_conv2d,
 )
 from graphflow.nn.embedding import embedding_lookup
+from graphflow.nn.entropies import (
+    l2_loss,
+    log_poisson_loss,
+    sigmoid_cross_entropy_with_logits,
+    softmax_cross_entropy_with_logits,
+    softmax_cross_entropy_with_logits_v2,
+    sparse_softmax_cross_entropy_with_logits,
+    weighted_cross_entropy_with_logits,
+)
 from graphflow.nn.layers import (
     crelu,
     dropout,
@@ -30,15 +40,6 @@ from graphflow.nn.layers import (
     relu_layer,
     xw_plus_b,
     zero_fraction,
-)
-from graphflow.nn.losses import (
-    l2_loss,
-    log_poisson_loss,
-    sigmoid_cross_entropy_with_logits,
-    softmax_cross_entropy_with_logits,
-    softmax_cross_entropy_with_logits_v2,
-    sparse_softmax_cross_entropy_with_logits,
-    weighted_cross_entropy_with_logits,
 )
 from graphflow.nn.normalization import (
     batch_norm_with_global_normalization,
@@ -63,6 +64,12 @@ from graphflow.nn.pooling import (
     max_pool_v2,
     max_pool_with_argmax,
     pool,
+)
+from graphflow.nn.rnn import bidirectional_dynamic_rnn, dynamic_rnn, raw_rnn
+from graphflow.nn.static_rnn import (
+    static_bidirectional_rnn,
+    static_rnn,
+    static_state_saving_rnn,
 )
 from graphflow.ops.activations import (
     elu,
@@ -96,6 +103,7 @@ __all__ = [
     "batch_norm_with_global_normalization",
     "batch_normalization",
     "bias_add",
+    "bidirectional_dynamic_rnn",
     "conv1d",
     "conv1d_transpose",
     "conv2d",
@@ -112,6 +120,7 @@ __all__ = [
     "depthwise_conv2d_native",
     "dropout",
     "dropout_v2",
+    "dynamic_rnn",
     "elu",
     "embedding_lookup",
     "fused_batch_norm",
@@ -134,9 +143,11 @@ __all__ = [
     "noisy_relu",
     "normalize_moments",
     "pool",
+    "raw_rnn",
     "relu",
     "relu6",
     "relu_layer",
+    "rnn_cell",
     "selu",
     "separable_conv2d",
     "sigmoid",
@@ -149,6 +160,9 @@ __all__ = [
     "space_to_batch",
     "space_to_depth",
     "sparse_softmax_cross_entropy_with_logits",
+    "static_bidirectional_rnn",
+    "static_rnn",
+    "static_state_saving_rnn",
     "sufficient_statistics",
     "swish",
     "tanh",

@@ -116,6 +116,10 @@ from graphflow.ops.complexes import angle, complex, conj, imag, real
 # ---- control flow
 from graphflow.ops.cond import case, cond, switch_case
 from graphflow.ops.conditions import boolean_mask, where, where_v2
+
+# ---- end of sources and variables
+# ---- Python functions
+from graphflow.ops.custom_gradient import custom_gradient
 from graphflow.ops.diagonal import (
     diag,
     diag_part,
@@ -228,6 +232,7 @@ from graphflow.ops.partitioning import (
     tensor_scatter_sub,
     tensor_scatter_update,
 )
+from graphflow.ops.py_func import numpy_function, py_func
 from graphflow.ops.queues import (
     FIFOQueue,
     PaddingFIFOQueue,
@@ -295,7 +300,11 @@ from graphflow.ops.shape_ops import (
     squeeze,
     transpose,
 )
-from graphflow.ops.slices import IndexedSlices, convert_to_tensor_or_indexed_slices
+from graphflow.ops.slices import (
+    IndexedSlices,
+    IndexedSlicesValue,
+    convert_to_tensor_or_indexed_slices,
+)
 from graphflow.ops.slicing import slice_ as slice
 from graphflow.ops.slicing import strided_slice
 from graphflow.ops.softmax import log_softmax, softmax
@@ -369,6 +378,6 @@ from graphflow.ops.variables import (
 )
 from graphflow.ops.while_loop import while_loop
 
-# ---- end of sources and variables
+# ---- end of Python functions
 
 __all__ = [n for n, v in globals().items() if n[0] != "_" and not isinstance(v, _ModuleType)]

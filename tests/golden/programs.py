@@ -1,0 +1,38 @@
+"""What the tables of programs have in common.
+
+A program takes the module `tf`, TensorFlow's or graphflow, and returns tensors to fetch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Program = Callable[[Any], list[Any]]
+
+
+class Programs(dict[str, Program]):
+    """name -> program."""
+
+    def register(self, function: Program) -> Program:
+        self[function.__name__] = function
+        return function
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng([seed, *shape]).normal(size=shape)
+
+
+def uniform(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng([seed, *shape]).uniform(size=shape)
+
+
+def with_gradients(tf: Any, function: Callable[..., Any], *arrays: Any) -> list[Any]:
+    """The result, and the gradients of a weighted sum of it."""
+    inputs = [tf.constant(a) for a in arrays]
+    y = function(*inputs)
+    weights = tf.reshape(tf.range(1, tf.size(y) + 1), tf.shape(y))
+    total = tf.reduce_sum(y * tf.cos(tf.cast(weights, y.dtype)))
+    return [y, *[g for g in tf.gradients(total, inputs) if g is not None]]
