@@ -15,10 +15,16 @@ from graphflow.compile.sharing import Sharing
 from graphflow.ops.bodies import restricted
 from graphflow.rewrite import prune, rewrite
 from graphflow.rewrite.effects import touches
+from graphflow.rewrite.subgraph import NONE
+
+_MOST_LINES = 8  # that one step names
 
 
 def compile_plan(
-    order: Sequence[Operation], inputs: Sequence[Tensor], fetches: Sequence[Tensor]
+    order: Sequence[Operation],
+    inputs: Sequence[Tensor],
+    fetches: Sequence[Tensor],
+    origins: Mapping[Operation, tuple[Operation, ...]] = NONE,
 ) -> Plan:
     """The plan that computes `fetches` from `inputs` by executing `order`.
 
@@ -26,18 +32,24 @@ def compile_plan(
       order: operations, each after those whose values it takes.
       inputs: tensors whose values are handed in, in this order.
       fetches: tensors whose values are handed out, in this order.
+      origins: see `Subgraph.origins`.
 
     Raises:
       InvalidArgumentError: a placeholder among the operations has no value; names its line.
     """
-    return _Lowering(order, inputs, fetches).plan()
+    return _Lowering(order, inputs, fetches, origins).plan()
 
 
 class _Lowering:
     def __init__(
-        self, order: Sequence[Operation], inputs: Sequence[Tensor], fetches: Sequence[Tensor]
+        self,
+        order: Sequence[Operation],
+        inputs: Sequence[Tensor],
+        fetches: Sequence[Tensor],
+        origins: Mapping[Operation, tuple[Operation, ...]],
     ):
         self.order = order
+        self.origins = origins
         self.inputs = tuple(inputs)
         self.fetches = tuple(fetches)
         self.slots: dict[Tensor, int] = {}
@@ -107,8 +119,15 @@ class _Lowering:
             _lower_bodies(restricted(operation, used)),
             (),
             operation.name,
-            str(operation.site),
+            self._where(operation),
         )
+
+    def _where(self, operation: Operation) -> str:
+        """The user's line, or all lines that rewriting has made one operation of."""
+        lines = {str(operation.site): ""}
+        for origin in self.origins.get(operation, ()):
+            lines.setdefault(str(origin.site), f"  and {origin.name!r} at ")
+        return "\n".join([how + line for line, how in list(lines.items())[:_MOST_LINES]])
 
     def _with_frees(self, steps: list[Step], kept: set[int]) -> tuple[Step, ...]:
         """Free each slot after its last reader, or at once where it has none."""
@@ -150,7 +169,7 @@ def _compile_body(body: Body | Selection) -> Plan:
     while isinstance(graph, Selection):
         graph = graph.body
     view = rewrite(prune(graph, body.outputs, effects, arguments))
-    return compile_plan(view.order, arguments, view.fetches)
+    return compile_plan(view.order, arguments, view.fetches, view.origins)
 
 
 def has_effect(operation: Operation) -> bool:

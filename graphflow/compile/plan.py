@@ -23,7 +23,7 @@ class Step(NamedTuple):
       attrs: the attributes; bodies are plans here.
       frees: slots that nothing reads afterwards.
       name: the operation's name.
-      where: the user's line that built it, as text: plans travel to machines without the source.
+      where: the user's lines that built it, as text: plans travel to machines without the source.
     """
 
     opdef: OpDef
@@ -97,9 +97,10 @@ class Plan:
         for step in self.steps:
             left = ", ".join(map(str, step.outputs))
             arguments = ", ".join("ctx" if s == CONTEXT else str(s) for s in step.inputs)
+            first = step.where.partition("\n")[0]
             lines.append(
                 f"{step.kind} {left + ' = ' if left else ''}{step.opdef.name}({arguments})"
-                f"  # {step.name} {step.where}"
+                f"  # {step.name} {first}"
             )
             if step.frees:
                 lines.append(f"FREE {', '.join(map(str, step.frees))}")

@@ -67,7 +67,7 @@ class ClusterExecutable:
         self.number = number
         self._conductor = conductor
         self.plans: Mapping[str, Plan] = {
-            device: compile_plan(part.order, part.feeds, part.fetches)
+            device: compile_plan(part.order, part.feeds, part.fetches, part.origins)
             for device, part in partitions.parts.items()
         }
         self._position = {t: i for i, t in enumerate(partitions.subgraph.feeds)}

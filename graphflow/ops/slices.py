@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from graphflow.base.dtypes import DType
 from graphflow.base.errors import DTypeError, GraphError
 from graphflow.build import OPS, as_tensor
 from graphflow.build.tensor import Tensor
+
+
+class IndexedSlicesValue(NamedTuple):
+    """What fetching `IndexedSlices` gives, and feeding it takes."""
+
+    values: Any
+    indices: Any
+    dense_shape: Any
 
 
 class IndexedSlices:
@@ -52,6 +61,28 @@ class IndexedSlices:
         from graphflow.ops.known import shape_from
 
         return None if self.dense_shape is None else shape_from(self.dense_shape)
+
+    def as_fetches(self) -> tuple[tuple[Tensor, ...], Callable[[Any], IndexedSlicesValue]]:
+        """What to fetch, and how to put the values together."""
+        if self.dense_shape is None:
+            return (self.values, self.indices), lambda got: IndexedSlicesValue(*got, None)
+        return (self.values, self.indices, self.dense_shape), lambda got: IndexedSlicesValue(*got)
+
+    def as_feeds(self, value: Any) -> dict[Tensor, Any]:
+        """What to feed for a value of (values, indices, dense_shape), of which the last may be
+        left out or None.
+
+        Raises:
+          ValueError: it has another number of parts.
+        """
+        parts = (self.values, self.indices, self.dense_shape)
+        if not isinstance(value, tuple) or not 2 <= len(value) <= 3:
+            raise GraphError(f"{self!r} is fed (values, indices, dense_shape), not {value!r}")
+        return {
+            part: given
+            for part, given in zip(parts, value, strict=False)
+            if part is not None and given is not None
+        }
 
     def as_graph_tensor(self, dtype: Any = None) -> Tensor:
         """The whole tensor: rows at the same place are summed.

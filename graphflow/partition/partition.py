@@ -10,6 +10,7 @@ keeps one global topological order, which is why no device can wait for another 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -48,7 +49,7 @@ def partition(subgraph: Subgraph, placement: Placement) -> Partitions:
 def _whole(subgraph: Subgraph, placement: Placement, device: str) -> Partitions:
     """One device: nothing to cut, and the subgraph's order is the order."""
     fetches = tuple(dict.fromkeys(subgraph.fetches))
-    part = Subgraph(subgraph.order, subgraph.feeds, fetches, subgraph.targets, subgraph.after)
+    part = replace(subgraph, fetches=fetches)
     fetched = dict.fromkeys(fetches, device)
     return Partitions(subgraph, placement, MappingProxyType({device: part}), (), fetched)
 
@@ -99,6 +100,7 @@ class _Cut:
                 tuple(part.fetches),
                 tuple([o for o in part.order if o in targets]),
                 MappingProxyType(part.after),
+                self.subgraph.origins,
             )
             for device, part in self.parts.items()
         }

@@ -59,8 +59,17 @@ def _same_shape(op: Operation, x: Term, p: Term | None = None, y: Term | None = 
     return x if is_known(x.dims) and x.dims == op.outputs[0].dims else None
 
 
+def _given_shape(op: Operation, x: Term, p: Term) -> Term | None:
+    """x, where it has the shape asked for.  A shape that only the run tells may not fit, even
+    where the output's is known: that must fail."""
+    return _same_shape(op, x) if _constant(p) else None
+
+
 def _reshaped_twice(op: Operation, x: Term, p: Term, y: Term | None = None) -> Term | None:
     """The first of two reshapes goes where it cannot fail in the run."""
+    inner = op.inputs[0].op
+    if inner.type == "Reshape" and inner.inputs[1].op.type != "Const":
+        return None
     middle = op.inputs[0].dims
     sizes = size_of(middle), size_of(x.dims)
     return call("Reshape", x, p) if None not in sizes and sizes[0] == sizes[1] else None
@@ -134,7 +143,7 @@ EXACT = Rules(
     # shapes
     (call("Transpose", x), _transposed),
     (call("Transpose", call("Transpose", x)), _transposed_twice),
-    (call("Reshape", x, p), _same_shape),
+    (call("Reshape", x, p), _given_shape),
     (call("Reshape", call("Reshape", x, y), p), _reshaped_twice),
     (call("Reshape", call("ExpandDims", x), p), _reshaped_twice),
     (call("Reshape", call("Squeeze", x), p), _reshaped_twice),
@@ -142,7 +151,7 @@ EXACT = Rules(
     (call("ExpandDims", call("Squeeze", x)), _same_shape),
     (call("ExpandDims", call("Reshape", x, p)), _same_shape),
     (call("Squeeze", call("Reshape", x, p)), _same_shape),
-    (call("BroadcastTo", x, p), _same_shape),
+    (call("BroadcastTo", x, p), _given_shape),
     *[(call("Shape", call(name, x)), _shape) for name in _KEEP_SHAPE],
     (call("ConcatV2", x), lambda x: x),
     (call("Tile", x, 1), lambda x: x),

@@ -95,6 +95,9 @@ def _to_array(tensor: Tensor, value: Any) -> Any:
             "fetch the tensor first"
         )
     try:
+        if tensor.dtype is not dtypes.string and not hasattr(value, "dtype"):
+            given = np.asarray(value)  # a Python value is as good as the array of it
+            value = given if given.dtype.kind in "biufc" else value
         return to_numpy(value, tensor.dtype)
     except (TypeError, ValueError) as error:
         kind = DTypeError if isinstance(error, TypeError) else ShapeError

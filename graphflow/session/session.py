@@ -123,6 +123,7 @@ class BaseSession:
             cpus=self._config.device_count.get("CPU", 1),
             gpus=self._config.device_count.get("GPU"),
             threads=self._config.intra_op_parallelism_threads,
+            tier=self._settings.tier,
         )
 
     # ---- running
@@ -155,8 +156,6 @@ class BaseSession:
             prepared = self._cache.get(key)
             if prepared is None:
                 feeds, prepared = self._prepare(key, fetches, feeds)
-            elif prepared.keys is not key[1] and prepared.keys != key[1]:
-                feeds = expand(feeds)
             values = [
                 convert(feeds[k])
                 for k, convert in zip(prepared.keys, prepared.converters, strict=True)
@@ -172,7 +171,9 @@ class BaseSession:
         self, key: Any, fetches: Any, feeds: Mapping[Any, Any]
     ) -> tuple[Mapping[Any, Any], Prepared]:
         """All the stages, for fetches that were not asked for before."""
-        feeds = feeds if is_plain(feeds) else expand(feeds)
+        if not is_plain(feeds):  # the parts of such feeds differ from run to run
+            feeds = expand(feeds)
+            key = (key[0], tuple(feeds), key[2])
         with self._lock, paused_collection():
             prepared = self._cache.get(key)
             if prepared is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import pickle
+import re
 
 import numpy as np
 import pytest
@@ -136,7 +138,12 @@ def test_feeds_nest(session):
         (tf.uint8, [300, 1], TypeError),
         (tf.float32, ["a", "b"], TypeError),
         (tf.float32, [1j, 2j], TypeError),
-        (tf.bool, [1, 0], TypeError),
+        (tf.bool, [0.5, 0.0], TypeError),
+        (tf.int32, [float("nan"), 1.0], TypeError),
+        (tf.int32, [2**40, 1], TypeError),
+        (tf.int64, [2**70, 1], TypeError),
+        (tf.float32, [np.datetime64("2020-01-01")] * 2, TypeError),
+        (tf.string, [1, 2], TypeError),
         (tf.float32, None, TypeError),
     ],
 )
@@ -148,6 +155,138 @@ def test_feeds_that_do_not_fit_name_both_lines(session, dtype, value, error):
     assert "x" in str(caught.value)
     assert "# built here" in notes
     assert "# run here" in notes
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "wanted"),
+    [
+        (tf.float32, True, 1.0),
+        (tf.float32, np.bool_(True), 1.0),
+        (tf.int32, 3.0, 3),
+        (tf.int32, True, 1),
+        (tf.bool, 1, True),
+        (tf.float32, [np.float64(1), 2], [1, 2]),
+        (tf.float32, range(2), [0, 1]),
+        (tf.float32, (), []),
+        (tf.float32, np.arange(4.0)[::-2], [3, 1]),
+        (tf.float32, np.asfortranarray(np.ones((2, 2))), [[1, 1], [1, 1]]),
+        (tf.float32, memoryview(np.ones(2)), [1, 1]),
+        (tf.float32, np.zeros((0, 3)), []),
+        (tf.float32, np.array([1, 2], np.int8), [1, 2]),
+        (tf.complex64, 1, 1),
+    ],
+)
+def test_feeds_of_all_kinds(session, dtype, value, wanted):
+    x = tf.placeholder(dtype)
+    got = session.run(tf.identity(x), {x: value})
+    assert got.dtype == dtype.as_numpy_dtype
+    np.testing.assert_array_equal(got.tolist(), wanted)
+
+
+def test_subclasses_of_arrays_become_arrays(session):
+    class Celsius(np.ndarray):
+        pass
+
+    x = tf.placeholder(tf.float64, [2])
+    given = np.array([1.0, 2.0]).view(Celsius)
+    assert type(session.run(x, {x: given})) is np.ndarray
+    assert type(session.run(x * 2.0, {x: np.ma.masked_array([1.0, 2.0])})) is np.ndarray
+
+
+def test_read_only_arrays_are_fed_and_come_back_writeable(session):
+    x = tf.placeholder(tf.float32, [2])
+    mine = np.ones(2, np.float32)
+    mine.flags.writeable = False
+    for fetch in (x, tf.identity(x), tf.reshape(x, [2, 1]), tf.exp(x)):
+        session.run(fetch, {x: mine})[:] = 7
+    assert mine.tolist() == [1, 1]
+
+
+def test_slices_are_fetched_and_fed(session):
+    table = tf.Variable([[1.0, 2.0], [3.0, 4.0]])
+    session.run(table.initializer)
+    (slices,) = tf.gradients(tf.reduce_sum(tf.gather(table, [1, 1])), table)
+    got = session.run({"g": [slices]})["g"][0]
+    assert isinstance(got, tf.IndexedSlicesValue)
+    assert got.values.tolist() == [[1, 1], [1, 1]]
+    assert got.indices.tolist() == [1, 1]
+    assert got.dense_shape.tolist() == [2, 2]
+    dense = tf.convert_to_tensor(slices)
+    assert session.run(dense).tolist() == [[0, 0], [2, 2]]
+    assert session.run(dense, {slices: got}).tolist() == [[0, 0], [2, 2]]
+    other = ([[5.0, 6.0], [0.0, 1.0]], [0, 0], [2, 2])
+    assert session.run(dense, {slices: other}).tolist() == [[5, 7], [0, 0]]
+    assert session.run(dense, {slices: other[:2]}).tolist() == [[5, 7], [0, 0]]
+    with pytest.raises(ValueError, match="values, indices, dense_shape"):
+        session.run(dense, {slices: np.ones(3)})
+    loose = tf.IndexedSlices([1.0], [0])
+    assert session.run(loose) == ([1.0], [0], None)
+
+
+def test_some_outputs_may_be_fed(session):
+    x = tf.placeholder(tf.float32, [2, 3])
+    a, b = tf.unstack(x)
+    total = a + b
+    ones = np.ones((2, 3))
+    np.testing.assert_array_equal(session.run(total, {x: ones, a: [1, 2, 3]}), [2, 3, 4])
+    np.testing.assert_array_equal(session.run([a, b], {x: ones, a: [1, 2, 3]})[0], [1, 2, 3])
+    assert session.run(total, {a: [1, 2, 3], b: [1, 1, 1]}).tolist() == [2, 3, 4]
+    slope = tf.gradients(tf.square(a), x)[0]
+    assert session.run(slope, {x: ones, a: [3, 4, 5]}).tolist() == [[6, 8, 10], [0, 0, 0]]
+
+
+def test_merged_operations_name_all_lines(session):
+    x = tf.placeholder(tf.int32, [])
+    one = tf.floordiv(1, x)  # the first line
+    two = tf.floordiv(1, x, name="again")  # the second line
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        session.run(one + two, {x: 0})
+    notes = "\n".join(caught.value.__notes__)
+    assert "# the first line" in notes
+    assert re.search("'again' at .*# the second line", notes)
+
+
+def test_errors_in_bodies_name_the_lines_of_all_loops_and_branches(session):
+    x = tf.placeholder(tf.int32, [])
+
+    def body(i):
+        return tf.cond(  # the branch
+            i > 1,
+            lambda: tf.floordiv(6, x),  # the division
+            lambda: i + 1,
+        )
+
+    loop = tf.while_loop(lambda i: i < 9, body, [0])  # the loop
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        session.run(loop, {x: 0})  # the run
+    notes = "\n".join(caught.value.__notes__)
+    for line in ("the branch", "the division", "the loop", "the run"):
+        assert f"# {line}" in notes
+
+
+def test_errors_have_tensorflows_fields_and_pickle(session):
+    x = tf.placeholder(tf.int32, [])
+    boom = tf.floordiv(1, x, name="mine")
+    with pytest.raises(tf.errors.OpError) as caught:
+        session.run(boom, {x: 0})
+    error = caught.value
+    assert error.op is boom.op
+    assert error.node_def == "mine"
+    assert error.error_code == tf.errors.INVALID_ARGUMENT
+    assert error.message == "integer division by zero"
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert (copy.op, copy.node_def, copy.message) == (None, "mine", error.message)
+    assert copy.__notes__ == error.__notes__
+
+
+def test_a_shape_of_the_run_that_does_not_fit_fails(session):
+    x = tf.placeholder(tf.float32, [2])
+    shape = tf.placeholder_with_default([2], [1])
+    for y in (tf.reshape(x, shape), tf.reshape(tf.reshape(x, shape), [2, 1])):
+        assert session.run(y, {x: [1, 2]}).size == 2
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            session.run(y, {x: [1, 2], shape: [3]})
 
 
 def test_feeds_convert_where_nothing_is_lost(session):
