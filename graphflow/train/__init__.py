@@ -1,11 +1,41 @@
 """Training: optimizers and what goes with them.  TensorFlow 1's `tf.train`."""
 
+from graphflow.train.coordinator import (
+    Coordinator,
+    LooperThread,
+    QueueRunner,
+    add_queue_runner,
+    start_queue_runners,
+)
 from graphflow.train.global_step import (
     assert_global_step,
     create_global_step,
     get_global_step,
     get_or_create_global_step,
     global_step,
+)
+from graphflow.train.hooks import (
+    CheckpointSaverHook,
+    CheckpointSaverListener,
+    FeedFnHook,
+    FinalOpsHook,
+    LoggingTensorHook,
+    NanLossDuringTrainingError,
+    NanTensorHook,
+    SecondOrStepTimer,
+    SessionRunArgs,
+    SessionRunContext,
+    SessionRunHook,
+    SessionRunValues,
+    StepCounterHook,
+    StopAtStepHook,
+)
+from graphflow.train.monitored_session import (
+    ChiefSessionCreator,
+    MonitoredSession,
+    MonitoredTrainingSession,
+    Scaffold,
+    SingularMonitoredSession,
 )
 from graphflow.train.optimizer import Optimizer
 from graphflow.train.optimizers import (
@@ -32,11 +62,34 @@ __all__ = [
     "AdadeltaOptimizer",
     "AdagradOptimizer",
     "AdamOptimizer",
+    "CheckpointSaverHook",
+    "CheckpointSaverListener",
+    "ChiefSessionCreator",
+    "Coordinator",
+    "FeedFnHook",
+    "FinalOpsHook",
     "GradientDescentOptimizer",
+    "LoggingTensorHook",
+    "LooperThread",
     "MomentumOptimizer",
+    "MonitoredSession",
+    "MonitoredTrainingSession",
+    "NanLossDuringTrainingError",
+    "NanTensorHook",
     "Optimizer",
+    "QueueRunner",
     "RMSPropOptimizer",
     "Saver",
+    "Scaffold",
+    "SecondOrStepTimer",
+    "SessionRunArgs",
+    "SessionRunContext",
+    "SessionRunHook",
+    "SessionRunValues",
+    "SingularMonitoredSession",
+    "StepCounterHook",
+    "StopAtStepHook",
+    "add_queue_runner",
     "assert_global_step",
     "checkpoint_exists",
     "create_global_step",
@@ -49,5 +102,6 @@ __all__ = [
     "load_checkpoint",
     "load_variable",
     "remove_checkpoint",
+    "start_queue_runners",
     "update_checkpoint_state",
 ]

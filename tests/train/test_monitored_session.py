@@ -1,0 +1,244 @@
+"""Monitored sessions, hooks, coordinators and queue runners."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    with tf.Graph().as_default() as g:
+        yield g
+
+
+def counting():
+    """A program whose step and weight count."""
+    step = tf.train.get_or_create_global_step()
+    weight = tf.Variable(0.0, name="weight")
+    train = tf.group(step.assign_add(1), weight.assign_add(0.5))
+    return step, weight, train
+
+
+def test_training_stops_saves_and_goes_on(tmp_path):
+    for last, begins in ((5, 0), (8, 5)):
+        with tf.Graph().as_default():
+            step, weight, train = counting()
+            hooks = [tf.train.StopAtStepHook(last_step=last)]
+            with tf.train.MonitoredTrainingSession(
+                checkpoint_dir=str(tmp_path), hooks=hooks, save_checkpoint_steps=2
+            ) as session:
+                assert session.run(step) == begins
+                assert session.run(weight) == begins / 2
+                runs = 0
+                while not session.should_stop():
+                    session.run(train)
+                    runs += 1
+            assert runs == last - begins
+        assert tf.train.latest_checkpoint(str(tmp_path)).endswith(f"model.ckpt-{last}")
+    saved = tf.train.get_checkpoint_state(str(tmp_path)).all_model_checkpoint_paths
+    assert [int(path.rpartition("-")[2]) for path in saved] == [2, 4, 5, 7, 8]
+
+
+def test_the_graph_is_finalised_and_hooks_are_called_in_order():
+    calls = []
+
+    class Noted(tf.train.SessionRunHook):
+        def __init__(self, name):
+            self.name = name
+
+        def begin(self):
+            calls.append((self.name, "begin"))
+            self.tensor = tf.constant(self.name)
+
+        def after_create_session(self, session, coord):
+            calls.append((self.name, "created"))
+
+        def before_run(self, run_context):
+            calls.append((self.name, "before"))
+            return tf.train.SessionRunArgs({"mine": self.tensor})
+
+        def after_run(self, run_context, run_values):
+            calls.append((self.name, run_values.results["mine"].decode()))
+
+        def end(self, session):
+            calls.append((self.name, "end"))
+
+    x = tf.placeholder(tf.float32, [])
+    y = x * 2.0
+    with tf.train.MonitoredSession(hooks=[Noted("a"), Noted("b")]) as session:
+        assert session.run([y], {x: 3.0}) == [6]
+        with pytest.raises(RuntimeError, match="finalized"):
+            tf.constant(1)
+    kinds = ["begin", "created", "before"]
+    assert calls[:6] == [(name, kind) for kind in kinds for name in "ab"]
+    assert calls[6:] == [("a", "a"), ("b", "b"), ("a", "end"), ("b", "end")]
+    with pytest.raises(RuntimeError, match="closed"):
+        session.run(y)
+
+
+def test_the_end_of_input_leaves_the_loop_quietly_and_other_errors_do_not():
+    queue = tf.FIFOQueue(3, [tf.int32], shapes=[[]])
+    fill = tf.group(queue.enqueue_many([[1, 2, 3]]))
+    take, close = queue.dequeue(), queue.close()
+    x = tf.placeholder_with_default(0, [])
+    boom = 1 // x
+    ended = []
+
+    class End(tf.train.SessionRunHook):
+        def end(self, session):
+            ended.append(True)
+
+    with tf.train.MonitoredSession(hooks=[End()]) as session:
+        session.run(fill)
+        session.run(close)
+        got = []
+        while True:
+            got.append(int(session.run(take)))
+    assert got == [1, 2, 3]
+    assert ended == [True]
+    with tf.Graph().as_default(), pytest.raises(tf.errors.InvalidArgumentError):  # noqa: PT012
+        x = tf.placeholder_with_default(0, [])
+        boom = 1 // x
+        with tf.train.MonitoredSession(hooks=[End()]) as session:
+            session.run(boom)
+    assert ended == [True]
+
+
+def test_a_lost_worker_begins_again_from_the_last_checkpoint(tmp_path):
+    step, weight, train = counting()
+    lost = []
+
+    class Lose(tf.train.SessionRunHook):
+        def before_run(self, run_context):
+            if len(lost) < 1 and seen and seen[-1] == 3:
+                lost.append(True)
+                raise tf.errors.UnavailableError(None, None, "worker 1 is gone")
+
+    seen = []
+    hooks = [Lose(), tf.train.StopAtStepHook(last_step=5)]
+    with tf.train.MonitoredTrainingSession(
+        checkpoint_dir=str(tmp_path), hooks=hooks, save_checkpoint_steps=2
+    ) as session:
+        while not session.should_stop():
+            session.run(train)
+            seen.append(int(session.raw_session.run(step)))
+    assert lost
+    assert seen == [1, 2, 3, 3, 4, 5]  # the third step was not saved
+
+
+def test_a_variable_without_a_value_is_named():
+    tf.Variable(1.0, name="forgotten")
+    scaffold = tf.train.Scaffold(init_op=tf.no_op())
+    with pytest.raises(RuntimeError, match="no value for forgotten"):
+        tf.train.MonitoredSession(tf.train.ChiefSessionCreator(scaffold))
+
+
+def test_nan_losses_are_noticed():
+    x = tf.placeholder(tf.float32, [])
+    loss = tf.sqrt(x)
+    with tf.train.MonitoredSession(hooks=[tf.train.NanTensorHook(loss)]) as session:
+        session.run(loss, {x: 4.0})
+        with pytest.raises(tf.train.NanLossDuringTrainingError):
+            session.run(loss, {x: -1.0})
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [])
+        hook = tf.train.NanTensorHook(x * 1.0, fail_on_nan_loss=False)
+        with tf.train.MonitoredSession(hooks=[hook]) as session:
+            session.run([], {x: np.nan})
+            assert session.should_stop()
+
+
+def test_values_are_logged_every_so_often(caplog):
+    step, weight, train = counting()
+    hook = tf.train.LoggingTensorHook({"w": weight}, every_n_iter=2, at_end=True)
+    with (
+        caplog.at_level(logging.INFO, "graphflow"),
+        tf.train.MonitoredSession(hooks=[hook]) as session,
+    ):
+        for _ in range(4):
+            session.run(train)
+    logged = [r.getMessage().split(" (")[0] for r in caplog.records if "w = " in r.getMessage()]
+    assert logged == ["w = 0.0", "w = 1.0", "w = 2.0"]
+
+
+def test_hooks_want_exactly_one_interval():
+    with pytest.raises(ValueError, match="either"):
+        tf.train.StopAtStepHook()
+    with pytest.raises(ValueError, match="either"):
+        tf.train.CheckpointSaverHook("x", save_secs=1, save_steps=1)
+    with pytest.raises(RuntimeError, match="needs a global step"):
+        tf.train.MonitoredSession(hooks=[tf.train.StopAtStepHook(last_step=1)])
+
+
+# ---- coordinators and queue runners
+
+
+def test_queue_runners_fill_until_they_are_stopped():
+    queue = tf.FIFOQueue(5, [tf.int32], shapes=[[]])
+    counter = tf.Variable(0)
+    put = queue.enqueue([counter.assign_add(1)])
+    tf.train.add_queue_runner(tf.train.QueueRunner(queue, [put]))
+    take = queue.dequeue()
+    coord = tf.train.Coordinator()
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        threads = tf.train.start_queue_runners(session, coord)
+        assert [int(session.run(take)) for _ in range(20)] == list(range(1, 21))
+        coord.request_stop()
+        coord.join(threads)
+    assert not any(t.is_alive() for t in threads)
+
+
+def test_a_failing_runner_stops_everybody_and_is_raised_by_join():
+    queue = tf.FIFOQueue(5, [tf.int32], shapes=[[]])
+    zero = tf.placeholder_with_default(0, [])
+    runner = tf.train.QueueRunner(queue, [queue.enqueue([1 // zero])])
+    coord = tf.train.Coordinator()
+    with tf.Session() as session:
+        threads = runner.create_threads(session, coord, daemon=True, start=True)
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            coord.join(threads)
+        with pytest.raises(tf.errors.OpError):
+            session.run(queue.dequeue())
+
+
+def test_the_end_of_a_runners_input_closes_its_queue():
+    source = tf.FIFOQueue(3, [tf.int32], shapes=[[]])
+    target = tf.FIFOQueue(3, [tf.int32], shapes=[[]])
+    runner = tf.train.QueueRunner(target, [target.enqueue([source.dequeue()])])
+    fill, close, take = source.enqueue_many([[7, 8]]), source.close(), target.dequeue()
+    coord = tf.train.Coordinator()
+    with tf.Session() as session:
+        session.run(fill)
+        session.run(close)
+        threads = runner.create_threads(session, coord, start=True, daemon=True)
+        assert [session.run(take), session.run(take)] == [7, 8]
+        with pytest.raises(tf.errors.OutOfRangeError):
+            session.run(take)
+        coord.request_stop()
+        coord.join(threads)
+
+
+def test_a_coordinator_names_threads_that_do_not_stop():
+    coord = tf.train.Coordinator()
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait, name="stubborn")
+    thread.start()
+    coord.request_stop()
+    with pytest.raises(RuntimeError, match="stubborn"):
+        coord.join([thread], stop_grace_period_secs=0.05)
+    release.set()
+    thread.join()
+    with coord.stop_on_exception():
+        raise KeyError("late")
+    with pytest.raises(KeyError, match="late"):
+        coord.join()
+    coord.clear_stop()
+    assert not coord.should_stop()
+    coord.join([])
