@@ -36,13 +36,9 @@ class Coordinator:
         with self._lock:
             failure = ex[1] if isinstance(ex, tuple) else ex
             stopping = self._stop.is_set()
-            if (
-                failure is not None
-                and self._failure is None
-                and not isinstance(failure, self._clean)
-            ):
-                if not (stopping and isinstance(failure, CancelledError)):
-                    self._failure = failure
+            harmless = (*self._clean, CancelledError) if stopping else self._clean
+            if self._failure is None and not isinstance(failure, harmless):
+                self._failure = failure
             self._stop.set()
 
     def clear_stop(self) -> None:

@@ -111,7 +111,7 @@ def test_the_end_of_input_leaves_the_loop_quietly_and_other_errors_do_not():
 
 
 def test_a_lost_worker_begins_again_from_the_last_checkpoint(tmp_path):
-    step, weight, train = counting()
+    step, _, train = counting()
     lost = []
 
     class Lose(tf.train.SessionRunHook):
@@ -155,7 +155,7 @@ def test_nan_losses_are_noticed():
 
 
 def test_values_are_logged_every_so_often(caplog):
-    step, weight, train = counting()
+    _, weight, train = counting()
     hook = tf.train.LoggingTensorHook({"w": weight}, every_n_iter=2, at_end=True)
     with (
         caplog.at_level(logging.INFO, "graphflow"),
