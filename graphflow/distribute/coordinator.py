@@ -295,17 +295,23 @@ class Coordinator:
         if event.reply.error is not None:
             return self._abort(run, event.reply.error)
         run.losses += 1
-        commands: list[Command] = []
-        rival = self._current.get(event.reply.holder) if event.reply.holder else None
-        if rival is None or rival is run or rival.state != "running":
-            commands += self._undo(run, Verdict.RETRY)
-            return commands + self._start(run)
+        rival = self._rival(event.reply.holder)
+        if rival is None:  # the other one has committed, so there was progress
+            return [*self._undo(run, Verdict.RETRY), *self._start(run)]
+        if rival.ticket != event.reply.holder:  # it lost, too: the older goes first
+            if rival.number < run.number:
+                return self._rest(run)
+            return [*self._undo(run, Verdict.RETRY), *self._start(run)]
         if run.losses <= PATIENCE:
             return self._rest(run)
-        commands += self._undo(run, Verdict.RETRY)
+        # The other one may wait for input; nobody waits for that.
         rival.losses += 1
-        commands += self._rest(rival)  # it may wait for input: nobody waits for that
-        return commands + self._start(run)
+        return [*self._undo(run, Verdict.RETRY), *self._rest(rival), *self._start(run)]
+
+    def _rival(self, holder: Ticket | None) -> _Run | None:
+        """The run of an attempt that is in the way, unless it is committed or over."""
+        run = self._runs.get(holder.run) if holder else None
+        return run if run is not None and run.state != "committing" else None
 
     def _rest(self, run: _Run) -> list[Command]:
         commands = self._undo(run, Verdict.RETRY)
@@ -328,13 +334,9 @@ class Coordinator:
         return self._abort(run, DeadlineExceededError(None, None, message))
 
     def _late(self, run: _Run, event: Event) -> list[Command]:
-        """It is committed, but output was not released in time."""
-        assert isinstance(event, Expired)
-        message = (
-            f"run {run.number} is committed, but {', '.join(sorted(run.missing))} did not release "
-            f"its output within {event.seconds:g} s"
-        )
-        return self._finish(run, DeadlineExceededError(None, None, message))
+        """It is committed, and the workers that hold output will release it: an error would say
+        that nothing was changed."""
+        return self._finish(run, None)
 
     def _acknowledge(self, worker: str, applied: int) -> None:
         peer = self._peers[worker]

@@ -202,6 +202,29 @@ def test_a_run_that_takes_too_long_is_undone_and_names_who_is_missing(driver):
     assert driver.handle(Expired(1, 2.0)) == []
 
 
+def test_time_that_runs_out_after_the_commit_is_no_error(driver):
+    driver.begin()
+    driver.prepared(1, "a", releases=True)
+    driver.prepared(1, "b")
+    (finish,) = driver.handle(Expired(1, 2.0))
+    assert finish.error is None
+    assert set(finish.answers) == {"a", "b"}
+
+
+def test_two_that_lost_to_each_other_do_not_meet_again_at_once(driver):
+    """The younger one rests also where the attempt that it met is undone already."""
+    for _ in range(2):
+        driver.begin()
+    met = {run: driver.steps[run, "a"].ticket for run in (1, 2)}
+    driver.prepared(1, "b")
+    driver.machine._runs[1].losses = driver.machine._runs[2].losses = 5
+    rested = driver.handle(Answered("a", Refused(met[1], 0, None, met[2])))
+    assert [c.run for c in rested if isinstance(c, Wake)] == [2]
+    driver.handle(Woken(2))
+    again = Refused(driver.steps[2, "a"].ticket, 0, None, met[1])
+    assert [c.run for c in driver.handle(Answered("a", again)) if isinstance(c, Wake)] == [2]
+
+
 def test_closing_cancels_what_is_under_way(driver):
     driver.committed()
     driver.begin("a")
