@@ -59,11 +59,31 @@ def result_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("program", [marked(p) for p in programs(README)])
-def test_readme_program_prints_what_stands_below_it(program: Program, tmp_path: Path) -> None:
+def test_readme_program_prints_what_stands_below_it(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "model.py"
     path.write_text(program.code)
     assert program.output
     assert result_of(path) == program.output
+
+
+def test_readme_runs_the_old_program_as_shown() -> None:
+    (shown,) = re.findall(r"^```console\n(.*?)^```$", README, re.M | re.S)
+    command, _, printed = shown.partition("\n")
+    prompt, tool, *arguments = command.split()
+    assert (prompt, tool) == ("$", "graphflow")
+    line = [sys.executable, "-m", "graphflow.cli", *arguments]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (done.stdout, done.stderr) == (printed, "")
+
+
+def test_readmes_limits_are_not_stale() -> None:
+    (limits,) = re.findall(r"^- Of TensorFlow 1, these are missing:(.*?)\.$", README, re.M | re.S)
+    names = re.findall(r"`tf\.([\w.]+)`", limits)
+    assert names
+    assert [f"strike tf.{name}" for name in names if hasattr(tf, name)] == []
 
 
 def test_readme_shows_what_the_examples_print(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import runpy
 import sys
 import warnings
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import graphflow as tf
@@ -46,6 +49,28 @@ def cluster() -> Iterator[tf.Cluster]:
         yield cluster
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.stem)
+def test_example_is_short_and_tells_how_to_run_it(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 80
+    assert re.search(rf"^ *(python|graphflow run) {path.relative_to(EXAMPLES.parent)}", text, re.M)
+
+
+def test_two_devices(example: Any, tmp_path: Path, capsys: Any) -> None:
+    value, placement = example("two_devices")["main"](str(tmp_path / "trace.json"))
+    assert len(placement.used) == 2
+    assert placement.explain() in capsys.readouterr().out
+    spans = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    rows = {span["tid"] for span in spans if span["name"] == "MatMul"}
+    assert len(rows) == 2  # both devices have multiplied
+    with tf.Graph().as_default():
+        x, y = example("two_devices")["build"]()
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            alone = session.run(y, {x: np.ones([512, 1024])})
+    assert value == pytest.approx(float(alone), rel=1e-4)
+
+
 def test_simplest(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(EXAMPLES / "simplest.py"), run_name="__main__")
     assert capsys.readouterr().out == "3\n"
@@ -68,7 +93,7 @@ def test_mlp(example: Any) -> None:
 
 
 def test_cnn(example: Any) -> None:
-    assert example("cnn")["main"](epochs=1) > 0.92
+    assert example("cnn")["main"](epochs=1, digits=2500) > 0.8
 
 
 def test_newton(example: Any) -> None:
