@@ -17,14 +17,17 @@ class Device:
     Attributes:
       name: full device name.
       xp: the array module that kernels get.
+      is_host: its memory is the host's.
     """
+
+    is_host = True
 
     def __init__(self, name: str, xp: Any):
         self.name = name
         self.xp = xp
 
     def put(self, array: Any) -> Any:
-        """Bring an array of the host here."""
+        """Bring an array of the host here; what is here, or is no array, stays what it is."""
         return array
 
     def get(self, array: Any) -> Any:
@@ -52,6 +55,8 @@ class GpuDevice(Device):
       InvalidArgumentError: CuPy is not installed, or there is no such GPU.
     """
 
+    is_host = False
+
     def __init__(self, name: str, load: Callable[[], Any] | None = None):
         cupy = (load or _load_cupy)()
         index = parse(name).device_index or 0
@@ -60,14 +65,14 @@ class GpuDevice(Device):
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise _unavailable(name, f"CUDA answers: {error}") from error
         if index >= count:
-            raise _unavailable(name, f"this machine has {count} GPUs")
+            raise _unavailable(name, f"this machine has {count} GPU(s)")
         self._device = cupy.cuda.Device(index)
         super().__init__(name, cupy)
 
     def put(self, array: Any) -> Any:
-        if isinstance(array, np.ndarray) and array.dtype == object:
-            return array  # strings and handles stay on the host
-        return self.xp.asarray(array)
+        if isinstance(array, self.xp.ndarray) or not isinstance(array, (np.ndarray, np.generic)):
+            return array  # here already, or no array: handles, lists, the context
+        return array if array.dtype == object else self.xp.asarray(array)  # strings stay
 
     def get(self, array: Any) -> Any:
         return self.xp.asnumpy(array) if isinstance(array, self.xp.ndarray) else array
@@ -106,6 +111,22 @@ def count_gpus() -> int:
     except cupy.cuda.runtime.CUDARuntimeError:
         return 0
     return count
+
+
+def available_gpus(asked: int | None, soft: bool) -> int:
+    """How many GPUs a session gets: as many as it asks for, or all; at most those that are here.
+
+    Raises:
+      InvalidArgumentError: there are fewer than asked for, and placement is not soft.
+    """
+    if not asked:
+        return count_gpus() if asked is None else 0
+    if soft:
+        return min(asked, count_gpus())
+    _load_cupy()
+    if asked > (count := count_gpus()):
+        raise _unavailable("GPU", f"{asked} GPUs are asked for, this machine has {count}")
+    return asked
 
 
 def _load_cupy() -> Any:

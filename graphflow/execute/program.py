@@ -39,10 +39,16 @@ class Program:
         self.device = device
         self._calls = [_bind(step, device) for step in plan.steps]
         self._template: list[Any] = [None] * plan.size
+        self._needed = None if device.is_host else _needed(plan)
         for slot, value in plan.constants.items():
-            self._template[slot] = device.put(value)
+            self._template[slot] = self._put(slot, value)
         self._inputs = [port.slot for port in plan.inputs]
         self._outputs = [output.slot for output in plan.outputs]
+
+    def kernels(self) -> dict[str, Callable[..., Any]]:
+        """Name of a step -> its kernel with the attributes bound."""
+        pairs = zip(self.plan.steps, self._calls, strict=True)
+        return {step.name: call.function for step, call in pairs}
 
     def run(
         self, run: Run, values: Sequence[Any], rendezvous: Any = None, trace: Any = None
@@ -62,7 +68,13 @@ class Program:
         context = Context(run, device, rendezvous)
         calls = self._calls if trace is None else trace.timed(self._calls, self.plan, device.name)
         with device:
-            return self.execute([device.put(v) for v in values], context, calls)
+            if self._needed is not None:
+                values = [self._put(s, v) for s, v in zip(self._inputs, values, strict=True)]
+            return self.execute(values, context, calls)
+
+    def _put(self, slot: int, value: Any) -> Any:
+        """A value of the host, where its readers want it."""
+        return self.device.put(value) if self._needed and slot in self._needed else value
 
     def execute(
         self, values: Sequence[Any], context: Context, calls: Sequence[Call] | None = None
@@ -102,8 +114,43 @@ def _bind(step: Step, device: Device) -> Call:
     count = len(step.outputs)
     output = step.outputs[0] if count == 1 else _SEVERAL if count else _NOTHING
     attrs = {name: _bind_bodies(value, device) for name, value in step.attrs.items()}
-    function = partial(kernel, device.xp, **attrs)
+    function: Callable[..., Any] = partial(kernel, device.xp, **attrs)
+    if not device.is_host:
+        function = _placed(function, _host_positions(step), device)
     return Call(function, step.inputs, output, step.outputs, step.frees)
+
+
+def _host_positions(step: Step) -> frozenset[int]:
+    """Which of a step's inputs its kernel takes from host memory."""
+    opdef = step.opdef
+    last = len(opdef.params) - 1
+    return frozenset(
+        i for i in range(len(step.inputs)) if min(i - opdef.takes_ctx, last) in opdef.host
+    )
+
+
+def _needed(plan: Plan) -> set[int]:
+    """Slots that are read on the device: by kernels, or as outputs."""
+    found = {output.slot for output in plan.outputs}
+    for step in plan.steps:
+        host = _host_positions(step)
+        found.update(slot for i, slot in enumerate(step.inputs) if i not in host)
+    return found
+
+
+def _placed(
+    function: Callable[..., Any], host: frozenset[int], device: Device
+) -> Callable[..., Any]:
+    """A kernel whose inputs are brought to where it wants them; most are there already.
+
+    Kernels that take all their inputs from the host, those of shapes, may leave results there.
+    """
+    put, get = device.put, device.get
+
+    def call(*inputs: Any) -> Any:
+        return function(*[get(v) if i in host else put(v) for i, v in enumerate(inputs)])
+
+    return call
 
 
 def _bind_bodies(value: Any, device: Device) -> Any:
