@@ -19,6 +19,7 @@ from graphflow.base.errors import OpError
 from graphflow.build import Graph, Tensor
 from graphflow.build.defaults import default_session, get_default_graph
 from graphflow.build.sites import user_site
+from graphflow.execute.devices import available_gpus
 from graphflow.execute.local import LocalTarget
 from graphflow.partition import Partitions, partition
 from graphflow.place import Placement, Topology, place
@@ -121,9 +122,10 @@ class BaseSession:
         return LocalTarget(
             self.seed,
             cpus=self._config.device_count.get("CPU", 1),
-            gpus=self._config.device_count.get("GPU"),
+            gpus=available_gpus(
+                self._config.device_count.get("GPU"), self._config.allow_soft_placement
+            ),
             threads=self._config.intra_op_parallelism_threads,
-            tier=self._settings.tier,
         )
 
     # ---- running
