@@ -7,7 +7,7 @@ from typing import Any
 
 from graphflow.base import dtypes, nest
 from graphflow.base.errors import ShapeError
-from graphflow.base.shapes import Dims, as_dims, format_dims, is_known
+from graphflow.base.shapes import format_dims, is_known
 from graphflow.build import OPS, Tensor, as_tensor
 from graphflow.nn.cell import assert_like_rnncell, zeros_for
 from graphflow.nn.unrolling import (
@@ -19,6 +19,7 @@ from graphflow.nn.unrolling import (
     reversed_in_time,
 )
 from graphflow.ops.arithmetic import maximum, minimum
+from graphflow.ops.conditions import where
 from graphflow.ops.reduce import reduce_all, reduce_max
 from graphflow.ops.shape_ops import shape, transpose
 from graphflow.ops.sources import constant
@@ -115,23 +116,37 @@ class _Loop:
         self.nothing = nest.pack_sequence_as(
             self.cell.output_size, [zeros_for(self.batch, size, dtype) for size in sizes]
         )
-        entries = [(self.known_batch, *_dims(size)) for size in sizes]
-        outputs = tuple(
-            TensorArray(dtype, self.steps, element_shape=dims, name="output") for dims in entries
-        )
-        time = constant(0, dtypes.int32, name="time")
+        arrays = tuple([self._reserved(zeros) for zeros in nest.flatten(self.nothing)])
         end = self._end()
-        _, outputs, state = while_loop(
+        _, arrays, state = while_loop(
             lambda time, *_: time < end,
             self._step,
-            (time, outputs, state),
+            (constant(0, dtypes.int32, name="time"), arrays, state),
             maximum_iterations=self.known_steps,
             **options,
         )
-        stacked = [array.stack() for array in outputs]
-        for tensor, dims in zip(stacked, entries, strict=True):
-            tensor.set_shape((self.known_steps, *dims))
-        return nest.pack_sequence_as(self.cell.output_size, stacked), state
+        outputs = [self._stacked(array, end) for array in arrays]
+        return nest.pack_sequence_as(self.cell.output_size, outputs), state
+
+    def _reserved(self, zeros: Tensor) -> TensorArray:
+        """For the outputs.  Where the batch is unknown, the last entry, behind them, is zeros."""
+        known = self.known_batch is not None
+        size = self.steps if known else self.steps + 1
+        array = TensorArray(zeros.dtype, size, element_shape=zeros.dims, name="output")
+        return array if known else array.write(self.steps, zeros)
+
+    def _stacked(self, array: TensorArray, end: Any) -> Tensor:
+        """The outputs of all steps; zeros where the loop ended before."""
+        if self.known_batch is not None:
+            result = array.stack()
+        else:
+            steps = OPS["Range"](0, self.steps + 1, 1)
+            written = OPS["Less"](steps, end)
+            last = OPS["Fill"](shape(steps), self.steps)
+            result = array.gather(where(written, steps, last))[:-1]
+        assert array.element_shape.dims is not None
+        result.set_shape([self.known_steps, *array.element_shape])
+        return result
 
     def _end(self) -> Any:
         """Number of iterations.  At least one, so that the outputs have a shape."""
@@ -150,11 +165,6 @@ class _Loop:
             nest.assert_same_structure(self.nothing, output)
         pairs = zip(outputs, nest.flatten(output), strict=True)
         return time + 1, tuple([array.write(time, value) for array, value in pairs]), after
-
-
-def _dims(size: Any) -> tuple[int | None, ...]:
-    dims: Dims = as_dims(size)
-    return dims or ()
 
 
 def bidirectional_dynamic_rnn(

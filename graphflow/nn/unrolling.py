@@ -34,9 +34,11 @@ def first_state(cell: Any, given: Any, batch_size: Any, dtype: Any) -> Any:
     """The given state, as tensors, or zeros.
 
     Raises:
-      ValueError: there is neither a state nor a dtype.
+      ValueError: there is neither a state nor a dtype, or the state has another form than the
+        cell's.
     """
     if given is not None:
+        nest.assert_same_structure(cell.state_size, given, check_types=False)
         return nest.map_structure(
             lambda x: x if hasattr(x, "with_flow") else as_tensor(x, _wanted(x, dtype)), given
         )
