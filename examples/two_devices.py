@@ -16,14 +16,14 @@ from graphflow.place import Placement
 
 
 def build() -> tuple[tf.Tensor, tf.Tensor]:
-    """Two halves of a batch [512, 1024] go through the same two layers; no device is asked for."""
+    """Two halves of a batch [512, 512] go through the same two layers; no device is asked for."""
     tf.set_random_seed(1)
-    x = tf.placeholder(tf.float32, [512, 1024], name="x")
+    x = tf.placeholder(tf.float32, [512, 512], name="x")
     halves = []
     for i, half in enumerate(tf.split(x, 2)):
         with tf.variable_scope("net", reuse=i > 0):
-            w1 = tf.get_variable("w1", [1024, 1024])
-            w2 = tf.get_variable("w2", [1024, 1024])
+            w1 = tf.get_variable("w1", [512, 512])
+            w2 = tf.get_variable("w2", [512, 512])
             y = tf.tanh(tf.matmul(tf.tanh(tf.matmul(half, w1)), w2))
         halves.append(tf.reduce_mean(y))
     return x, tf.add_n(halves) / 2.0
@@ -38,7 +38,7 @@ def main(trace: str | None = None) -> tuple[float, Placement]:
         print(placement.explain())
         options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
         told = tf.RunMetadata()
-        value = session.run(y, {x: np.ones([512, 1024])}, options, told)
+        value = session.run(y, {x: np.ones([512, 512])}, options, told)
     if trace:
         Path(trace).write_text(chrome_trace(told.step_stats))
     return float(value), placement

@@ -97,7 +97,8 @@ def test_readme_shows_what_the_examples_print(capsys: pytest.CaptureFixture[str]
 
 
 def plain(line: str) -> str:
-    """The line without what a cost model may say another day: times, sizes, counts."""
+    """The line without what placing may say another day: times, sizes, counts, the algorithm."""
+    line = re.sub(r"devices \(.*\)$", "devices", line)
     line = re.sub(r"(?<![\w:])\d[\d.]*( ([num]?s|[KMG]?i?B)\b)?", "#", line)
     return re.sub(r" +", " ", line)
 

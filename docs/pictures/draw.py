@@ -131,11 +131,11 @@ def placement() -> str:
                       fill=svg.SOFT)]  # fmt: skip
     top = 60
     bottom = top + row_height * len(rows)
-    for tick in range(math.floor(schedule.makespan * 1e3) + 1):
-        at = left + tick * 1e-3 * scale
+    for tick in range(math.floor(schedule.makespan / 0.2e-3) + 1):
+        at = left + tick * 0.2e-3 * scale
         parts.append(svg.line(at, top, at, bottom))
         parts.append(
-            svg.text(at, bottom + 18, f"{tick} ms", size=11, fill=svg.SOFT, anchor="middle")
+            svg.text(at, bottom + 18, f"{tick / 5:g} ms", size=11, fill=svg.SOFT, anchor="middle")
         )
     for i, row in enumerate(rows):
         short = " → ".join(name.split("device:")[1] for name in row.split("->"))

@@ -67,7 +67,7 @@ def test_two_devices(example: Any, tmp_path: Path, capsys: Any) -> None:
         x, y = example("two_devices")["build"]()
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
-            alone = session.run(y, {x: np.ones([512, 1024])})
+            alone = session.run(y, {x: np.ones([512, 512])})
     assert value == pytest.approx(float(alone), rel=1e-4)
 
 
