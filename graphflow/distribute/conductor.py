@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from graphflow.base.errors import DeadlineExceededError, OpError, UnavailableError
+from graphflow.base.errors import OpError, UnavailableError
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.host import Shipment
@@ -221,24 +221,24 @@ class Conductor:
         for worker, each in arguments.items():
             self._link.call(worker, method, *each, hear=hears(worker))
         with arrived:
-            complete = arrived.wait_for(lambda: len(answers) == len(arguments), patience)
+            arrived.wait_for(lambda: len(answers) == len(arguments), patience)
             answers = dict(answers)
-        for worker, answer in answers.items():
+        late = f"it did not answer {method!r} within {patience:g} s"
+        for worker in arguments:
+            answer = answers.get(worker) if worker in answers else Gone(late)
             if isinstance(answer, OpError):
                 raise answer
             if isinstance(answer, Gone):
-                if answer.worker_lost:
-                    with self._lock:
-                        self._handle(machine.Lost(worker, answer.reason))
-                raise UnavailableError(
-                    None, None, f"worker {worker} cannot {method}: {answer.reason}"
-                )
-        if not complete:
-            missing = ", ".join(sorted(set(arguments) - set(answers)))
-            raise DeadlineExceededError(
-                None, None, f"{missing}: no answer to {method!r} within {patience:g} s"
-            )
+                raise self._gave_no_answer(worker, method, answer, frozen=worker not in answers)
         return answers
+
+    def _gave_no_answer(self, worker: str, method: str, gone: Gone, frozen: bool) -> OpError:
+        if not gone.worker_lost:
+            return UnavailableError(None, None, f"{worker} cannot {method}: {gone.reason}")
+        with self._lock:
+            self._handle(machine.Lost(worker, gone.reason, frozen))
+            assert self._machine.failure is not None
+            return self._machine.failure
 
     def close(self) -> None:
         """End the session: runs fail, and its state on the workers is dropped.

@@ -102,9 +102,7 @@ class Link:
         if worker not in self.cluster.frozen:
             self.cluster.pool.submit(self._answer, worker, hear, function, sent)
 
-    def _answer(
-        self, worker: str, hear: Callable[[Any], None], function: Any, sent: bytes
-    ) -> None:
+    def _answer(self, worker: str, hear: Callable[[Any], None], function: Any, sent: bytes) -> None:
         try:
             answer = function(*pickle.loads(sent))
         except Exception as error:

@@ -3,23 +3,152 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.base import errors
 from tests.distribute.programs import train
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(60)]
 
+T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 W0, W1 = "/job:worker/replica:0/task:0", "/job:worker/replica:0/task:1"
 
 
 def test_two_workers_train_to_the_very_bits_of_one_process(shared, graph):
     losses, weights = train(None, steps=12)
-    for scopes in (("/job:worker/task:0", "/job:worker/task:1"), (None, None)):
+    for scopes in ((T0, T1), (None, None)):
         with tf.Graph().as_default():
             far_losses, far_weights = train(shared, steps=12, scopes=scopes)
         np.testing.assert_array_equal(far_losses, losses)
         for far, near in zip(far_weights, weights, strict=True):
             np.testing.assert_array_equal(far, near)
+
+
+def test_a_step_is_one_call_per_worker_and_variables_stay_where_they_are(shared, graph):
+    size = 100_000
+    with tf.device(T0):
+        big = tf.Variable(tf.ones([size]), name="big")
+        total = tf.reduce_sum(big.assign_add(tf.ones([size])))
+    with tf.device(T1):
+        seen = tf.Variable(0.0, name="seen")
+        step = seen.assign(total)
+    with tf.Session(cluster=shared) as session:
+        session.run(tf.global_variables_initializer())
+        session.run(step.op)
+        before = session._target.statistics()
+        for _ in range(10):
+            session.run(step.op)
+        after = session._target.statistics()
+        for worker in (W0, W1):
+            counts = {k: after[worker][k] - before[worker].get(k, 0) for k in after[worker]}
+            assert counts["steps"] == 10
+            assert counts.get("notices", 0) == counts.get("pings", 0) == counts["loads"] == 0
+        assert after[W0]["sent"] - before[W0]["sent"] == 10  # the sums
+        assert after[W0]["bytes"] - before[W0]["bytes"] == 40
+        assert after[W1]["sent"] == before[W1]["sent"]
+        assert session.run(seen) == size * 12
+
+
+def test_large_values_travel_and_come_back_as_the_users_own(shared, graph):
+    x = tf.placeholder(tf.float32, [None])
+    with tf.device(T0):
+        v = tf.Variable(np.zeros(300_000, np.float32))
+        there = v.assign(x)
+    with tf.device(T1):
+        back = tf.Variable(np.zeros(300_000, np.float32))
+        kept = back.assign(there)
+    feed = np.arange(300_000, dtype=np.float32)
+    with tf.Session(cluster=shared) as session:
+        session.run(tf.global_variables_initializer())
+        got = session.run(kept, {x: feed})
+        feed[:] = 0
+        got[:] = -1
+        np.testing.assert_array_equal(session.run(v), np.arange(300_000))
+        np.testing.assert_array_equal(session.run(back), np.arange(300_000))
+
+
+def test_errors_come_back_typed_with_both_lines(shared, graph):
+    x = tf.placeholder(tf.int32, [None])
+    with tf.device(T1):
+        bad = tf.reshape(tf.zeros([4]), x, name="bad")
+    with tf.Session(cluster=shared) as session:
+        with pytest.raises(errors.InvalidArgumentError) as caught:
+            session.run(bad, {x: [3]})
+        notes = "\n".join(caught.value.__notes__)
+        assert 'bad = tf.reshape(tf.zeros([4]), x, name="bad")' in notes
+        assert "session.run(bad, {x: [3]})" in notes
+        assert caught.value.op is bad.op
+        np.testing.assert_array_equal(session.run(bad, {x: [2, 2]}), np.zeros((2, 2)))
+
+
+def test_workers_are_other_processes_with_their_share_of_threads(shared):
+    found = shared.workers.values()
+    assert len({w.pid for w in found} | {os.getpid()}) == 3
+    assert {w.threads for w in found} == {1}
+    assert list(shared.topology.by_name) == [f"{w}/device:CPU:0" for w in (W0, W1)]
+
+
+def test_more_than_ray_has_is_refused_at_once(ray_is_up):
+    with pytest.raises(errors.InvalidArgumentError, match="need 80 CPUs, but Ray has 8"):
+        tf.Cluster(workers=2, cpus_per_worker=40)
+
+
+def test_gpus_that_cupy_cannot_use_are_refused(ray_is_up):
+    """Ray counts two GPUs here, which do not exist."""
+    with pytest.raises(errors.InvalidArgumentError, match=r"1 GPUs, but CuPy can use 0"):
+        tf.Cluster(workers=1, gpus_per_worker=1)
+
+
+def test_workers_that_do_not_start_in_time_are_named(shared):
+    with pytest.raises(errors.UnavailableError, match=r"task:0 did not start within 0.01 s"):
+        tf.Cluster(workers=1, start_deadline=0.01)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"workers": 0}, {"transport": "pigeon"}, {"cpus_per_worker": -1}, {"deadline": 0}]
+)
+def test_arguments_are_checked_before_anything_starts(wrong):
+    with pytest.raises(ValueError, match=r"=|negative"):
+        tf.Cluster(**wrong)
+
+
+def test_a_cluster_starts_and_ends_its_own_ray(tmp_path):
+    """In a process of its own, without graphflow on its path but by sys.path."""
+    program = """
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        import graphflow as tf
+        assert "ray" not in sys.modules
+        with tf.Cluster(workers=2, object_store_memory=100 << 20) as cluster:
+            import ray
+            assert ray.is_initialized()
+            assert ray.util.get_node_ip_address() == "127.0.0.1"
+            with tf.device("/job:worker/task:1"):
+                v = tf.Variable(40.0)
+            with tf.device("/job:worker/task:0"):
+                y = v + 2.0
+            session = tf.Session(cluster=cluster)
+            session.run(v.initializer)
+            print(session.run(y))
+        assert not ray.is_initialized()
+        for use in (lambda: tf.Session(cluster=cluster), lambda: session.run(y)):
+            try:
+                use()
+            except (RuntimeError, tf.errors.OpError) as error:
+                print("closed" in str(error))
+        cluster.close()
+        """
+    root = os.path.dirname(os.path.dirname(os.path.abspath(tf.__file__)))
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), root],
+        capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["42.0", "True", "True"]

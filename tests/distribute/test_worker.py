@@ -112,7 +112,7 @@ def test_the_table_says_what_is_against_the_protocol(verdict):
         worker.handle(message)
     else:
         assert verdict is Verdict.COMMIT
-        with pytest.raises(InternalError, match="COMMIT.*is running"):
+        with pytest.raises(InternalError, match=r"COMMIT.*is running"):
             worker.handle(message)
 
 
