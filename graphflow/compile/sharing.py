@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from graphflow.base.dtypes import variant
 from graphflow.build.tensor import Operation, Tensor
 
 
@@ -31,7 +32,8 @@ class Sharing:
                 self.root[tensor] = self._of(operation.inputs[opdef.alias])
             else:
                 self.root[tensor] = tensor
-        if opdef.takes_ctx and not opdef.random:  # state, queues, bodies: they may keep anything
+        holds = any(t.dtype is variant for t in operation.outputs)  # a list of its inputs
+        if holds or (opdef.takes_ctx and not opdef.random):  # state, queues, bodies: may keep any
             self.kept.update(self._of(t) for t in operation.inputs)
             self.kept.update(self._of(t) for t in operation.outputs)
         elif not operation.inputs:  # constants are used again in the next run

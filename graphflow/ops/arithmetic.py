@@ -190,7 +190,7 @@ def power(xp: Any, x: Num, y: Num) -> Array:
     Raises:
       InvalidArgumentError: an integer to a negative power.
     """
-    if _is_integer(x) and xp.any(y < 0):
+    if _is_integer(x) and xp.any(y < 0) and x.size:
         raise InvalidArgumentError(None, None, "integers have no negative integer powers")
     return x**y
 
@@ -292,7 +292,9 @@ def _sum_spec(*inputs: Tensor) -> Specs:
 )
 def _add_n(xp: Any, *inputs: Num) -> Array:
     """The sum of tensors of one shape and dtype."""
-    total = inputs[0]
-    for x in inputs[1:]:
+    if len(inputs) == 1:
+        return inputs[0].copy()
+    total = inputs[0] + inputs[1]
+    for x in inputs[2:]:
         total = total + x
     return total

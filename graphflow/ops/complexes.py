@@ -55,13 +55,25 @@ def _complex(xp: Any, real: RealFloat, imag: RealFloat) -> Array:
     return real.astype(dtype) + imag.astype(dtype) * dtype(1j)
 
 
-@op("Real", infer=_part_spec, grad=lambda g, y, x: _complex(g, g * 0), cases=_complex_cases)
+@op(
+    "Real",
+    infer=_part_spec,
+    grad=lambda g, y, x: _complex(g, g * 0),
+    alias="x",
+    cases=_complex_cases,
+)
 def _real(xp: Any, x: Float) -> Array:
     """The real part of x, elementwise."""
     return x.real
 
 
-@op("Imag", infer=_part_spec, grad=lambda g, y, x: _complex(g * 0, g), cases=_complex_cases)
+@op(
+    "Imag",
+    infer=_part_spec,
+    grad=lambda g, y, x: _complex(g * 0, g),
+    alias="x",
+    cases=_complex_cases,
+)
 def _imag(xp: Any, x: Float) -> Array:
     """The imaginary part of x, elementwise."""
     return x.imag

@@ -193,7 +193,7 @@ def _nd_index(xp: Any, indices: Array, dims: Any) -> Any:
 def _gather_nd(xp: Any, params: T, indices: Index) -> Array:
     """The slices of params at the index vectors in the last axis of `indices`."""
     if not indices.shape[-1]:
-        return xp.broadcast_to(params, (*indices.shape[:-1], *params.shape))
+        return xp.broadcast_to(params, (*indices.shape[:-1], *params.shape)).copy()
     return params[_nd_index(xp, indices, params.shape)]
 
 

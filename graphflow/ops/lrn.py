@@ -35,7 +35,7 @@ def _images(x: Tensor, **_: Any) -> Specs:
 def window_sum(xp: Any, x: Array, depth_radius: int) -> Array:
     """For each element, the sum of those at most `depth_radius` away along the last axis."""
     channels = x.shape[-1]
-    result = x
+    result = x if depth_radius and channels > 1 else x.copy()
     for shift in range(1, min(depth_radius, channels - 1) + 1):
         moved = xp.zeros((*x.shape[:-1], shift), x.dtype)
         above = xp.concatenate([x[..., shift:], moved], axis=-1)

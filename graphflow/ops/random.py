@@ -208,7 +208,7 @@ def _integers(
 def _shuffle(xp: Any, ctx: Any, value: T, *, seed: Any = 0, seed2: Any = 0, stream: Any) -> Array:
     """The rows of value in random order (Fisher and Yates)."""
     if value.ndim == 0 or value.size <= 1 or value.shape[0] <= 1:
-        return value
+        return value.copy()
     count = value.shape[0]
     needed = (count + 2) // 4  # blocks for count - 1 words
     start = ctx.counter(stream, needed)

@@ -159,6 +159,24 @@ def test_leaves_its_inputs_alone(name: str) -> None:
             np.testing.assert_array_equal(x, given)
 
 
+@pytest.mark.parametrize("name", WITH_CASES)
+def test_declares_what_shares_memory(name: str) -> None:
+    """Sessions copy what they hand out by these declarations: see `compile.sharing`."""
+    entry = ENTRIES[name]
+    for case in CASES[name]:
+        inputs = [np.array(x) for x in case.inputs]
+        results = [np.asarray(y) for y in _run(entry, inputs, case)]
+        for i, x in enumerate(inputs):
+            shared = any(np.shares_memory(y, x) for y in results)
+            assert not shared or entry.alias == i, f"an output is a view of {i}: {case}"
+        if entry.alias is None:
+            for i, y in enumerate(results):
+                assert not any(np.shares_memory(y, z) for z in results[:i]), case
+        for y, again in zip(results, _run(entry, inputs, case), strict=True):
+            kept = np.shares_memory(y, again)
+            assert not kept or entry.alias is not None or not inputs, f"kept: {case}"
+
+
 @pytest.mark.parametrize("name", PURE)
 def test_takes_any_layout(name: str) -> None:
     entry = ENTRIES[name]

@@ -355,6 +355,17 @@ def test_two_fetches_never_share_memory(session):
     assert merged[1].tolist() == [1, 1, 1, 1]
 
 
+def test_what_went_through_a_list_is_shared_with_nobody(session):
+    x = tf.placeholder(tf.float32, [2])
+    y = tf.exp(x)
+    items = tf.TensorArray(tf.float32, 2).write(0, y).write(1, x)
+    mine = np.zeros(2, np.float32)
+    computed, read, fed = session.run([y, items.read(0), items.read(1)], {x: mine})
+    computed[:] = fed[:] = 99
+    assert read.tolist() == [1, 1]
+    assert mine.tolist() == [0, 0]
+
+
 # ---- the cache
 
 
