@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from graphflow.base.errors import InvalidArgumentError
+from graphflow.base.shapes import format_dims
 from graphflow.base.state import StateKey
 from graphflow.build.body import Body, Selection
 from graphflow.build.tensor import Operation, Tensor
@@ -184,12 +185,13 @@ def _segments(steps: Sequence[Step]) -> tuple[tuple[int, int], ...]:
 
 
 def _unfed(operation: Operation) -> InvalidArgumentError:
-    dtype = operation.specs[0][1].name
+    tensor = operation.outputs[0]
+    shape = "" if tensor.dims is None else f" and shape {format_dims(tensor.dims)}"
     error = InvalidArgumentError(
         operation.name,
         operation,
-        f"You must feed a value for placeholder {operation.name!r} with dtype {dtype}"
-        f"{operation.outputs[0].shape if operation.outputs[0].dims else ''}: pass it in feed_dict",
+        f"You must feed a value for placeholder tensor {operation.name!r} with dtype "
+        f"{tensor.dtype.name}{shape}: pass it in feed_dict",
     )
     error.add_note(f"placeholder {operation.name!r} built at {operation.site}")
     return error

@@ -308,7 +308,7 @@ def test_a_tensor_is_no_feed(session):
 def test_an_unfed_placeholder_names_its_line(session):
     x = tf.placeholder(tf.float32, [2], name="x")  # built here
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match="feed a value for placeholder 'x'"
+        tf.errors.InvalidArgumentError, match="feed a value for placeholder tensor 'x'"
     ) as e:
         session.run(x + 1.0)  # run here
     notes = "\n".join(e.value.__notes__)
