@@ -19,6 +19,7 @@ from graphflow.execute.program import Program
 from graphflow.execute.rendezvous import Rendezvous
 from graphflow.execute.store import Conflict, Store
 from graphflow.execute.threads import limit_threads
+from graphflow.execute.tiers import TieredProgram, Tiers
 from graphflow.execute.trace import Trace
 from graphflow.partition import Partitions
 from graphflow.place import Topology, local_topology
@@ -35,12 +36,21 @@ class LocalTarget:
       store: the values of its variables.
     """
 
-    def __init__(self, seed: int, cpus: int = 1, gpus: int | None = None, threads: int = 0):
+    def __init__(
+        self,
+        seed: int,
+        cpus: int = 1,
+        gpus: int | None = None,
+        threads: int = 0,
+        tier: str = "reference",
+    ):
         """Args:
         seed: seed of random ops that have none.
         cpus: number of virtual CPU devices.
         gpus: number of GPUs; None: all that CuPy can use.
-        threads: threads of a matrix product, in the whole process; 0: as it is.
+        threads: threads of a matrix product, in the whole process, and of native code; 0: as it
+          is, and as many as cores.
+        tier: which tier executes; see `Settings`.
 
         Raises:
           InvalidArgumentError: a GPU that is asked for is not there.
@@ -50,6 +60,7 @@ class LocalTarget:
         self.store = Store()
         if threads:
             limit_threads(threads)
+        self.tiers = Tiers(tier, threads)
         self._seed = seed
         self._resources = Resources()
         self._devices: dict[str, Device] = {}
@@ -102,6 +113,7 @@ class LocalTarget:
             for event in self._waiting:
                 event.set()
         self._resources.close()
+        self.tiers.close()
         if self._pool is not None:
             self._pool.shutdown(wait=True)
 
@@ -116,7 +128,7 @@ class LocalExecutable:
             device: compile_plan(part.order, part.feeds, part.fetches, part.origins)
             for device, part in partitions.parts.items()
         }
-        self._programs = [Program(p, target.device(d)) for d, p in self.plans.items()]
+        self._programs = [target.tiers.program(p, target.device(d)) for d, p in self.plans.items()]
         index = {tensor: i for i, tensor in enumerate(feeds)}
         self._feeds = [[index[t] for t in part.feeds] for part in partitions.parts.values()]
         self._outputs = [self._output(partitions, tensor) for tensor in partitions.subgraph.fetches]
@@ -226,7 +238,7 @@ class LocalExecutable:
         """Run the programs of all devices at once."""
         rendezvous = Rendezvous(run.cancelled)
 
-        def one(program: Program, indices: list[int]) -> list[Any]:
+        def one(program: Program | TieredProgram, indices: list[int]) -> list[Any]:
             try:
                 with np.errstate(all="ignore"):
                     return program.run(run, [feeds[i] for i in indices], rendezvous, trace)

@@ -126,6 +126,7 @@ class BaseSession:
                 self._config.device_count.get("GPU"), self._config.allow_soft_placement
             ),
             threads=self._config.intra_op_parallelism_threads,
+            tier=self._settings.tier,
         )
 
     # ---- running

@@ -1,0 +1,294 @@
+"""Fusion: tasks over one space become one nest, so that values stay in registers.
+
+Greedy, in the order of the tasks: each joins the last group over its space that it is connected
+with and that can wait for its inputs.  A reduction along rows ends a pass of its nest, and what
+uses its result goes into the next one, while the row is in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from graphflow.compile.loops.gather import Assembler
+from graphflow.compile.loops.nests import Access, Product, Unit
+from graphflow.compile.loops.values import (
+    Map,
+    Multiply,
+    Pick,
+    Reduce,
+    Shape,
+    Task,
+    Value,
+    View,
+    broadcast,
+    reads,
+    row_major,
+    squeezed,
+    writes,
+)
+from graphflow.ops.expression import Node
+
+_LARGEST = 60  # tasks in a group; above, compile time grows faster than what fusing saves
+_INLINED = 24  # nodes of a scalar expression that is computed where it is used
+
+
+class Group:
+    """Tasks that become one nest.
+
+    Attributes:
+      space: sizes of the axes, without those of size 1.
+      tasks: in order.
+      values: what they compute.
+      needs: groups and products that come before.
+    """
+
+    def __init__(self, space: Shape):
+        self.space = space
+        self.tasks: list[Any] = []
+        self.values: set[int] = set()
+        self.rows: set[int] = set()  # those of them that have one value per row
+        self.read: set[tuple[int, int]] = set()
+        self.needs: set[Any] = set()
+
+
+def fuse(tasks: Sequence[Task], kept: Iterable[Value]) -> list[Unit]:
+    """Nests and products that compute the tasks, in an order that keeps caches warm.
+
+    Args:
+      tasks: none of them `Foreign` or `Write`.
+      kept: values that are needed afterwards.
+    """
+    return _Fusion(tasks, kept).units()
+
+
+class _Fusion:
+    def __init__(self, tasks: Sequence[Task], kept: Iterable[Value]):
+        self.kept = {id(v) for v in kept}
+        self.tasks = tasks
+        self.groups: list[Group] = []
+        self.maker: dict[int, Group] = {}  # value -> the group that computes it
+        self.scalars: dict[int, Map] = {}
+
+    def units(self) -> list[Unit]:
+        inlined = [self._inlined(t) for t in self.tasks]
+        for task in inlined:
+            if isinstance(task, Map) and task.out.size == 1 and _nodes(task.body) <= _INLINED:
+                self.scalars[id(task.out)] = task
+        wanted = set(self.kept)
+        live: list[Any] = []
+        for task in reversed(inlined):
+            if any(id(v) in wanted for v in writes(task)):
+                live.append(task)
+                wanted |= {id(v.value) for v in reads(task)}
+        for task in reversed(live):
+            self._place(task)
+        uses = self._uses(live)
+        units: list[Unit] = []
+        for group in self._ordered():
+            units += _unit(group, uses)
+        return units
+
+    def _uses(self, live: Sequence[Any]) -> dict[int, set[Any]]:
+        """Value -> the groups that read it; None stands for those outside."""
+        uses: dict[int, set[Any]] = {v: {None} for v in self.kept}
+        for group in self.groups:
+            for task in group.tasks:
+                for view in reads(task):
+                    uses.setdefault(id(view.value), set()).add(group)
+        return uses
+
+    def _inlined(self, task: Any) -> Any:
+        """The task with scalars that are cheap computed in place."""
+        if not isinstance(task, Map):
+            return task
+        if any(id(v.value) in self.scalars for v in task.inputs):
+            inputs: list[View] = []
+            leaves: dict[int, Node] = {}
+            for i, view in enumerate(task.inputs):
+                scalar = self.scalars.get(id(view.value))
+                if scalar is None:
+                    leaves[i] = Node("arg", (), view.dtype, len(inputs))
+                    inputs.append(view)
+                else:
+                    shift = len(inputs)
+                    stretched = [broadcast(_flat(v), task.out.shape) for v in scalar.inputs]
+                    inputs += [v for v in stretched if v is not None]
+                    moved = {
+                        j: Node("arg", (), v.dtype, shift + j) for j, v in enumerate(scalar.inputs)
+                    }
+                    leaves[i] = replace(scalar.body, moved)
+            task = Map(task.out, tuple(inputs), replace(task.body, leaves), task.name)
+        if task.out.size == 1 and _nodes(task.body) <= _INLINED:
+            self.scalars[id(task.out)] = task
+        return task
+
+    # ---- groups
+
+    def _place(self, task: Any) -> None:
+        if isinstance(task, Multiply):
+            group = Group(())
+            self.groups.append(group)
+        else:
+            group = self._group_for(task)
+        group.tasks.append(task)
+        for view in reads(task):
+            group.read.add((id(view.value), view.offset))
+            maker = self.maker.get(id(view.value))
+            if maker is not None and maker is not group:
+                group.needs.add(maker)
+        for value in writes(task):
+            group.values.add(id(value))
+            self.maker[id(value)] = group
+            if _is_row(task, group.space):
+                group.rows.add(id(value))
+
+    def _group_for(self, task: Any) -> Group:
+        for group in reversed(self.groups):
+            if len(group.tasks) < _LARGEST and self._fits(task, group):
+                return group
+        group = Group(_space(task))
+        self.groups.append(group)
+        return group
+
+    def _fits(self, task: Any, group: Group) -> bool:
+        if not group.tasks or isinstance(group.tasks[0], Multiply):
+            return False
+        if not self._suits_space(task, group):
+            return False
+        inside = [v for v in reads(task) if id(v.value) in group.values]
+        shared = inside or any((id(v.value), v.offset) in group.read for v in reads(task))
+        if not shared and group.space:
+            return False
+        if not all(_aligned(v, task, group) for v in inside):
+            return False
+        makers = {self.maker.get(id(v.value)) for v in reads(task)} - {None, group}
+        return not self._reaches(makers, group)
+
+    def _suits_space(self, task: Any, group: Group) -> bool:
+        space = group.space
+        if _space(task) == space:
+            return True
+        row = isinstance(task, (Map, Pick)) and len(space) > 1 and _space_of(task.out) == space[:-1]
+        return row and any(id(v.value) in group.rows for v in reads(task))
+
+    def _reaches(self, makers: set[Any], group: Group) -> bool:
+        """Does one of these depend on the group?"""
+        seen: set[Any] = set()
+        stack = list(makers)
+        while stack:
+            current = stack.pop()
+            if current is group:
+                return True
+            if current not in seen:
+                seen.add(current)
+                stack += current.needs
+        return False
+
+    def _ordered(self) -> list[Group]:
+        """Topological; of those that are ready, what became ready last comes first."""
+        waiting = {group: set(group.needs) for group in self.groups}
+        users: dict[Group, list[Group]] = {}
+        for group in self.groups:
+            for need in group.needs:
+                users.setdefault(need, []).append(group)
+        ready = [g for g in reversed(self.groups) if not waiting[g]]
+        order: list[Group] = []
+        while ready:
+            group = ready.pop()
+            order.append(group)
+            freed = []
+            for user in users.get(group, ()):
+                waiting[user].discard(group)
+                if not waiting[user]:
+                    freed.append(user)
+            # what only finishes (an update) goes before what goes on
+            freed.sort(key=lambda g: (g in users, -self.groups.index(g)))
+            ready += reversed(freed)
+        return order
+
+
+def _flat(view: View) -> View:
+    return View(view.value, (), (), view.offset)
+
+
+def _nodes(node: Node, seen: set[int] | None = None) -> int:
+    seen = set() if seen is None else seen
+    if id(node) in seen:
+        return 0
+    seen.add(id(node))
+    return 1 + sum(_nodes(a, seen) for a in node.args)
+
+
+def replace(node: Node, leaves: dict[int, Node], done: dict[int, Node] | None = None) -> Node:
+    """The expression with other nodes for its arguments."""
+    done = {} if done is None else done
+    found = done.get(id(node))
+    if found is None:
+        if node.op == "arg":
+            found = leaves[node.value]
+        elif node.args:
+            args = tuple([replace(a, leaves, done) for a in node.args])
+            found = Node(node.op, args, node.dtype, node.value)
+        else:
+            found = node
+        done[id(node)] = found
+    return found
+
+
+def _space_of(value: Value) -> Shape:
+    return squeezed(value.shape, value.shape)[0]
+
+
+def _space(task: Any) -> Shape:
+    if isinstance(task, Map):
+        return _space_of(task.out)
+    return squeezed(task.input.shape, task.input.shape)[0]
+
+
+def _is_row(task: Any, space: Shape) -> bool:
+    if isinstance(task, Pick):
+        return True
+    if isinstance(task, Reduce):
+        return task.over == "rows"
+    return isinstance(task, Map) and _space_of(task.out) != space
+
+
+def _aligned(view: View, task: Any, group: Group) -> bool:
+    """Does the task use, at each index, what the group computes at that index?"""
+    value = view.value
+    row_task = _is_row(task, group.space) and isinstance(task, Map)
+    maker = next(t for t in group.tasks if any(v is value for v in writes(t)))
+    if isinstance(maker, Reduce) and maker.over != "rows":
+        return False
+    is_row = id(value) in group.rows
+    if isinstance(task, Pick) and view is task.index:
+        return False
+    if view.offset or (row_task and not is_row):
+        return False
+    shape, strides = squeezed(view.shape, view.strides)
+    if is_row and not row_task:
+        return shape == group.space and strides == (*row_major(group.space[:-1]), 0)
+    expected = group.space[:-1] if is_row else group.space
+    return shape == expected and strides == row_major(expected)
+
+
+def _unit(group: Group, uses: dict[int, set[Any]]) -> list[Unit]:
+    first = group.tasks[0]
+    if isinstance(first, Multiply):
+        *batch, m, n = first.out.shape
+        k = first.a.shape[-1]
+        a, b = [Access(v.value, v.strides, v.offset) for v in (first.a, first.b)]
+        out = Access(first.out, row_major(first.out.shape))
+        return [Product(first.name, m, n, k, tuple(batch), a, b, out)]
+    escaping = {v for v in group.values if uses.get(v, set()) - {group}}
+    return Assembler(group.space, group.tasks, group.rows, escaping).units()
+
+
+def flops(unit: Unit) -> float:
+    """Work of a unit, in floating-point operations or the like."""
+    if isinstance(unit, Product):
+        return 2.0 * unit.m * unit.n * unit.k * math.prod(unit.batch)
+    nodes = sum(_nodes(s.body) for p in unit.passes for s in p.stores) + 1
+    return 4.0 * math.prod(unit.shape) * nodes

@@ -1,0 +1,227 @@
+"""Put the tasks of a group together: expressions, passes, loads and stores of one nest."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from graphflow.compile.loops.nests import (
+    Access,
+    Nest,
+    Pass,
+    Reduction,
+    Store,
+    Unit,
+    canonical,
+    leaf,
+)
+from graphflow.compile.loops.values import (
+    Map,
+    Pick,
+    Reduce,
+    Shape,
+    Value,
+    View,
+    broadcast,
+    row_major,
+    squeezed,
+    writes,
+)
+from graphflow.ops.expression import Node, apply
+
+_CHUNKS = 16  # partial sums of columns: as many, whatever the number of workers
+
+
+class Assembler:
+    """Makes the nest of a group, and the ones that finish its sums."""
+
+    def __init__(self, space: Shape, tasks: list[Any], rows: set[int], escaping: set[int]):
+        self.space = space or (1,)
+        self.tasks = tasks
+        self.rows = rows
+        self.partials: list[tuple[Reduce, Value, Value]] = []
+        self.stored = set(escaping)
+        self.level: dict[int, int] = {}  # value -> pass that computes it
+        self.body: dict[int, Node] = {}
+        self.loads: list[Access] = []
+        self.load_of: dict[Any, int] = {}
+        self.after: list[Unit] = []
+
+    def units(self) -> list[Unit]:
+        self._levels()
+        count = 1 + max(self.level.values(), default=0)
+        passes: list[Any] = [([], [], []) for _ in range(count)]
+        registers = 0
+        chunks = 1
+        for task in self.tasks:
+            (out,) = writes(task)
+            stores, reductions, after = passes[self.level[id(out)]]
+            if isinstance(task, Reduce):
+                body = self._leaf(task.input, self.level[id(out)])
+                if task.over == "columns":
+                    chunks = min(_CHUNKS, math.prod(self.space[:-1]))
+                    partial = Value((chunks, self.space[-1]), out.dtype)
+                    reductions.append(Reduction(task.op, body, partial=partial))
+                    self.after.append(_columns_total(task, partial))
+                    continue
+                reductions.append(Reduction(task.op, body, registers))
+                self.body[id(out)] = leaf("row", registers, out.dtype)
+                registers += 1
+                if task.over == "all":
+                    self._total(task, out, after)
+                elif id(out) in self.stored:
+                    after.append((Access(out, self._row_strides()), self.body[id(out)]))
+                continue
+            self._map(task, out, stores, after)
+        return [self._nest(passes, chunks), *self.after]
+
+    def _map(self, task: Any, out: Value, stores: Any, after: Any) -> None:
+        level = self.level[id(out)]
+        if isinstance(task, Pick):
+            source = self._load(_access(task.input, self.space))
+            index = self._load(Access(task.index.value, self._row_view(task.index).strides,
+                                      task.index.offset))  # fmt: skip
+            body = leaf("pick", (source, index), out.dtype)
+        else:
+            from graphflow.compile.loops.fuse import replace
+
+            leaves = {i: self._leaf(v, level, task) for i, v in enumerate(task.inputs)}
+            body = replace(task.body, leaves)
+        self.body[id(out)] = body
+        if id(out) in self.rows:
+            if id(out) in self.stored:
+                after.append((Access(out, self._row_strides()), body))
+        elif id(out) in self.stored:
+            stores.append((Access(out, row_major(self.space)), body))
+
+    # ---- passes
+
+    def _levels(self) -> None:
+        """The pass of each value; what a later pass needs is stored."""
+        for task in self.tasks:
+            (out,) = writes(task)
+            level = 0
+            for view in self._inputs(task):
+                made = self.level.get(id(view.value))
+                if made is not None:
+                    row_to_full = id(view.value) in self.rows and id(out) not in self.rows
+                    finished = isinstance(task, Reduce) and id(view.value) in self.rows
+                    level = max(level, made + (row_to_full or finished))
+            if isinstance(task, Pick) and id(task.input.value) in self.level:
+                self.stored.add(id(task.input.value))
+            self.level[id(out)] = level
+        for task in self.tasks:
+            (out,) = writes(task)
+            for view in self._inputs(task):
+                made = self.level.get(id(view.value))
+                if made is None or id(view.value) in self.rows:
+                    continue
+                if self.level[id(out)] > made:
+                    self.stored.add(id(view.value))
+
+    def _inputs(self, task: Any) -> Any:
+        return task.inputs if isinstance(task, Map) else (task.input,)
+
+    # ---- leaves
+
+    def _leaf(self, view: View, level: int, task: Any = None) -> Node:
+        known = self.body.get(id(view.value))
+        if known is not None:
+            same_pass = self.level[id(view.value)] == level or id(view.value) in self.rows
+            if same_pass or id(view.value) not in self.stored:
+                return known
+        if task is not None and id(task.out) in self.rows:
+            access = Access(view.value, self._row_view(view).strides, view.offset)
+        else:
+            access = _access(view, self.space)
+        return leaf("arg", self._load(access), view.dtype)
+
+    def _load(self, access: Access) -> int:
+        key = (id(access.value), access.strides, access.offset)
+        if key not in self.load_of:
+            self.load_of[key] = len(self.loads)
+            self.loads.append(access)
+        return self.load_of[key]
+
+    def _row_view(self, view: View) -> View:
+        """A view of one value per row, as one of the space."""
+        shape, strides = squeezed(view.shape, view.strides)
+        if not shape:
+            return View(view.value, self.space, (0,) * len(self.space), view.offset)
+        kept = list(strides)
+        if len(shape) == len(self.space) - 1:
+            return View(view.value, self.space, (*kept, 0), view.offset)
+        raise AssertionError(view)
+
+    def _row_strides(self) -> Shape:
+        return (*row_major(self.space[:-1]), 0)
+
+    # ---- sums
+
+    def _total(self, task: Reduce, out: Value, after: Any) -> None:
+        """Partial sums per row are stored; one more nest adds them up."""
+        partial = Value((), out.dtype)  # its shape is known with the rows of the nest
+        after.append((Access(partial, ()), self.body[id(out)]))
+        self.partials.append((task, out, partial))
+
+    def _nest(self, passes: Any, chunks: int) -> Nest:
+        columns = any(r.partial is not None for _, rs, _ in passes for r in rs)
+        row_values = bool(self.rows) or columns
+        partials = {id(partial) for _, _, partial in self.partials}
+        stores = [a for s, _, after in passes for a, _ in (*s, *after)]
+        accesses = [*self.loads, *[a for a in stores if id(a.value) not in partials]]
+        strides = [a.strides for a in accesses]
+        shape, moved, length = canonical(self.space, strides, row_values)
+        new = {id(a): Access(a.value, m, a.offset) for a, m in zip(accesses, moved, strict=True)}
+        rows = math.prod(shape[:-1])
+        for task, out, partial in self.partials:
+            partial.shape = (rows,)
+            self.after.append(_total(task, out, partial))
+
+        def moved_store(access: Access, body: Node) -> Store:
+            if id(access) in new:
+                return Store(new[id(access)], body)
+            return Store(Access(access.value, (*row_major(shape[:-1]), 0)), body)
+
+        built = tuple(
+            Pass(
+                tuple([moved_store(*s) for s in stores_]),
+                tuple(reductions),
+                tuple([moved_store(*s) for s in after]),
+            )
+            for stores_, reductions, after in passes
+        )
+        loads = tuple([new[id(a)] for a in self.loads])
+        return Nest(self.tasks[0].name, shape, loads, built, length, chunks if columns else rows)
+
+
+def _access(view: View, space: Shape) -> Access:
+    """A view in a space: axes of size 1 are left out."""
+    shape, strides = squeezed(view.shape, view.strides)
+    if shape == space:
+        return Access(view.value, strides, view.offset)
+    stretched = broadcast(View(view.value, shape, strides, view.offset), space)
+    assert stretched is not None, (view, space)
+    return Access(view.value, stretched.strides, view.offset)
+
+
+def _total(task: Reduce, out: Value, partial: Value) -> Nest:
+    """out = the partial results reduced: one row."""
+    body = leaf("arg", 0, out.dtype)
+    row = leaf("row", 0, out.dtype)
+    walk = Pass((), (Reduction(task.op, body, 0),), (Store(Access(out, (0, 0)), row),))
+    load = Access(partial, (0, 1))
+    return Nest(f"{task.name}/total", (1, partial.size), (load,), (walk,))
+
+
+def _columns_total(task: Reduce, partial: Value) -> Nest:
+    """out = the chunks' sums, added in pairs."""
+    chunks, columns = partial.shape
+    terms = [leaf("arg", i, partial.dtype) for i in range(chunks)]
+    while len(terms) > 1:
+        pairs = zip(terms[::2], terms[1::2], strict=False)
+        last = terms[-1:] if len(terms) % 2 else []
+        terms = [apply(task.op, a, b) for a, b in pairs] + last
+    loads = tuple([Access(partial, (0, 1), i * columns) for i in range(chunks)])
+    store = Store(Access(task.out, (0, 1)), terms[0])
+    return Nest(f"{task.name}/total", (1, columns), loads, (Pass((store,), (), ()),))

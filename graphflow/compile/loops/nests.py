@@ -1,0 +1,241 @@
+"""The loop IR: nests of loops, and matrix products, over flat buffers.
+
+A nest walks a space of rows by columns.  For each row it makes passes over the columns; a pass
+stores values and adds up row sums, which the passes after it can use.  All strides count
+elements.  CUDA and LLVM code are two printings of the same nests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from graphflow.compile.loops.values import Shape, Value
+from graphflow.ops.expression import Node, show
+
+BLOCK = 4096  # columns of a nest over one axis: partial sums stay in float32 within a block
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where a nest finds an element: buffer[offset + sum(index * stride)]."""
+
+    value: Value
+    strides: Shape
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """buffer[...] = body."""
+
+    access: Access
+    body: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A row's elements, or a chunk's columns, reduced by "add", "maximum" or "minimum".
+
+    Attributes:
+      body: what is reduced.
+      register: number of the row value that holds the result; -1 for columns.
+      partial: [chunks, columns], where columns are added up; None for rows.
+    """
+
+    op: str
+    body: Node
+    register: int = -1
+    partial: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One walk along a row.  `after`: stores of row values, once the walk has ended."""
+
+    stores: tuple[Store, ...]
+    reductions: tuple[Reduction, ...]
+    after: tuple[Store, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """Loops over a space; the last axis is walked in passes, the others are rows.
+
+    Leaves of bodies: ("arg", i) is loads[i]; ("row", k) is the row value in register k;
+    ("pick", (i, j)) is loads[i] at the column that loads[j] holds.
+
+    Attributes:
+      name: of the first operation in it.
+      shape: the space.
+      loads: what bodies read.
+      passes: the walks.
+      length: elements in all, where the rows are blocks of one axis; else None.
+      chunks: into how many groups of rows the work is cut: what workers share.
+    """
+
+    name: str
+    shape: Shape
+    loads: tuple[Access, ...]
+    passes: tuple[Pass, ...]
+    length: int | None = None
+    chunks: int = 1
+
+    @property
+    def rows(self) -> int:
+        return math.prod(self.shape[:-1])
+
+    @property
+    def accesses(self) -> list[tuple[Access, bool]]:
+        """All accesses, and whether they store."""
+        found = [(load, False) for load in self.loads]
+        for walk in self.passes:
+            found += [(store.access, True) for store in (*walk.stores, *walk.after)]
+        return found
+
+    def __str__(self) -> str:
+        return _show(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """out[b] = a[b] times b[b] for each matrix of a batch, by GEMM.
+
+    Attributes:
+      m, n, k: sizes.
+      batch: sizes of the leading axes.
+      a, b, out: accesses; their strides are (batch..., row, column).
+    """
+
+    name: str
+    m: int
+    n: int
+    k: int
+    batch: Shape
+    a: Access
+    b: Access
+    out: Access
+
+    def __str__(self) -> str:
+        batch = f"{list(self.batch)} x " if self.batch else ""
+        return f"product {self.name}: {batch}[{self.m}, {self.k}] x [{self.k}, {self.n}]"
+
+
+Unit: TypeAlias = Nest | Product
+
+
+def verify(unit: Unit) -> None:
+    """Check that each access stays within its buffer, and that bodies are typed.
+
+    Raises:
+      ValueError: it does not; names the unit.
+    """
+    if isinstance(unit, Product):
+        for access, rows, columns in (
+            (unit.a, unit.m, unit.k), (unit.b, unit.k, unit.n), (unit.out, unit.m, unit.n),
+        ):  # fmt: skip
+            _within(unit.name, access, (*unit.batch, rows, columns), None)
+        return
+    for access, _ in unit.accesses:
+        _within(unit.name, access, unit.shape, unit.length)
+    for walk in unit.passes:
+        for store in (*walk.stores, *walk.after):
+            if store.body.dtype != store.access.value.dtype:
+                raise ValueError(f"{unit.name}: {store.body.dtype} stored as another dtype")
+
+
+def _within(name: str, access: Access, shape: Shape, length: int | None) -> None:
+    strides = access.strides
+    if len(strides) != len(shape):
+        raise ValueError(f"{name}: {len(strides)} strides in a space of {len(shape)} axes")
+    low = high = access.offset
+    if length is not None and strides == (shape[-1], 1):
+        high += length - 1
+    else:
+        for n, stride in zip(shape, strides, strict=True):
+            low += min(0, (n - 1) * stride)
+            high += max(0, (n - 1) * stride)
+    if low < 0 or high >= max(1, access.value.size):
+        raise ValueError(f"{name}: elements {low}..{high} of a buffer of {access.value.size}")
+
+
+def _show(nest: Nest) -> str:
+    names: dict[int, str] = {}
+
+    def name_of(value: Value) -> str:
+        return names.setdefault(id(value), f"{'xyzw'[len(names) % 4]}{len(names)}")
+
+    lines = [f"nest {nest.name} {list(nest.shape)} in {nest.chunks} chunks"]
+    for i, load in enumerate(nest.loads):
+        where = f"{name_of(load.value)}[{load.offset} + {list(load.strides)}]"
+        lines.append(f"  a{i} = {where}: {load.value.dtype}{list(load.value.shape)}")
+    for walk in nest.passes:
+        lines.append("  for each column")
+        lines += [f"    {name_of(s.access.value)} = {_text(s.body)}" for s in walk.stores]
+        lines += [
+            f"    {f'r{r.register}' if r.partial is None else 'columns'} {r.op}= {_text(r.body)}"
+            for r in walk.reductions
+        ]
+        lines += [f"  {name_of(s.access.value)} = {_text(s.body)}" for s in walk.after]
+    return "\n".join(lines)
+
+
+def _text(node: Node) -> str:
+    return show(with_named_leaves(node))
+
+
+def with_named_leaves(node: Node) -> Node:
+    """Leaves that are no arguments, as constants that print their names."""
+    if node.op in ("row", "pick"):
+        return Node("arg", (), node.dtype, f"<{node.op} {node.value}>")
+    if not node.args:
+        return node
+    return Node(node.op, tuple([with_named_leaves(a) for a in node.args]), node.dtype, node.value)
+
+
+def canonical(
+    shape: Shape, strides: Sequence[Shape], keep_last: bool
+) -> tuple[Shape, list[Shape], int | None]:
+    """Fewest axes for these accesses: neighbours merge; one axis becomes blocks.
+
+    Args:
+      shape: of the space.
+      strides: of all accesses.
+      keep_last: the last axis must stay as it is.
+
+    Returns:
+      Shape of at least two axes, strides, and the number of elements where rows are blocks.
+    """
+    axes = [i for i, n in enumerate(shape) if n != 1 or (keep_last and i == len(shape) - 1)]
+    sizes = [shape[i] for i in axes]
+    moves = [[s[i] for i in axes] for s in strides]
+    at = len(sizes) - 2
+    while at >= 0:
+        last = at + 1 == len(sizes) - 1
+        if not (last and keep_last) and all(m[at] == m[at + 1] * sizes[at + 1] for m in moves):
+            sizes[at] *= sizes.pop(at + 1)
+            for m in moves:
+                m[at] = m.pop(at + 1)
+        at -= 1
+    if keep_last:
+        if len(sizes) == 1:
+            sizes, moves = [1, *sizes], [[0, *m] for m in moves]
+        return tuple(sizes), [tuple(m) for m in moves], None
+    if not sizes:
+        return (1, 1), [(0, 0) for _ in moves], None
+    if len(sizes) == 1:
+        (length,) = sizes
+        width = min(BLOCK, length)
+        shape = (-(-length // width), width)
+        exact = None if length % width == 0 else length
+        return shape, [(m[0] * width, m[0]) for m in moves], exact
+    return tuple(sizes), [tuple(m) for m in moves], None
+
+
+def leaf(kind: str, value: Any, dtype: np.dtype[Any]) -> Node:
+    """A leaf of a body."""
+    return Node(kind, (), dtype, value)

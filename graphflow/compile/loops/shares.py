@@ -1,0 +1,148 @@
+"""Who does what: the share of each worker in a unit, and where workers must wait."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from graphflow.compile.loops.fuse import flops
+from graphflow.compile.loops.nests import Access, Nest, Product, Unit
+from graphflow.compile.loops.values import Shape
+
+_ALONE = 60_000  # flops below which one worker does a unit faster than two that meet
+_GRAIN = 8  # shares are cut at multiples of it, so that they vectorise
+
+
+class Share(NamedTuple):
+    """How a unit is cut.
+
+    Attributes:
+      axis: "rows" of a nest or product, "columns" or "batch" of a product.
+      bounds: worker w does bounds[w] to bounds[w + 1].
+    """
+
+    axis: str
+    bounds: tuple[int, ...]
+
+
+def share(unit: Unit, workers: int) -> Share:
+    """The cut depends on the unit and the number of workers alone: so do the bits."""
+    if isinstance(unit, Nest):
+        return Share("rows", _bounds(unit.chunks, workers, flops(unit)))
+    work = flops(unit)
+    if unit.batch:
+        return Share("batch", _bounds(math.prod(unit.batch), workers, work))
+    if unit.m >= 2 * _GRAIN * workers or unit.m >= unit.n:
+        return Share("rows", _bounds(unit.m, workers, work))
+    return Share("columns", _bounds(unit.n, workers, work))
+
+
+def _bounds(count: int, workers: int, work: float) -> tuple[int, ...]:
+    if workers == 1 or work < _ALONE:
+        return (0, *[count] * workers)
+    grain = _GRAIN if count >= 4 * _GRAIN * workers else 1
+    inner = [-(-count * w // workers // grain) * grain for w in range(1, workers)]
+    return (0, *[min(count, n) for n in inner], count)
+
+
+Range = tuple[Any, int, int]  # memory, first byte, last byte + 1
+
+
+def touched(unit: Unit, cut: Share, worker: int, place: Callable[[Any], tuple[Any, int]]) -> Any:
+    """Ranges that a worker reads, and those that it writes, in its share.
+
+    Args:
+      place: value -> the memory it lies in, and its first byte there.
+    """
+    begin, end = cut.bounds[worker], cut.bounds[worker + 1]
+    if begin >= end:
+        return [], []
+    if isinstance(unit, Product):
+        return _touched_by_product(unit, cut.axis, begin, end, place)
+    reads: list[Range] = []
+    writes: list[Range] = []
+    rows_per = unit.rows / max(1, unit.chunks)
+    first, last = int(begin * rows_per), math.ceil(end * rows_per)
+    for access, stores in unit.accesses:
+        span = _rows_span(access, unit.shape, first, last)
+        (writes if stores else reads).append(_range(access, span, place))
+    for walk in unit.passes:
+        for reduction in walk.reductions:
+            if reduction.partial is not None:
+                columns = unit.shape[-1]
+                partial = Access(reduction.partial, (columns, 1))
+                writes.append(_range(partial, (begin * columns, end * columns - 1), place))
+    picked = [n for p in unit.passes for s in p.after for n in _picks(s.body)]
+    for i in picked:
+        value = unit.loads[i].value
+        reads.append(_range(unit.loads[i], (0, value.size - 1 - unit.loads[i].offset), place))
+    return reads, writes
+
+
+def _picks(node: Any) -> list[int]:
+    if node.op == "pick":
+        return [node.value[0]]
+    return [i for a in node.args for i in _picks(a)]
+
+
+def _rows_span(access: Access, shape: Shape, first: int, last: int) -> tuple[int, int]:
+    """Smallest and largest element, from the offset on, of rows first..last - 1."""
+    *rows, columns = shape
+    *moves, step = access.strides
+    walk = (columns - 1) * abs(step)
+    linear = all(moves[i] == moves[i + 1] * rows[i + 1] for i in range(len(rows) - 1))
+    if linear:
+        return first * moves[-1], (last - 1) * moves[-1] + walk
+    return 0, sum((n - 1) * m for n, m in zip(rows, moves, strict=True)) + walk
+
+
+def _touched_by_product(unit: Product, axis: str, begin: int, end: int, place: Any) -> Any:
+    def span(access: Access, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[int, int]:
+        *batch, row, column = access.strides
+        low = rows[0] * row + columns[0] * column
+        high = (rows[1] - 1) * row + (columns[1] - 1) * column
+        high += sum((n - 1) * s for n, s in zip(unit.batch, batch, strict=True))
+        return low, high
+
+    rows = (begin, end) if axis == "rows" else (0, unit.m)
+    columns = (begin, end) if axis == "columns" else (0, unit.n)
+    inner = (0, unit.k)
+    reads = [
+        _range(unit.a, span(unit.a, rows, inner), place),
+        _range(unit.b, span(unit.b, inner, columns), place),
+    ]
+    return reads, [_range(unit.out, span(unit.out, rows, columns), place)]
+
+
+def _range(access: Access, span: tuple[int, int], place: Any) -> Range:
+    memory, at = place(access.value)
+    size = access.value.dtype.itemsize
+    return memory, at + (access.offset + span[0]) * size, at + (access.offset + span[1] + 1) * size
+
+
+def barriers(units: Sequence[Unit], cuts: Sequence[Share], place: Any, workers: int) -> list[bool]:
+    """For each unit: must the workers meet before it?"""
+    result = []
+    seen: list[tuple[list[Range], list[Range]]] = [([], []) for _ in range(workers)]
+    for unit, cut in zip(units, cuts, strict=True):
+        mine = [touched(unit, cut, w, place) for w in range(workers)]
+        meet = any(
+            _clash(mine[w], seen[v]) for w in range(workers) for v in range(workers) if v != w
+        )
+        result.append(meet)
+        if meet:
+            seen = [([], []) for _ in range(workers)]
+        for (reads, writes), (more_reads, more_writes) in zip(seen, mine, strict=True):
+            reads += more_reads
+            writes += more_writes
+    return result
+
+
+def _clash(mine: Any, theirs: Any) -> bool:
+    (my_reads, my_writes), (reads, writes) = mine, theirs
+    return _overlap(my_reads, writes) or _overlap(my_writes, writes) or _overlap(my_writes, reads)
+
+
+def _overlap(some: Sequence[Range], others: Sequence[Range]) -> bool:
+    return any(m == n and a < d and c < b for m, a, b in some for n, c, d in others)

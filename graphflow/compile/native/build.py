@@ -1,0 +1,374 @@
+"""Build the native form of a plan for known shapes: code, one arena, and calls of kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from graphflow.compile.loops.fuse import flops, fuse
+from graphflow.compile.loops.memory import Arena, Interval, arrange
+from graphflow.compile.loops.nests import Product, Unit, verify
+from graphflow.compile.loops.shares import barriers, share
+from graphflow.compile.loops.specialise import Specialised, specialise
+from graphflow.compile.loops.values import Foreign, Shape, Value, View, Write, reads, writes
+from graphflow.compile.native.blas import find_blas
+from graphflow.compile.native.cache import ObjectCache
+from graphflow.compile.native.jit import Code, load
+from graphflow.compile.native.module import ARENA, FIRST, module_text
+from graphflow.compile.native.scalars import can_emit
+from graphflow.compile.plan import Plan, Step
+
+_SMALL = 4_000_000  # flops of a plan below which one thread is as fast as several
+
+
+class Unprofitable(Exception):
+    """Nothing of the plan lowers."""
+
+
+class Port(NamedTuple):
+    """An array outside of the arena.
+
+    Attributes:
+      entry: where its address goes in the table.
+      shape, dtype: what it must be.
+    """
+
+    entry: int
+    shape: Shape
+    dtype: np.dtype[Any]
+
+
+class Source(NamedTuple):
+    """Where an array is found.
+
+    Attributes:
+      entry: of the table; `ARENA` with an offset in bytes, or of a port.  -1: `value` itself.
+      offset: bytes.
+      shape, strides: in bytes.
+      whole: is it the port's array itself?
+    """
+
+    entry: int
+    offset: int
+    shape: Shape
+    strides: Shape
+    dtype: Any
+    whole: bool
+    value: Any = None
+
+
+class Segment(NamedTuple):
+    """A native call."""
+
+    number: int
+
+
+class Call(NamedTuple):
+    """A call of a reference kernel."""
+
+    step: Step
+    inputs: tuple[Any, ...]  # a Source, None for the context, or a slot that holds an object
+    outputs: tuple[Any, ...]  # a Port, or a slot
+
+
+class Assign(NamedTuple):
+    """A variable takes the array of a port."""
+
+    key: Any
+    entry: int
+
+
+@dataclass(frozen=True)
+class NativePlan:
+    """What `execute` needs to run a plan natively.
+
+    Attributes:
+      inputs: per input of the plan, its port; None where nothing reads it.
+      slots: per input of the plan, its slot.
+      variables: key and port of what is read.
+      owned: ports of arrays that the step makes: new values of variables, and fetches.
+      constants: entry of the table -> array.
+      actions: what to do, in order.
+      outputs: per output of the plan: source, and whether to copy.
+      entries: size of the table.
+      arena: layout of what is inside.
+      workers: shares that the work is cut in.
+      codes: machine code per segment.
+      products: does it call GEMM?
+      lowered, called: numbers of steps that lowered, and that did not.
+      units: the loops of each segment.
+      text: the LLVM IR of each segment.
+    """
+
+    inputs: tuple[Port | None, ...]
+    slots: tuple[int, ...]
+    variables: tuple[tuple[Any, Port], ...]
+    owned: tuple[Port, ...]
+    constants: Mapping[int, Any]
+    actions: tuple[Any, ...]
+    outputs: tuple[tuple[Source, bool], ...]
+    entries: int
+    arena: Arena
+    workers: int
+    codes: tuple[Code, ...]
+    products: bool
+    called: tuple[str, ...]
+    units: tuple[tuple[Unit, ...], ...]
+    text: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"native: {sum(map(len, self.units))} loops and products in {len(self.codes)} calls, "
+            f"{self.workers} workers, arena of {self.arena.size} bytes "
+            f"({self.arena.bound} are alive at once)"
+        ]
+        if self.called:
+            lines.append(f"reference kernels: {', '.join(self.called)}")
+        return "\n".join([*lines, *[str(u) for segment in self.units for u in segment]])
+
+
+def build_native(
+    plan: Plan, observed: Mapping[int, Any], threads: int, cache: ObjectCache | None = None
+) -> NativePlan:
+    """Specialise a plan for the shapes that were observed, and compile it.
+
+    Args:
+      threads: workers at most; small plans get one.
+
+    Raises:
+      Unprofitable: nothing lowers.
+    """
+    return _Builder(
+        specialise(plan, observed, can_emit, find_blas() is not None), threads, cache
+    ).build(plan)
+
+
+class _Builder:
+    def __init__(self, special: Specialised, threads: int, cache: ObjectCache | None):
+        self.special = special
+        self.threads = threads
+        self.cache = cache
+        self.entry: dict[int, int] = {}  # value outside of the arena -> entry
+        self.ports: list[Any] = []
+        self.constants: dict[int, Any] = {}
+        self.made: dict[int, Value] = {}  # kept: new values of variables, and fetches
+        self.keep: list[Any] = []  # values, so that their identities stay unique
+
+    def build(self, plan: Plan) -> NativePlan:
+        special = self.special
+        blocks = _blocks(special.tasks)
+        kept = self._kept()
+        after = _read_after(blocks, special.outputs)
+        segments: list[list[Unit]] = []
+        order: list[Any] = []
+        for block in blocks:
+            if isinstance(block, Foreign):
+                order.append(block)
+                continue
+            tasks = [t for t in block if not isinstance(t, Write)]
+            needed = [v for t in tasks for v in writes(t)
+                      if id(v) in kept or id(v) in after[id(block)]]  # fmt: skip
+            units = fuse(tasks, needed)
+            if units:
+                order.append(Segment(len(segments)))
+                segments.append(units)
+            order += [t for t in block if isinstance(t, Write)]
+        if not segments:
+            raise Unprofitable
+        for units in segments:
+            for unit in units:
+                verify(unit)
+        self._enter_outside(kept)
+        arena = self._arena(order, segments)
+        work = sum(flops(u) for units in segments for u in units)
+        workers = 1 if work < _SMALL else self.threads
+        actions = tuple([self._action(a, arena) for a in order])
+        text = tuple([self._text(units, arena, workers) for units in segments])
+        codes = tuple([load(t, self.cache) for t in text])
+        shared = _shared(special)
+        return NativePlan(
+            inputs=tuple([self._port(v) for v in special.inputs]),
+            slots=tuple([port.slot for port in plan.inputs]),
+            variables=tuple([(k, self._need(v)) for k, v in special.variables.items()]),
+            owned=tuple([self._need(v) for v in self.made.values()]),
+            constants=self.constants,
+            actions=actions,
+            outputs=tuple([self._output(v, arena, shared) for v in special.outputs]),
+            entries=FIRST + len(self.ports),
+            arena=arena,
+            workers=workers,
+            codes=codes,
+            products=any(isinstance(u, Product) for units in segments for u in units),
+            called=tuple([b.name for b in blocks if isinstance(b, Foreign)]),
+            units=tuple(map(tuple, segments)),
+            text=text,
+        )
+
+    # ---- outside of the arena
+
+    def _kept(self) -> set[int]:
+        for task in self.special.tasks:
+            if isinstance(task, Write):
+                self.made[id(task.value.value)] = task.value.value
+        for output in self.special.outputs:
+            if isinstance(output, View) and output.value.kind == "computed":
+                self.made[id(output.value)] = output.value
+        return set(self.made)
+
+    def _enter(self, value: Value) -> None:
+        if id(value) not in self.entry:
+            self.entry[id(value)] = FIRST + len(self.ports)
+            self.ports.append(value)
+
+    def _enter_outside(self, kept: set[int]) -> None:
+        for value in (*self.special.inputs, *self.special.variables.values()):
+            if value is not None:
+                self._enter(value)
+        for value in self.made.values():
+            self._enter(value)
+        for task in self.special.tasks:
+            for view in reads(task):
+                if view.value.kind != "computed":
+                    self._enter(view.value)
+            if isinstance(task, Foreign):
+                for value in writes(task):
+                    self._enter(value)
+        for value in self.ports:
+            if value.kind == "constant":
+                self.constants[self.entry[id(value)]] = np.array(value.constant, order="C")
+
+    def _need(self, value: Value) -> Port:
+        return Port(self.entry[id(value)], value.shape, value.dtype)
+
+    def _port(self, value: Value | None) -> Port | None:
+        return None if value is None else self._need(value)
+
+    # ---- inside
+
+    def _arena(self, order: Sequence[Any], segments: Sequence[Sequence[Unit]]) -> Arena:
+        """Lifetimes by position: units count one each, foreign calls too."""
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        values: dict[int, Value] = {}
+
+        def touch(found: Iterable[Value], at: int) -> None:
+            for value in found:
+                if id(value) not in self.entry:
+                    values[id(value)] = value
+                    first.setdefault(id(value), at)
+                    last[id(value)] = at
+
+        position = 0
+        for action in order:
+            if isinstance(action, Segment):
+                for unit in segments[action.number]:
+                    touch(_values(unit), position)
+                    position += 1
+            elif isinstance(action, Foreign):
+                touch([v.value for v in reads(action)], position)
+                position += 1
+        self.keep = list(values.values())
+        return arrange([Interval(k, v.nbytes, first[k], last[k]) for k, v in values.items()])
+
+    def _place(self, arena: Arena) -> Any:
+        def place(value: Value) -> tuple[int, int]:
+            entry = self.entry.get(id(value))
+            return (ARENA, arena.offsets[id(value)]) if entry is None else (entry, 0)
+
+        return place
+
+    def _text(self, units: Sequence[Unit], arena: Arena, workers: int) -> str:
+        cuts = [share(u, workers) for u in units]
+        place = self._place(arena)
+        meets = barriers(units, cuts, place, workers)
+        return module_text(units, cuts, meets, place, workers)
+
+    # ---- actions
+
+    def _action(self, action: Any, arena: Arena) -> Any:
+        if isinstance(action, Write):
+            return Assign(action.key, self.entry[id(action.value.value)])
+        if isinstance(action, Foreign):
+            inputs = tuple(
+                [None if v is None else v if isinstance(v, int) else self._source(v, arena)
+                 for v in action.inputs]
+            )  # fmt: skip
+            outputs = tuple(
+                [slot if v is None else self._need(v)
+                 for slot, v in zip(action.step.outputs, action.outputs, strict=True)]
+            )  # fmt: skip
+            return Call(action.step, inputs, outputs)
+        return action
+
+    def _source(self, view: Any, arena: Arena) -> Source:
+        if not isinstance(view, View):
+            return Source(-1, 0, (), (), None, True, view)
+        size = view.dtype.itemsize
+        strides = tuple([s * size for s in view.strides])
+        entry, at = self._place(arena)(view.value)
+        same = view.is_whole and view.shape == view.value.shape
+        return Source(entry, at + view.offset * size, view.shape, strides, view.dtype, same)
+
+    def _output(self, view: Any, arena: Arena, shared: set[int]) -> tuple[Source, bool]:
+        if isinstance(view, int):
+            return Source(-2, view, (), (), None, True), False
+        if not isinstance(view, View):
+            return self._source(view, arena), False
+        value = view.value
+        if value.kind == "constant":
+            self._constant_entry(value)
+        copy = value.kind == "constant" or id(value) in shared or not view.is_whole
+        return self._source(view, arena), copy
+
+    def _constant_entry(self, value: Value) -> None:
+        self._enter(value)
+        self.constants[self.entry[id(value)]] = np.array(value.constant, order="C")
+
+
+def _blocks(tasks: Sequence[Any]) -> list[Any]:
+    """Runs of tasks that are lowered, and foreign ones between them."""
+    blocks: list[Any] = []
+    for task in tasks:
+        if isinstance(task, Foreign):
+            blocks.append(task)
+        elif blocks and isinstance(blocks[-1], list):
+            blocks[-1].append(task)
+        else:
+            blocks.append([task])
+    return blocks
+
+
+def _read_after(blocks: Sequence[Any], outputs: Sequence[Any]) -> dict[int, set[int]]:
+    """For each run: what is read behind it."""
+    later = {id(v.value) for v in outputs if isinstance(v, View)}
+    result = {}
+    for block in reversed(blocks):
+        if isinstance(block, list):
+            result[id(block)] = set(later)
+            later |= {id(v.value) for t in block for v in reads(t)}
+        else:
+            later |= {id(v.value) for v in reads(block)}
+    return result
+
+
+def _shared(special: Specialised) -> set[int]:
+    """Values that more than one party gets."""
+    seen: set[int] = {id(t.value.value) for t in special.tasks if isinstance(t, Write)}
+    shared = set(seen)
+    for output in special.outputs:
+        if isinstance(output, View):
+            if id(output.value) in seen:
+                shared.add(id(output.value))
+            seen.add(id(output.value))
+    return shared
+
+
+def _values(unit: Unit) -> list[Value]:
+    if isinstance(unit, Product):
+        return [unit.a.value, unit.b.value, unit.out.value]
+    found = [a.value for a, _ in unit.accesses]
+    partials = [r.partial for p in unit.passes for r in p.reductions if r.partial is not None]
+    return [*found, *partials]

@@ -1,0 +1,324 @@
+"""LLVM IR of a nest: a function of its buffers and the range of chunks to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphflow.compile.loops.nests import Access, Nest, Pass, Reduction
+from graphflow.compile.native.scalars import TYPES, Emitter, Name, literal, storage
+from graphflow.ops.expression import Node
+
+_INITIAL = {"add": 0.0, "maximum": float("-inf"), "minimum": float("inf")}
+
+
+@dataclass
+class Kernel:
+    """Code of a nest.
+
+    Attributes:
+      name: of the function.
+      values: its buffers, in the order of its parameters; (begin, end, status) follow.
+      text: the definition.
+      declared: what it needs.
+    """
+
+    name: str
+    values: list[Any]
+    text: str
+    declared: set[str] = field(default_factory=set)
+
+
+def kernel(nest: Nest, name: str) -> Kernel:
+    """Code of a nest."""
+    return _Writer(nest, name).kernel()
+
+
+class _Writer:
+    def __init__(self, nest: Nest, name: str):
+        self.nest = nest
+        self.name = name
+        self.e = Emitter()
+        self.values: list[Any] = []
+        self.number: dict[int, int] = {}
+        self.block = "entry"
+        self.labels = 0
+
+    def kernel(self) -> Kernel:
+        for access, _ in self.nest.accesses:
+            self._buffer(access.value)
+        partials = [r.partial for p in self.nest.passes for r in p.reductions if r.partial]
+        for partial in partials:
+            self._buffer(partial)
+        self._chunks(bool(partials))
+        parameters = ", ".join(f"ptr noalias %p{i}" for i in range(len(self.values)))
+        body = "\n".join(self.e.lines)
+        text = (
+            f"define internal void @{self.name}({parameters + ', ' if parameters else ''}"
+            f"i64 %begin, i64 %end, ptr noalias %status) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
+        )
+        return Kernel(self.name, self.values, text, self.e.declared)
+
+    def _buffer(self, value: Any) -> str:
+        if id(value) not in self.number:
+            self.number[id(value)] = len(self.values)
+            self.values.append(value)
+        return f"%p{self.number[id(value)]}"
+
+    # ---- loops
+
+    def _label(self, name: str) -> str:
+        self.labels += 1
+        return f"{name}{self.labels}"
+
+    def _start(self, label: str) -> None:
+        self.e.label(label)
+        self.block = label
+
+    def _loop(self, first: str, last: str, body: Any, simple: bool = False) -> None:
+        """for i in first..last: body(i)."""
+        head, inside, step, done = [self._label(n) for n in ("head", "body", "next", "done")]
+        e = self.e
+        index = e.fresh("i")
+        came = self.block
+        e.line(f"br label %{head}")
+        self._start(head)
+        following = e.fresh("n")
+        e.line(f"{index} = phi i64 [{first}, %{came}], [{following}, %{step}]")
+        more = e.emit("i1", f"icmp slt i64 {index}, {last}")
+        e.line(f"br i1 {more.text}, label %{inside}, label %{done}")
+        self._start(inside)
+        body(index)
+        e.line(f"br label %{step}")
+        self._start(step)
+        e.line(f"{following} = add nsw nuw i64 {index}, 1")
+        e.line(f"br label %{head}")
+        self._start(done)
+
+    def _chunks(self, partial: bool) -> None:
+        rows, chunks = self.nest.rows, self.nest.chunks
+        if not partial:
+            self._loop("%begin", "%end", self._row)
+            return
+
+        def chunk(index: str) -> None:
+            e = self.e
+            self.chunk = index
+            for walk in self.nest.passes:
+                for reduction in walk.reductions:
+                    if reduction.partial is not None:
+                        self._clear(reduction)
+            scaled = e.emit("i64", f"mul i64 {index}, {rows}")
+            first = e.emit("i64", f"udiv i64 {scaled.text}, {chunks}")
+            beyond = e.emit("i64", f"add i64 {scaled.text}, {rows}")
+            last = e.emit("i64", f"udiv i64 {beyond.text}, {chunks}")
+            self._loop(first.text, last.text, self._row)
+
+        self._loop("%begin", "%end", chunk)
+
+    def _partial_at(self, reduction: Reduction, column: str) -> Name:
+        columns = self.nest.shape[-1]
+        e = self.e
+        start = e.emit("i64", f"mul nsw i64 {self.chunk}, {columns}")
+        at = e.emit("i64", f"add nsw i64 {start.text}, {column}")
+        return self._element(reduction.partial, at.text)
+
+    def _clear(self, reduction: Reduction) -> None:
+        assert reduction.partial is not None
+        kind = TYPES[reduction.partial.dtype.name]
+
+        def one(column: str) -> None:
+            at = self._partial_at(reduction, column)
+            self.e.line(f"store {kind} {literal(_INITIAL[reduction.op], kind)}, ptr {at.text}")
+
+        self._loop("0", str(self.nest.shape[-1]), one)
+
+    # ---- a row
+
+    def _row(self, row: str) -> None:
+        e = self.e
+        self.row_index = self._indices(row)
+        self.known: dict[int, Name] = {}  # row values, by identity of the node
+        self.registers: dict[int, Name] = {}
+        self.starts: dict[Access, str] = {}
+        columns = self.nest.shape[-1]
+        count = str(columns)
+        if self.nest.length is not None:
+            left = e.emit("i64", f"mul nsw i64 {row}, -{columns}")
+            left = e.emit("i64", f"add nsw i64 {left.text}, {self.nest.length}")
+            count = e.call("smin", "i64", left, columns).text
+        for walk in self.nest.passes:
+            self._pass(walk, count)
+
+    def _indices(self, row: str) -> list[str]:
+        sizes = self.nest.shape[:-1]
+        found = []
+        for n in reversed(sizes[1:]):
+            found.append(self.e.emit("i64", f"urem i64 {row}, {n}").text)
+            row = self.e.emit("i64", f"udiv i64 {row}, {n}").text
+        return [row, *reversed(found)]
+
+    def _start_of(self, access: Access) -> str:
+        """Offset of a row's first element."""
+        key = access
+        if key not in self.starts:
+            at: Any = str(access.offset)
+            for index, stride, n in zip(
+                self.row_index, access.strides, self.nest.shape, strict=False
+            ):
+                if stride and n != 1:
+                    move = self.e.emit("i64", f"mul nsw i64 {index}, {stride}").text
+                    at = self.e.emit("i64", f"add nsw i64 {at}, {move}").text
+            self.starts[key] = at
+        return self.starts[key]
+
+    def _element(self, value: Any, at: str) -> Name:
+        kind = storage(value.dtype)
+        return self.e.emit("ptr", f"getelementptr {kind}, ptr {self._buffer(value)}, i64 {at}")
+
+    def _load(self, value: Any, at: str) -> Name:
+        pointer = self._element(value, at)
+        kind = storage(value.dtype)
+        found = self.e.emit(kind, f"load {kind}, ptr {pointer.text}")
+        if value.dtype.name == "bool":
+            return self.e.emit("i1", f"icmp ne i8 {found.text}, 0")
+        return found
+
+    def _store(self, value: Any, at: str, what: Name) -> None:
+        pointer = self._element(value, at)
+        if value.dtype.name == "bool":
+            what = self.e.emit("i8", f"zext i1 {what.text} to i8")
+        self.e.line(f"store {what.type} {what.text}, ptr {pointer.text}")
+
+    # ---- a pass
+
+    def _pass(self, walk: Pass, count: str) -> None:
+        if walk.stores or walk.reductions:
+            self._walk(walk, count)
+        for store in walk.after:
+            value = self.e.expression(store.body, self._row_leaf, self.known)
+            self._store(store.access.value, self._start_of(store.access), value)
+
+    def _walk(self, walk: Pass, count: str) -> None:
+        e = self.e
+        bodies = [s.body for s in walk.stores] + [r.body for r in walk.reductions]
+        for body in bodies:
+            self._hoist(body, {})
+        for store in walk.stores:
+            self._start_of(store.access)
+        summed = [r for r in walk.reductions if r.partial is None]
+        head, came = self._label("walk"), self.block
+        done = self._label("walked")
+        index, following = e.fresh("j"), e.fresh("n")
+        e.line(f"br label %{head}")
+        self._start(head)
+        e.line(f"{index} = phi i64 [0, %{came}], [{following}, %{head}]")
+        sums, nexts = [], []
+        for reduction in summed:
+            kind = TYPES[reduction.body.dtype.name]
+            name, following_sum = e.fresh("s"), e.fresh("s")
+            start = literal(_INITIAL[reduction.op], kind)
+            e.line(f"{name} = phi {kind} [{start}, %{came}], [{following_sum}, %{head}]")
+            sums.append(Name(name, kind))
+            nexts.append(following_sum)
+        local = dict(self.known)
+        loaded: dict[Any, Name] = {}
+
+        def leaf(node: Node) -> Name:
+            access = self.nest.loads[node.value]
+            if access not in loaded:
+                loaded[access] = self._load(access.value, self._at(access, index))
+            return loaded[access]
+
+        for store in walk.stores:
+            value = e.expression(store.body, leaf, local)
+            self._store(store.access.value, self._at(store.access, index), value)
+        for reduction in walk.reductions:
+            value = e.expression(reduction.body, leaf, local)
+            if reduction.partial is not None:
+                at = self._partial_at(reduction, index)
+                kind = value.type
+                old = e.emit(kind, f"load {kind}, ptr {at.text}")
+                new = self._combined(reduction.op, old, value, "")
+                e.line(f"store {kind} {new.text}, ptr {at.text}")
+            else:
+                at_sum = summed.index(reduction)
+                self._combined(reduction.op, sums[at_sum], value, nexts[at_sum])
+        e.line(f"{following} = add nsw nuw i64 {index}, 1")
+        more = e.emit("i1", f"icmp slt i64 {following}, {count}")
+        e.line(f"br i1 {more.text}, label %{head}, label %{done}")
+        self._start(done)
+        for reduction, name in zip(summed, nexts, strict=True):
+            self.registers[reduction.register] = Name(name, TYPES[reduction.body.dtype.name])
+
+    def _combined(self, op: str, a: Name, b: Name, result: str) -> Name:
+        """One step of a reduction; sums may be reordered into lanes."""
+        e = self.e
+        name = result or e.fresh()
+        if op == "add":
+            flags = "reassoc " if result else ""
+            e.line(f"{name} = fadd {flags}{a.type} {a.text}, {b.text}")
+        else:
+            suffix = "f32" if a.type == "float" else "f64"
+            e.declared.add(f"declare {a.type} @llvm.{op}.{suffix}({a.type}, {a.type})")
+            e.line(
+                f"{name} = call {a.type} @llvm.{op}.{suffix}({a.type} {a.text}, {a.type} {b.text})"
+            )
+        return Name(name, a.type)
+
+    def _at(self, access: Access, index: str) -> str:
+        start, step = self._start_of(access), access.strides[-1]
+        if step != 1:
+            index = self.e.emit("i64", f"mul nsw i64 {index}, {step}").text
+        return self.e.emit("i64", f"add nsw i64 {start}, {index}").text
+
+    # ---- what does not change along a row
+
+    def _hoist(self, node: Node, seen: dict[int, bool]) -> bool:
+        """Compute parts that are one value per row before the walk; is all of it one?"""
+        if id(node) in self.known:
+            return True
+        if id(node) in seen:
+            return seen[id(node)]
+        if node.op == "const":
+            return True
+        if node.args:
+            constant = all([self._hoist(a, seen) for a in node.args])
+            if constant:
+                self.e.expression(node, self._row_leaf, self.known)
+        elif node.op == "arg":
+            access = self.nest.loads[node.value]
+            constant = access.strides[-1] == 0
+            self._start_of(access)
+            if constant:
+                self.known[id(node)] = self._row_leaf(node)
+        else:
+            constant = True
+            self.known[id(node)] = self._row_leaf(node)
+        seen[id(node)] = constant
+        return constant
+
+    def _row_leaf(self, node: Node) -> Name:
+        if node.op == "row":
+            return self.registers[node.value]
+        if node.op == "arg":
+            access = self.nest.loads[node.value]
+            return self._load(access.value, self._start_of(access))
+        return self._pick(node)
+
+    def _pick(self, node: Node) -> Name:
+        """An element of the row at an index that memory holds; outside it is a fault."""
+        e = self.e
+        source, index = [self.nest.loads[i] for i in node.value]
+        at = self._load(index.value, self._start_of(index))
+        if at.type != "i64":
+            at = e.emit("i64", f"sext {at.type} {at.text} to i64")
+        good = e.emit("i1", f"icmp ult i64 {at.text}, {self.nest.shape[-1]}")
+        bad = e.emit("i64", f"select i1 {good.text}, i64 0, i64 1")
+        old = e.emit("i64", "load i64, ptr %status")
+        new = e.emit("i64", f"or i64 {old.text}, {bad.text}")
+        e.line(f"store i64 {new.text}, ptr %status")
+        safe = e.emit("i64", f"select i1 {good.text}, i64 {at.text}, i64 0")
+        step = e.emit("i64", f"mul nsw i64 {safe.text}, {source.strides[-1]}")
+        place = e.emit("i64", f"add nsw i64 {self._start_of(source)}, {step.text}")
+        return self._load(source.value, place.text)

@@ -1,0 +1,281 @@
+"""A native plan bound to a process: fills the table of addresses, calls the code, hands out."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from graphflow.compile.native.blas import find_blas
+from graphflow.compile.native.build import Assign, Call, NativePlan, Port, Segment, Source
+from graphflow.compile.native.jit import function
+from graphflow.compile.native.module import ARENA, GEMM, STATUS
+from graphflow.execute.buffers import Ring, aligned
+from graphflow.execute.context import Context
+from graphflow.execute.failures import explained
+from graphflow.execute.team import Team
+
+_TINY = 1024  # bytes up to which a feed is copied to a fixed place: sooner done than looked at
+
+
+class Fault(Exception):
+    """The step met what the native code is not made for; the reference tier must run it."""
+
+
+class _OneThread:
+    """Keeps OpenBLAS on one thread while native steps run: they share the work themselves."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._before = 1
+
+    def __enter__(self) -> None:
+        blas = find_blas()
+        assert blas is not None
+        with self._lock:
+            if not self._count:
+                self._before = blas.get_threads()
+                self._set(1)
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                self._set(self._before)
+
+    def _set(self, count: int) -> None:
+        blas = find_blas()
+        assert blas is not None
+        ctypes.CFUNCTYPE(None, ctypes.c_int)(blas.set_threads)(count)
+
+
+_one_thread = _OneThread()
+
+
+class NativeProgram:
+    """A native plan, ready to run; many threads may run it at once."""
+
+    def __init__(self, plan: NativePlan, team: Team, kernels: dict[str, Any]):
+        """Args:
+        kernels: name of a step -> its kernel with the attributes bound.
+        """
+        self.plan = plan
+        self._team = team
+        self._kernels = kernels
+        self._free: list[_Instance] = []
+
+    def run(self, context: Context, feeds: Sequence[Any]) -> list[Any]:
+        """Outputs of the plan.
+
+        Raises:
+          Fault: nothing that was written counts.
+          OpError: a reference kernel failed.
+        """
+        free = self._free
+        instance = free.pop() if free else _Instance(self.plan, self._team, self._kernels)
+        try:
+            return instance.run(context, feeds)
+        finally:
+            free.append(instance)
+
+
+class _Instance:
+    """Memory for one run at a time: the table, the arena, and rings of arrays to hand out."""
+
+    def __init__(self, plan: NativePlan, team: Team, kernels: dict[str, Any]):
+        self.plan = plan
+        self.team = team
+        self.kernels = kernels
+        self.table = (ctypes.c_size_t * plan.entries)()
+        self.at = ctypes.addressof(self.table)
+        self.status = np.zeros(8, np.int64)
+        self.arena, self._memory, address = aligned((max(64, plan.arena.size),), np.dtype(np.uint8))
+        self.table[ARENA] = address
+        self.table[STATUS] = self.status.ctypes.data
+        blas = find_blas()
+        self.table[GEMM] = blas.gemm if blas else 0
+        self.held: list[Any] = [None] * plan.entries  # the array of each entry
+        for entry, array in plan.constants.items():
+            self._hold(entry, array)
+        self.feeds = [self._feed(i, port) for i, port in enumerate(plan.inputs)]
+        self.rings = [(port.entry, Ring(port.shape, port.dtype)) for port in plan.owned]
+        self.known: dict[int, tuple[Any, int]] = {}
+        pointer, number = ctypes.c_void_p, ctypes.c_int64
+        self.calls = []
+        for code in plan.codes:
+            step = code.address("step")
+            serial = function(code.address("serial"), pointer)
+            alone = function(step, pointer, number, pointer)
+            self.calls.append((step, serial, alone))
+        self.actions = [self._action(a) for a in plan.actions]
+        self.outputs = [self._output(source, copy) for source, copy in plan.outputs]
+
+    def _hold(self, entry: int, array: Any) -> None:
+        self.held[entry] = array
+        self.table[entry] = array.ctypes.data
+
+    def _feed(self, index: int, port: Port | None) -> Any:
+        if port is None:
+            return index, None, self.plan.slots[index]
+        size = int(np.prod(port.shape)) * port.dtype.itemsize
+        if size > _TINY:
+            return index, port, None
+        array = aligned(port.shape, port.dtype)[0]
+        self._hold(port.entry, array)
+        return index, port, array
+
+    # ---- a run
+
+    def run(self, context: Context, feeds: Sequence[Any]) -> list[Any]:
+        held, table = self.held, self.table
+        self.objects: dict[int, Any] = {}
+        self.context = context
+        self.status[0] = 0
+        for index, port, fixed in self.feeds:
+            if port is None:
+                self.objects[fixed] = feeds[index]
+            elif fixed is not None:
+                fixed[...] = feeds[index]
+            else:
+                self._enter(port, feeds[index])
+        read, known = context.read, self.known
+        for key, port in self.plan.variables:
+            value = read(key)
+            entry = port.entry
+            last = known.get(entry)
+            if last is not None and last[0] is value:
+                table[entry] = last[1]
+                held[entry] = value
+            else:
+                known[entry] = (value, self._enter(port, value))
+        for entry, ring in self.rings:
+            held[entry], table[entry] = ring.take()
+        for action in self.actions:
+            action()
+        results = [output() for output in self.outputs]
+        self._release()
+        return results
+
+    def _release(self) -> None:
+        """Hold nothing that the user, or a variable, may want to be the only one to hold."""
+        for entry, _ in self.rings:
+            self.held[entry] = None
+
+    def _enter(self, port: Port, value: Any) -> int:
+        """Put an array's address into the table; it is copied where its layout does not suit."""
+        array = np.asarray(value)
+        if array.shape != port.shape or array.dtype != port.dtype:
+            raise Fault(f"an array of {array.dtype}{list(array.shape)}, not as before")
+        if not array.flags.c_contiguous or not array.flags.aligned:
+            array = np.ascontiguousarray(array).reshape(port.shape)
+        address: int = array.ctypes.data
+        self.held[port.entry] = array
+        self.table[port.entry] = address
+        return address
+
+    # ---- actions
+
+    def _action(self, action: Any) -> Any:
+        if isinstance(action, Segment):
+            return self._native(action)
+        if isinstance(action, Assign):
+            return self._assign(action)
+        return self._call(action)
+
+    def _native(self, segment: Segment) -> Any:
+        step, serial, alone = self.calls[segment.number]
+        at, team, status = self.at, self.team, self.status
+
+        def run() -> None:
+            if self.plan.workers > 1:
+                team.run(step, serial, at)
+            else:
+                alone(at, 0, None)
+            if status[0]:
+                raise Fault("an index is out of range")
+
+        def guarded() -> None:
+            with _one_thread:
+                run()
+
+        return guarded if self.plan.products else run
+
+    def _assign(self, action: Assign) -> Any:
+        # The read of the next run finds the address of what this one wrote.
+        entries = [p.entry for k, p in self.plan.variables if k == action.key]
+
+        def assign() -> None:
+            array = self.held[action.entry]
+            self.context.write(action.key, array)
+            for entry in entries:
+                self.known[entry] = (array, self.table[action.entry])
+
+        return assign
+
+    def _call(self, action: Call) -> Any:
+        step = action.step
+        kernel = self.kernels[step.name]
+        keeps = step.opdef.takes_ctx and not step.opdef.random
+        arguments = [self._argument(a, keeps) for a in action.inputs]
+        borrowed = any(isinstance(a, Source) and a.entry == ARENA for a in action.inputs)
+
+        def call() -> None:
+            values = [argument() for argument in arguments]
+            try:
+                result = kernel(*values)
+            except Exception as error:
+                values = [v for v in values if v is not self.context]
+                raise explained(error, step, values) from (
+                    error.__cause__ if hasattr(error, "error_code") else error
+                )
+            results = [result] if len(action.outputs) == 1 else list(result or ())
+            for output, value in zip(action.outputs, results, strict=True):
+                if isinstance(output, Port):
+                    if borrowed and getattr(value, "base", None) is not None:
+                        value = value.copy()  # it may be a view of what is overwritten next
+                    self._enter(output, value)
+                else:
+                    self.objects[output] = value
+
+        return call
+
+    def _argument(self, source: Any, keeps: bool) -> Any:
+        if source is None:
+            return lambda: self.context
+        if isinstance(source, int):
+            return lambda: self.objects[source]
+        if source.entry == -1:
+            return lambda: source.value
+        return self._array(source, copy=keeps)
+
+    def _array(self, source: Source, copy: bool) -> Any:
+        """A function that gives the array."""
+        if source.entry == ARENA:
+            view = np.ndarray(source.shape, source.dtype, self.arena, source.offset, source.strides)
+            return view.copy if copy else lambda: view
+        held, entry = self.held, source.entry
+        if source.whole:
+            return (lambda: held[entry].copy()) if copy else lambda: held[entry]
+        shape, strides, offset = source.shape, source.strides, source.offset
+
+        def part() -> Any:
+            flat = held[entry].reshape(-1)[offset // source.dtype.itemsize :]
+            view = np.lib.stride_tricks.as_strided(flat, shape, strides)
+            return view.copy() if copy else view
+
+        return part
+
+    def _output(self, source: Source, copy: bool) -> Any:
+        if source.entry == -2:
+            return lambda: self.objects[source.offset]
+        if source.entry == -1:
+            return lambda: source.value
+        if source.whole or copy:
+            return self._array(source, copy)
+        held, entry, shape = self.held, source.entry, source.shape
+        return lambda: held[entry].reshape(shape)

@@ -1,0 +1,82 @@
+"""Threads that share the work of native steps: parked in machine code, they spin, then sleep."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from typing import Any
+
+import numpy as np
+
+from graphflow.compile.native import runtime
+from graphflow.compile.native.jit import Code, function, load
+
+
+class Team:
+    """A caller and its helpers.
+
+    One step runs at a time; who finds the team busy does all shares by itself, with the same
+    result.  Helpers start with the first step and end with `close`.  A forked child starts its
+    own.
+    """
+
+    def __init__(self, workers: int):
+        self.workers = min(workers, runtime.HELPERS)
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._pid = 0
+        self._code: Code | None = None
+
+    def run(self, step: int, serial: Any, table: int) -> None:
+        """Run `step` on all workers, or `serial` here."""
+        if self._pid != os.getpid() and self._pid:
+            self._lock = threading.Lock()  # the parent's may have been held
+        if not self._lock.acquire(blocking=False):
+            serial(table)
+            return
+        try:
+            if self._pid != os.getpid():
+                self._open()
+            self._start(self._address, step, table, self.workers - 1)
+        finally:
+            self._lock.release()
+
+    def _open(self) -> None:
+        code = self._code = self._code or load(runtime.TEXT)
+        self._sync = np.zeros(runtime.WORDS, np.int64)
+        self._address = self._sync.ctypes.data
+        libc = ctypes.CDLL(None)
+        for word, name in ((runtime.YIELD, "sched_yield"), (runtime.WAIT, "sem_wait"),
+                           (runtime.POST, "sem_post")):  # fmt: skip
+            self._sync[word] = ctypes.cast(getattr(libc, name), ctypes.c_void_p).value or 0
+        pointer, number = ctypes.c_void_p, ctypes.c_int64
+        self._start = function(code.address("start"), pointer, pointer, pointer, number)
+        self._wake = function(code.address("wake"), pointer)
+        helper = function(code.address("helper"), pointer, number, number)
+        self._threads = []
+        for worker in range(1, self.workers):
+            at = self._address + 8 * (runtime.SEMAPHORES + 16 * (worker - 1))
+            libc.sem_init(ctypes.c_void_p(at), 0, 0)
+            thread = threading.Thread(
+                target=helper,
+                args=(self._address, worker, 0),
+                name=f"graphflow-worker-{worker}",
+                daemon=True,
+            )
+            thread.start()
+            self._threads.append(thread)
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        """End the helpers; the next step starts them again."""
+        with self._lock:
+            if self._pid == os.getpid():
+                self._sync[runtime.STOP] = 1
+                self._wake(self._address)
+                for thread in self._threads:
+                    while thread.is_alive():
+                        self._wake(self._address)
+                        thread.join(0.01)
+            self._threads = []
+            self._pid = 0

@@ -1,0 +1,228 @@
+"""Tiers: the reference tier runs at once, native code takes its place when it is compiled."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from graphflow.compile import Plan
+from graphflow.execute.context import Context, Run
+from graphflow.execute.devices import CpuDevice, Device
+from graphflow.execute.program import Call, Program
+
+_SIGNATURES = 8  # shapes of feeds that a plan is compiled for at once
+_PATIENCE = 2  # runs on the reference tier before it is worth while to compile
+_FAULTS = 3  # faults after which a signature stays with the reference tier
+
+
+class Observer:
+    """Notes the shape and dtype of whatever a plan's slots hold; stands where a trace would."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, Any] = {}
+
+    def timed(self, calls: Sequence[Call], plan: Plan, device: str) -> list[Call]:
+        """The calls, watched."""
+        return [self._watched(call) for call in calls]
+
+    def note(self, slot: int, value: Any) -> None:
+        if isinstance(value, (np.ndarray, np.generic)):
+            self.found[slot] = (value.shape, value.dtype)
+
+    def _watched(self, call: Call) -> Call:
+        function, outputs = call.function, call.outputs
+
+        def watched(*arguments: Any) -> Any:
+            result = function(*arguments)
+            if len(outputs) == 1:
+                self.note(outputs[0], result)
+            elif outputs:
+                for slot, value in zip(outputs, result, strict=True):
+                    self.note(slot, value)
+            return result
+
+        return call._replace(function=watched)
+
+
+class _Signature:
+    """What is known about one combination of shapes.
+
+    Attributes:
+      native: the native program, once there is one.
+      runs: how often the reference tier has run it.
+      settled: nothing more will be compiled.
+    """
+
+    __slots__ = ("faults", "native", "runs", "settled")
+
+    def __init__(self) -> None:
+        self.native: Any = None
+        self.runs = 0
+        self.settled = False
+        self.faults = 0
+
+
+class TieredProgram:
+    """As a `Program`, faster after some runs.
+
+    Attributes:
+      plan, device: of the reference program.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        device: Device,
+        build: Callable[[Program, Any], Any],
+        submit: Callable[[Callable[[], None]], None] | None,
+    ):
+        """Args:
+        build: (program, what was observed) -> a native program, or None.
+        submit: runs a function in the background; None: compile at once, and run nothing
+          before.
+        """
+        self.plan = plan
+        self.device = device
+        self._reference = Program(plan, device)
+        self._build = build
+        self._submit = submit
+        self._signatures: OrderedDict[Any, _Signature] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def native(self) -> list[Any]:
+        """The native programs that there are."""
+        return [s.native for s in self._signatures.values() if s.native is not None]
+
+    def run(
+        self, run: Run, values: Sequence[Any], rendezvous: Any = None, trace: Any = None
+    ) -> list[Any]:
+        """As `Program.run`."""
+        if trace is not None or rendezvous is not None:
+            return self._reference.run(run, values, rendezvous, trace)
+        key = tuple([v.shape if hasattr(v, "shape") else None for v in values])
+        state = self._signatures.get(key)
+        if state is None:
+            state = self._add(key)
+        if state.native is not None:
+            return self._natively(state, run, values)
+        if state.settled:
+            return self._reference.run(run, values)
+        return self._warm(state, run, values)
+
+    def _add(self, key: Any) -> _Signature:
+        with self._lock:
+            state = self._signatures.setdefault(key, _Signature())
+            while len(self._signatures) > _SIGNATURES:
+                self._signatures.popitem(last=False)
+            return state
+
+    def _natively(self, state: _Signature, run: Run, values: Sequence[Any]) -> list[Any]:
+        from graphflow.execute.native import Fault
+
+        try:
+            return state.native.run(Context(run, self.device), values)
+        except Fault:
+            run.abort()
+            state.faults += 1
+            if state.faults >= _FAULTS:
+                state.native = None
+                state.settled = True
+            return self._reference.run(run, values)
+
+    def _warm(self, state: _Signature, run: Run, values: Sequence[Any]) -> list[Any]:
+        """Run the reference tier; start compiling when it has run often enough."""
+        state.runs += 1
+        if self._submit is not None and state.runs != _PATIENCE:
+            return self._reference.run(run, values)
+        observer = Observer()
+        for port, value in zip(self.plan.inputs, values, strict=True):
+            observer.note(port.slot, value)
+        results = self._reference.run(run, values, None, observer)
+        if self._submit is not None:
+            self._submit(lambda: self._compile(state, observer.found))
+            return results
+        self._compile(state, observer.found)
+        if state.native is None:
+            return results
+        run.abort()  # the native tier does the step from its start
+        return self._natively(state, run, values)
+
+    def _compile(self, state: _Signature, found: Any) -> None:
+        try:
+            state.native = self._build(self._reference, found)
+        except Exception as error:
+            names = ", ".join(sorted({s.opdef.name for s in self.plan.steps}))
+            warnings.warn(
+                f"native code could not be built ({type(error).__name__}: {error}); the "
+                f"reference tier runs {names}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        state.settled = True
+
+
+class Tiers:
+    """Chooses how plans of a session run, and owns the threads that this takes."""
+
+    def __init__(self, tier: str, threads: int):
+        """Args:
+        tier: "auto", "reference" or "native"; see `Settings`.
+        threads: that share a native step; 0: as many as cores.
+        """
+        self._tier = tier
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._lock = threading.Lock()
+        self._team: Any = None
+        self._compiler: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    def program(self, plan: Plan, device: Device) -> Program | TieredProgram:
+        """A program for the plan."""
+        if self._tier == "reference" or not isinstance(device, CpuDevice):
+            return Program(plan, device)
+        return TieredProgram(
+            plan, device, self._build, self._submit if self._tier == "auto" else None
+        )
+
+    def _build(self, program: Program, found: Any) -> Any:
+        from graphflow.compile.native.build import Unprofitable, build_native
+        from graphflow.compile.native.cache import default_cache
+        from graphflow.execute.native import NativeProgram
+        from graphflow.execute.team import Team
+
+        try:
+            plan = build_native(program.plan, found, self._threads, default_cache())
+        except Unprofitable:
+            return None
+        with self._lock:
+            if self._closed:
+                return None
+            if self._team is None:
+                self._team = Team(self._threads)
+        return NativeProgram(plan, self._team, program.kernels())
+
+    def _submit(self, function: Callable[[], None]) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            if self._compiler is None:
+                self._compiler = ThreadPoolExecutor(1, thread_name_prefix="graphflow-compiler")
+            self._compiler.submit(function)
+
+    def close(self) -> None:
+        """End the threads."""
+        with self._lock:
+            self._closed = True
+            compiler, team = self._compiler, self._team
+        if compiler is not None:
+            compiler.shutdown(wait=True, cancel_futures=True)
+        if team is not None:
+            team.close()
