@@ -39,7 +39,9 @@ def _counts(xp: Any, ids: Any, count: int, like: Any) -> Any:
 
 def _mean_into(xp: Any, data: Any, ids: Any, count: int) -> Any:
     total, number = _sum_into(xp, data, ids, count), _counts(xp, ids, count, data)
-    return total // number if data.dtype.kind in "iu" else total / number
+    if data.dtype.kind in "iu":  # rounded towards zero
+        return xp.sign(total) * (xp.abs(total) // number)
+    return total / number
 
 
 def _extreme_into(xp: Any, ufunc: Any, data: Any, ids: Any, count: int, start: Any) -> Any:
