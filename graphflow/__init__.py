@@ -7,7 +7,7 @@ Nothing that is slow to load is imported here: ray, cupy, llvmlite and scipy com
 
 from typing import Any as _Any
 
-from graphflow import nn, train
+from graphflow import layers, nn, train
 from graphflow.base import dtypes, errors
 from graphflow.base.devices import DeviceSpec
 from graphflow.base.dtypes import (
@@ -35,21 +35,6 @@ from graphflow.base.dtypes import float16 as half
 from graphflow.base.dtypes import float64 as double
 from graphflow.base.shapes import Dimension, TensorShape
 from graphflow.build import Graph, Operation, Tensor
-from graphflow.build.default_graph import (
-    add_to_collection,
-    add_to_collections,
-    colocate_with,
-    control_dependencies,
-    device,
-    get_collection,
-    get_collection_ref,
-    name_scope,
-)
-from graphflow.build.defaults import (
-    get_default_graph,
-    get_default_session,
-    reset_default_graph,
-)
 from graphflow.build.keys import GraphKeys
 from graphflow.differentiate import (
     AggregationMethod,

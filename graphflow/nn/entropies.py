@@ -48,14 +48,12 @@ def softmax_cross_entropy_with_logits_v2(
     with composite(name, "softmax_cross_entropy_with_logits", logits, labels) as scope:
         logits = as_tensor(logits, name="logits")
         labels = as_tensor(labels, None if hasattr(labels, "dtype") else logits.dtype, "labels")
-        merge_dims(logits.dims, labels.dims, "logits and labels")
-        wide = _wide(logits)
-        labels = cast(labels, wide.dtype)
-        perm = _to_end(wide, axis)
-        rows = [_rows(x if perm is None else transpose(x, perm)) for x in (wide, labels)]
-        losses = OPS["SoftmaxCrossEntropyWithLogits"](*rows, name=scope)[0]
-        losses = _like_outer(losses, wide if perm is None else transpose(wide, perm))
-        return cast(losses, logits.dtype)
+        if _rank(logits) == _rank(labels):  # else, as in TensorFlow, only the rows must agree
+            merge_dims(logits.dims, labels.dims, "logits and labels")
+        wide = _classes_last(_wide(logits), axis)
+        labels = _classes_last(cast(labels, wide.dtype), axis)
+        losses = OPS["SoftmaxCrossEntropyWithLogits"](_rows(wide), _rows(labels), name=scope)[0]
+        return cast(_like_outer(losses, wide), logits.dtype)
 
 
 def softmax_cross_entropy_with_logits(
@@ -142,6 +140,11 @@ def _to_end(x: Tensor, axis: Any) -> tuple[int, ...] | None:
     if at == rank - 1:
         return None
     return (*range(at), *range(at + 1, rank), at)
+
+
+def _classes_last(x: Tensor, axis: Any) -> Tensor:
+    perm = _to_end(x, axis)
+    return x if perm is None else transpose(x, perm)
 
 
 def _rows(x: Tensor) -> Tensor:

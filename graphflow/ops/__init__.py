@@ -2,6 +2,24 @@
 
 from types import ModuleType as _ModuleType
 
+# ---- end of control flow
+# ---- scopes and collections of the default graph, sources and variables
+from graphflow.build.default_graph import (
+    add_to_collection,
+    add_to_collections,
+    colocate_with,
+    control_dependencies,
+    device,
+    get_collection,
+    get_collection_ref,
+    name_scope,
+)
+from graphflow.build.defaults import (
+    get_default_graph,
+    get_default_session,
+    reset_default_graph,
+)
+
 # ---- math
 from graphflow.ops.activations import (
     elu,
@@ -265,9 +283,6 @@ from graphflow.ops.scans import (
     cumprod,
     cumsum,
 )
-
-# ---- end of control flow
-# ---- sources and variables
 from graphflow.ops.scatter import (
     scatter_add,
     scatter_div,

@@ -223,3 +223,17 @@ def test_names_are_tensorflows() -> None:
         assert tf.nn.xw_plus_b(x, tf.ones([3, 2]), tf.ones([2])).name == "xw_plus_b:0"
         assert tf.nn.conv1d(x[None], tf.ones([1, 3, 1]), 1, "SAME").name == "conv1d/Squeeze:0"
         assert tf.nn.l2_normalize(x, 1).name == "l2_normalize:0"
+
+
+def test_cross_entropy_takes_labels_of_another_rank_with_as_many_rows():
+    """As in TensorFlow; programs write labels=[one_hot]."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = tf.placeholder(tf.float32, [None, 3])
+        labels = tf.one_hot([0, 2], 3)
+        losses = [
+            tf.nn.softmax_cross_entropy_with_logits_v2(labels=z, logits=logits)
+            for z in (labels, [labels])
+        ]
+        one, other = session.run(losses, {logits: [[1, 2, 3], [3, 2, 1]]})
+    np.testing.assert_array_equal(one, other)
+    assert one.shape == (2,)
