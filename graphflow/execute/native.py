@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -58,18 +59,26 @@ _one_thread = _OneThread()
 
 
 class NativeProgram:
-    """A native plan, ready to run; many threads may run it at once."""
+    """A native plan, ready to run; many threads may run it at once.
+
+    Attributes:
+      plan: what it was made from.
+      pure: does it only compute outputs from inputs?  Then it needs no context.
+    """
 
     def __init__(self, plan: NativePlan, team: Team, kernels: dict[str, Any]):
         """Args:
         kernels: name of a step -> its kernel with the attributes bound.
         """
         self.plan = plan
+        self.pure = not plan.variables and not any(
+            isinstance(a, (Assign, Call)) for a in plan.actions
+        )
         self._team = team
         self._kernels = kernels
         self._free: list[_Instance] = []
 
-    def run(self, context: Context, feeds: Sequence[Any]) -> list[Any]:
+    def run(self, context: Context | None, feeds: Sequence[Any]) -> list[Any]:
         """Outputs of the plan.
 
         Raises:
@@ -84,6 +93,10 @@ class NativeProgram:
             free.append(instance)
 
 
+def _size(port: Port) -> int:
+    return math.prod(port.shape) * port.dtype.itemsize
+
+
 class _Instance:
     """Memory for one run at a time: the table, the arena, and rings of arrays to hand out."""
 
@@ -93,18 +106,27 @@ class _Instance:
         self.kernels = kernels
         self.table = (ctypes.c_size_t * plan.entries)()
         self.at = ctypes.addressof(self.table)
-        self.status = np.zeros(8, np.int64)
+        self.status = ctypes.c_int64()
         self.arena, self._memory, address = aligned((max(64, plan.arena.size),), np.dtype(np.uint8))
         self.table[ARENA] = address
-        self.table[STATUS] = self.status.ctypes.data
+        self.table[STATUS] = ctypes.addressof(self.status)
         blas = find_blas()
         self.table[GEMM] = blas.gemm if blas else 0
         self.held: list[Any] = [None] * plan.entries  # the array of each entry
         for entry, array in plan.constants.items():
             self._hold(entry, array)
         self.feeds = [self._feed(i, port) for i, port in enumerate(plan.inputs)]
-        self.rings = [(port.entry, Ring(port.shape, port.dtype)) for port in plan.owned]
-        self.known: dict[int, tuple[Any, int]] = {}
+        self.variables = [(key, port.entry, port) for key, port in plan.variables]
+        self.known: dict[int, tuple[Any, int]] = {e: (None, 0) for _, e, _ in self.variables}
+        assigned = {a.entry for a in plan.actions if isinstance(a, Assign)}
+        self.rings = []
+        self.fixed: set[int] = set()  # small fetches: copied out, which is sooner done
+        for port in plan.owned:
+            if _size(port) > _TINY or port.entry in assigned:
+                self.rings.append((port.entry, Ring(port.shape, port.dtype).take))
+            else:
+                self._hold(port.entry, aligned(port.shape, port.dtype)[0])
+                self.fixed.add(port.entry)
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self.calls = []
         for code in plan.codes:
@@ -122,8 +144,7 @@ class _Instance:
     def _feed(self, index: int, port: Port | None) -> Any:
         if port is None:
             return index, None, self.plan.slots[index]
-        size = int(np.prod(port.shape)) * port.dtype.itemsize
-        if size > _TINY:
+        if _size(port) > _TINY:
             return index, port, None
         array = aligned(port.shape, port.dtype)[0]
         self._hold(port.entry, array)
@@ -131,11 +152,11 @@ class _Instance:
 
     # ---- a run
 
-    def run(self, context: Context, feeds: Sequence[Any]) -> list[Any]:
+    def run(self, context: Any, feeds: Sequence[Any]) -> list[Any]:
         held, table = self.held, self.table
         self.objects: dict[int, Any] = {}
         self.context = context
-        self.status[0] = 0
+        self.status.value = 0
         for index, port, fixed in self.feeds:
             if port is None:
                 self.objects[fixed] = feeds[index]
@@ -143,23 +164,27 @@ class _Instance:
                 fixed[...] = feeds[index]
             else:
                 self._enter(port, feeds[index])
-        read, known = context.read, self.known
-        for key, port in self.plan.variables:
-            value = read(key)
-            entry = port.entry
-            last = known.get(entry)
-            if last is not None and last[0] is value:
-                table[entry] = last[1]
-                held[entry] = value
-            else:
-                known[entry] = (value, self._enter(port, value))
-        for entry, ring in self.rings:
-            held[entry], table[entry] = ring.take()
+        if self.variables:
+            self._read(context)
+        for entry, take in self.rings:
+            held[entry], table[entry] = take()
         for action in self.actions:
             action()
         results = [output() for output in self.outputs]
         self._release()
         return results
+
+    def _read(self, context: Any) -> None:
+        """Find the variables; those that this program wrote last are known by their address."""
+        held, table, known, read = self.held, self.table, self.known, context.read
+        for key, entry, port in self.variables:
+            value = read(key)
+            last = known[entry]
+            if last[0] is value:
+                table[entry] = last[1]
+                held[entry] = value
+            else:
+                known[entry] = (value, self._enter(port, value))
 
     def _release(self) -> None:
         """Hold nothing that the user, or a variable, may want to be the only one to hold."""
@@ -196,7 +221,7 @@ class _Instance:
                 team.run(step, serial, at)
             else:
                 alone(at, 0, None)
-            if status[0]:
+            if status.value:
                 raise Fault("an index is out of range")
 
         def guarded() -> None:
@@ -275,6 +300,7 @@ class _Instance:
             return lambda: self.objects[source.offset]
         if source.entry == -1:
             return lambda: source.value
+        copy = copy or source.entry in self.fixed
         if source.whole or copy:
             return self._array(source, copy)
         held, entry, shape = self.held, source.entry, source.shape

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from graphflow.compile.plan import CONTEXT, Plan, Step
 from graphflow.execute.context import Context, Run
 from graphflow.execute.devices import Device
@@ -50,6 +52,10 @@ class Program:
         pairs = zip(self.plan.steps, self._calls, strict=True)
         return {step.name: call.function for step, call in pairs}
 
+    def at_once(self, values: Sequence[Any]) -> list[Any] | None:
+        """Outputs, where no run is needed to compute them; None: `run` must."""
+        return None
+
     def run(
         self, run: Run, values: Sequence[Any], rendezvous: Any = None, trace: Any = None
     ) -> list[Any]:
@@ -67,7 +73,7 @@ class Program:
         device = self.device
         context = Context(run, device, rendezvous)
         calls = self._calls if trace is None else trace.timed(self._calls, self.plan, device.name)
-        with device:
+        with device, np.errstate(all="ignore"):
             if self._needed is not None:
                 values = [self._put(s, v) for s, v in zip(self._inputs, values, strict=True)]
             return self.execute(values, context, calls)
