@@ -48,7 +48,10 @@ def find(name: str) -> Any:
       AttributeError: TensorFlow 1 has no such name, or graphflow does not have it yet.
     """
     import graphflow
+    from graphflow.compat import namespaces
 
+    if (namespace := namespaces.find(name)) is not None:
+        return namespace
     if name in NO_EFFECT:
         return nothing
     if name in RENAMED:

@@ -1,0 +1,127 @@
+"""TensorFlow's namespaces, such as `tf.math` and `tf.linalg`: tables over names found elsewhere."""
+
+from __future__ import annotations
+
+import importlib
+from types import MappingProxyType, ModuleType
+from typing import Any, Final
+
+import graphflow
+
+# namespace -> names that it shares with the top level
+SHARED: Final = MappingProxyType(
+    {
+        "math": """
+        abs accumulate_n acos acosh add add_n angle argmax argmin asin asinh atan atan2
+        atanh betainc ceil conj cos cosh count_nonzero cumprod cumsum digamma divide equal
+        erf erfc erfinv exp expm1 floor floordiv floormod greater greater_equal igamma
+        igammac imag invert_permutation is_finite is_inf is_nan lbeta less less_equal
+        lgamma log log1p log_sigmoid logical_and logical_not logical_or
+        logical_xor maximum minimum mod multiply negative not_equal polygamma pow real
+        reciprocal reduce_all reduce_any reduce_euclidean_norm reduce_logsumexp reduce_max
+        reduce_mean reduce_min reduce_prod reduce_std reduce_sum reduce_variance rint
+        round rsqrt scalar_mul segment_max segment_mean segment_min segment_prod
+        segment_sum sigmoid sign sin sinh sqrt square
+        squared_difference subtract tan tanh truediv unsorted_segment_max
+        unsorted_segment_mean unsorted_segment_min unsorted_segment_prod
+        unsorted_segment_sqrt_n unsorted_segment_sum xdivy xlogy zeta
+        """,
+        "linalg": """
+        cholesky cholesky_solve einsum eye global_norm matmul norm qr svd tensordot trace
+        """,
+        "random": "get_seed set_random_seed truncated_normal",
+        "manip": """
+        batch_to_space_nd gather_nd reshape reverse roll scatter_nd space_to_batch_nd tile
+        """,
+        "debugging": """
+        Assert assert_equal assert_greater assert_greater_equal assert_integer assert_less
+        assert_less_equal assert_near assert_negative assert_non_negative
+        assert_non_positive assert_none_equal assert_positive assert_proper_iterable
+        assert_rank assert_rank_at_least assert_rank_in assert_scalar assert_type
+        check_numerics is_finite is_inf is_nan
+        """,
+    }
+)
+
+# namespace -> name in it -> path from the top level, or "module:" and a module
+RENAMED: Final = MappingProxyType(
+    {
+        "math": {
+            "divide_no_nan": "div_no_nan",
+            "in_top_k": "nn.in_top_k",
+            "l2_normalize": "nn.l2_normalize",
+            "log_softmax": "nn.log_softmax",
+            "softmax": "nn.softmax",
+            "softplus": "nn.softplus",
+            "softsign": "nn.softsign",
+            "top_k": "nn.top_k",
+            "zero_fraction": "nn.zero_fraction",
+        },
+        "linalg": {
+            "band_part": "matrix_band_part",
+            "det": "matrix_determinant",
+            "diag": "matrix_diag",
+            "diag_part": "matrix_diag_part",
+            "eigh": "self_adjoint_eig",
+            "eigvalsh": "self_adjoint_eigvals",
+            "inv": "matrix_inverse",
+            "l2_normalize": "nn.l2_normalize",
+            "lstsq": "matrix_solve_ls",
+            "set_diag": "matrix_set_diag",
+            "solve": "matrix_solve",
+            "tensor_diag": "diag",
+            "tensor_diag_part": "diag_part",
+            "transpose": "matrix_transpose",
+            "triangular_solve": "matrix_triangular_solve",
+        },
+        "random": {
+            "normal": "random_normal",
+            "shuffle": "random_shuffle",
+            "uniform": "random_uniform",
+        },
+        "bitwise": {
+            "bitwise_and": "ops.compare.bitwise_and",
+            "bitwise_or": "ops.compare.bitwise_or",
+            "bitwise_xor": "ops.compare.bitwise_xor",
+            "invert": "ops.compare.invert",
+        },
+        "client": {"timeline": "module:graphflow.compat.timeline"},
+        "version": {"VERSION": "__version__"},
+    }
+)
+
+_MODULES: Final = MappingProxyType({"test": "graphflow.compat.testing"})
+
+
+class Namespace(ModuleType):
+    """A module whose names are looked up when they are asked for."""
+
+    def __init__(self, name: str):
+        super().__init__(f"graphflow.{name}", f"TensorFlow's namespace {name}.")
+        self._paths = {n: n for n in SHARED.get(name, "").split()} | RENAMED.get(name, {})
+
+    def __getattr__(self, name: str) -> Any:
+        path = self.__dict__["_paths"].get(name)
+        if path is None:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if path.startswith("module:"):
+            return importlib.import_module(path.removeprefix("module:"))
+        found: Any = graphflow
+        for part in path.split("."):
+            found = getattr(found, part)
+        return found
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._paths)
+
+
+_made: dict[str, Namespace] = {}
+
+
+def find(name: str) -> ModuleType | None:
+    """The namespace of that name, the same one each time; None where there is none."""
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name not in _made and (name in SHARED or name in RENAMED):
+        _made[name] = Namespace(name)
+    return _made.get(name)
