@@ -66,6 +66,7 @@ from graphflow.nn.pooling import (
     pool,
 )
 from graphflow.nn.rnn import bidirectional_dynamic_rnn, dynamic_rnn, raw_rnn
+from graphflow.nn.sampled import nce_loss, sampled_softmax_loss
 from graphflow.nn.static_rnn import (
     static_bidirectional_rnn,
     static_rnn,
@@ -85,6 +86,11 @@ from graphflow.ops.activations import (
 )
 from graphflow.ops.bias import bias_add
 from graphflow.ops.blocks import depth_to_space, space_to_batch, space_to_depth
+from graphflow.ops.candidates import (
+    fixed_unigram_candidate_sampler,
+    log_uniform_candidate_sampler,
+    uniform_candidate_sampler,
+)
 from graphflow.ops.elementary import tanh
 from graphflow.ops.lrn import local_response_normalization
 from graphflow.ops.lrn import local_response_normalization as lrn
@@ -123,6 +129,7 @@ __all__ = [
     "dynamic_rnn",
     "elu",
     "embedding_lookup",
+    "fixed_unigram_candidate_sampler",
     "fused_batch_norm",
     "gelu",
     "in_top_k",
@@ -132,6 +139,7 @@ __all__ = [
     "local_response_normalization",
     "log_poisson_loss",
     "log_softmax",
+    "log_uniform_candidate_sampler",
     "lrn",
     "max_pool",
     "max_pool1d",
@@ -140,6 +148,7 @@ __all__ = [
     "max_pool_v2",
     "max_pool_with_argmax",
     "moments",
+    "nce_loss",
     "noisy_relu",
     "normalize_moments",
     "pool",
@@ -148,6 +157,7 @@ __all__ = [
     "relu6",
     "relu_layer",
     "rnn_cell",
+    "sampled_softmax_loss",
     "selu",
     "separable_conv2d",
     "sigmoid",
@@ -167,6 +177,7 @@ __all__ = [
     "swish",
     "tanh",
     "top_k",
+    "uniform_candidate_sampler",
     "weighted_cross_entropy_with_logits",
     "weighted_moments",
     "xw_plus_b",

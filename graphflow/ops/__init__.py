@@ -279,6 +279,7 @@ from graphflow.ops.reduce import (
 )
 from graphflow.ops.reordering import reverse, reverse_sequence, roll
 from graphflow.ops.reordering import reverse as reverse_v2
+from graphflow.ops.sampling import multinomial, random_crop, random_gamma, random_poisson
 from graphflow.ops.scans import (
     cumprod,
     cumsum,

@@ -50,9 +50,14 @@ def blocks(
 def _rounds(
     xp: Any, seed: int, seed2: int, start: int, first: int, count: int, stride: int, width: int
 ) -> Array:
-    base = (seed2 << 64) + start + first * stride
     offset = xp.arange(count, dtype=np.uint64)[:, None] * np.uint64(stride)
     offset = offset + xp.arange(width, dtype=np.uint64)
+    return blocks_at(xp, seed, seed2, start + first * stride, offset).reshape(count, 4 * width)
+
+
+def blocks_at(xp: Any, seed: int, seed2: int, start: int, offset: Array) -> Array:
+    """The blocks at given places: uint32 [*offset.shape, 4] of uint64 offsets from `start`."""
+    base = (seed2 << 64) + start
     low = offset + np.uint64(base & (2**64 - 1))
     carried = low < offset
     high = carried.astype(np.uint64) + np.uint64((base >> 64) & (2**64 - 1))
@@ -70,7 +75,7 @@ def _rounds(
             first_product & mask,
         ]
         keys = [(k + w) & LOW for k, w in zip(keys, WEYL, strict=True)]
-    return xp.stack(words, axis=-1).astype(np.uint32).reshape(count, 4 * width)
+    return xp.stack(words, axis=-1).astype(np.uint32)
 
 
 # ---- words to numbers: random bits are the mantissa of a number in [1, 2)

@@ -55,7 +55,7 @@ def set_random_seed(seed: int | None) -> None:
 # ---- entries
 
 
-def _key(ctx: Any, seed: int, seed2: int, stream: int) -> tuple[int, int]:
+def stream_key(ctx: Any, seed: int, seed2: int, stream: int) -> tuple[int, int]:
     """Key and upper counter; both seeds 0 mean that the program gave none."""
     return (seed, seed2) if seed or seed2 else (ctx.seed, stream)
 
@@ -63,7 +63,7 @@ def _key(ctx: Any, seed: int, seed2: int, stream: int) -> tuple[int, int]:
 def _counted(ctx: Any, size: int, seed: int, seed2: int, stream: int) -> tuple[int, int, int]:
     """Key, upper counter and first block of an execution that makes `size` numbers."""
     start = ctx.counter(stream, size * philox.RESERVED) if size else 0
-    return (*_key(ctx, seed, seed2, stream), start)
+    return (*stream_key(ctx, seed, seed2, stream), start)
 
 
 def sizes_of(shape: Any) -> tuple[int, ...]:
@@ -212,7 +212,7 @@ def _shuffle(xp: Any, ctx: Any, value: T, *, seed: Any = 0, seed2: Any = 0, stre
     count = value.shape[0]
     needed = (count + 2) // 4  # blocks for count - 1 words
     start = ctx.counter(stream, needed)
-    words = philox.blocks(np, *_key(ctx, seed, seed2, stream), start, needed).reshape(-1)
+    words = philox.blocks(np, *stream_key(ctx, seed, seed2, stream), start, needed).reshape(-1)
     order = list(range(count))
     for i, word in enumerate(words[: count - 1].tolist()):
         j = i + word % (count - i)
@@ -233,7 +233,7 @@ def add_random(entry: OpDef, *inputs: Any, seed: int | None, name: str | None, *
         )
 
 
-def _sizes(shape: Any) -> Tensor:
+def tensor_of_sizes(shape: Any) -> Tensor:
     """The tensor of a shape that users wrote.
 
     Raises:
@@ -280,7 +280,7 @@ def random_uniform(
             raise ValueError(f"random_uniform of {dtype.name} needs maxval")
         maxval = 1
     with get_default_graph().name_scope(name or "random_uniform") as scope:
-        sizes = _sizes(shape)
+        sizes = tensor_of_sizes(shape)
         low = as_tensor(minval, dtype, "min")
         high = as_tensor(maxval, dtype, "max")
         if dtype.is_integer:
@@ -335,7 +335,7 @@ def _normal_like(
 ) -> Tensor:
     dtype = _floating(dtype)
     with get_default_graph().name_scope(name or default) as scope:
-        sizes = _sizes(shape)
+        sizes = tensor_of_sizes(shape)
         centre = as_tensor(mean, dtype, "mean")
         width = as_tensor(stddev, dtype, "stddev")
         number = add_random(entry, sizes, dtype=dtype, seed=seed, name=None)

@@ -14,7 +14,16 @@ Program = Callable[[Any], list[Any]]
 
 
 class Programs(dict[str, Program]):
-    """name -> program."""
+    """name -> program.
+
+    Attributes:
+      runs: in how many runs of one session the tensors are fetched.
+      ulp: how far numbers may differ; None: by a relative and absolute bound.
+    """
+
+    def __init__(self, runs: int = 1, ulp: int | None = None):
+        self.runs = runs
+        self.ulp = ulp
 
     def register(self, function: Program) -> Program:
         self[function.__name__] = function

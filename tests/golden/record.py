@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-TABLES = ("losses",)
+TABLES = ("losses", "sampling")
 
 
 def programs(table: str) -> Any:
@@ -26,8 +26,8 @@ def file_of(table: str) -> Path:
     return HERE / "data" / f"{table}.npz"
 
 
-def values(tf: Any, program: Any) -> list[Any]:
-    """What a program's tensors are in a new session."""
+def values(tf: Any, program: Any, runs: int) -> list[Any]:
+    """What a program's tensors are in the first runs of a new session."""
     with tf.Graph().as_default():
         tensors = program(tf)
         init = [tf.global_variables_initializer(), tf.local_variables_initializer()]
@@ -35,7 +35,7 @@ def values(tf: Any, program: Any) -> list[Any]:
         config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
         with tf.Session(config=config) as session:
             session.run(init)
-            return list(session.run(tensors))
+            return [value for _ in range(runs) for value in session.run(tensors)]
 
 
 def main(tables: list[str]) -> None:
@@ -44,8 +44,9 @@ def main(tables: list[str]) -> None:
     tf.disable_eager_execution()
     for table in tables or TABLES:
         found = {}
-        for name, program in programs(table).items():
-            for i, value in enumerate(values(tf, program)):
+        chosen = programs(table)
+        for name, program in chosen.items():
+            for i, value in enumerate(values(tf, program, chosen.runs)):
                 value = np.asarray(value)
                 found[f"{name}/{i}"] = value.astype("S") if value.dtype == object else value
         np.savez_compressed(file_of(table), **found)

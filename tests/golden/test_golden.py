@@ -21,7 +21,8 @@ def recorded(table: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("table", "name"), CASES, ids=lambda x: x)
 def test_values_are_those_of_tensorflow(table: str, name: str) -> None:
-    found = values(tf, programs(table)[name])
+    chosen = programs(table)
+    found = values(tf, chosen[name], chosen.runs)
     data = recorded(table)
     assert sum(key.startswith(f"{name}/") for key in data) == len(found)
     for i, value in enumerate(found):
