@@ -65,7 +65,7 @@ class IndexedSlices:
     def as_fetches(self) -> tuple[tuple[Tensor, ...], Callable[[Any], IndexedSlicesValue]]:
         """What to fetch, and how to put the values together."""
         if self.dense_shape is None:
-            return (self.values, self.indices), lambda got: IndexedSlicesValue(*got, None)
+            return (self.values, self.indices), lambda got: IndexedSlicesValue(got[0], got[1], None)
         return (self.values, self.indices, self.dense_shape), lambda got: IndexedSlicesValue(*got)
 
     def as_feeds(self, value: Any) -> dict[Tensor, Any]:
