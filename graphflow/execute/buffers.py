@@ -21,14 +21,15 @@ class Ring:
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]):
         self._shape = shape
         self._dtype = dtype
-        self._arrays: list[tuple[Any, Any, int]] = []
+        self._arrays: list[tuple[Any, Any, int]] = []  # what was taken last stands last
 
     def take(self) -> tuple[Any, int]:
         """An array that nobody holds, and its address."""
         arrays = self._arrays
-        for array, memory, address in arrays:
+        for i, (array, memory, address) in enumerate(arrays):
             # held by: the tuple, the loop's name, the argument (and for memory: array.base)
             if sys.getrefcount(array) == 3 and sys.getrefcount(memory) == 4:
+                arrays.append(arrays.pop(i))
                 return array, address
         array, memory, address = aligned(self._shape, self._dtype)
         if len(arrays) >= _KEPT:

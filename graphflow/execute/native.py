@@ -6,6 +6,7 @@ import ctypes
 import math
 import threading
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,9 @@ class _Instance:
             serial = function(code.address("serial"), pointer)
             alone = function(step, pointer, number, pointer)
             self.calls.append((step, serial, alone))
-        self.actions = [self._action(a) for a in plan.actions]
+        self.actions = [
+            self._action(kind, list(same)) for kind, same in groupby(plan.actions, type)
+        ]
         self.outputs = [self._output(source, copy) for source, copy in plan.outputs]
 
     def _hold(self, entry: int, array: Any) -> None:
@@ -205,12 +208,19 @@ class _Instance:
 
     # ---- actions
 
-    def _action(self, action: Any) -> Any:
-        if isinstance(action, Segment):
-            return self._native(action)
-        if isinstance(action, Assign):
-            return self._assign(action)
-        return self._call(action)
+    def _action(self, kind: type, same: list[Any]) -> Any:
+        """A function that does some actions of one kind."""
+        if kind is Assign:
+            return self._assign(same)
+        calls = [self._native(a) if kind is Segment else self._call(a) for a in same]
+        if len(calls) == 1:
+            return calls[0]
+
+        def every() -> None:
+            for call in calls:
+                call()
+
+        return every
 
     def _native(self, segment: Segment) -> Any:
         step, serial, alone = self.calls[segment.number]
@@ -230,15 +240,18 @@ class _Instance:
 
         return guarded if self.plan.products else run
 
-    def _assign(self, action: Assign) -> Any:
+    def _assign(self, actions: list[Assign]) -> Any:
         # The read of the next run finds the address of what this one wrote.
-        entries = [p.entry for k, p in self.plan.variables if k == action.key]
+        reads = {key: port.entry for key, port in self.plan.variables}
+        pairs = [(a.key, a.entry, reads.get(a.key, 0)) for a in actions]
+        held, table, known = self.held, self.table, self.known
 
         def assign() -> None:
-            array = self.held[action.entry]
-            self.context.write(action.key, array)
-            for entry in entries:
-                self.known[entry] = (array, self.table[action.entry])
+            write = self.context.write
+            for key, entry, read in pairs:
+                array = held[entry]
+                write(key, array)
+                known[read] = (array, table[entry])
 
         return assign
 

@@ -21,7 +21,7 @@ from graphflow.compile.native.module import ARENA, FIRST, module_text
 from graphflow.compile.native.scalars import can_emit
 from graphflow.compile.plan import Plan, Step
 
-_SMALL = 20_000_000  # flops of a plan below which one thread is as fast as several: 150 us
+_SMALL = 5_000_000  # flops of a plan below which one thread is as fast as several: 50 us
 
 
 class Unprofitable(Exception):
