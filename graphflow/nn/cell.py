@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from graphflow.base import nest
 from graphflow.base.dtypes import as_dtype
@@ -12,13 +12,10 @@ from graphflow.build import Tensor, as_tensor
 from graphflow.build.convert import is_symbolic
 from graphflow.build.defaults import get_default_graph
 from graphflow.nn.layer import Layer
-from graphflow.ops import activations
-from graphflow.ops.elementary import tanh
 from graphflow.ops.filling import zeros
 from graphflow.ops.joining import stack
 from graphflow.ops.known import constant_value
 from graphflow.ops.shape_ops import shape
-from graphflow.ops.sources import identity
 from graphflow.ops.variable_scope import get_variable_scope, variable_scope
 
 
@@ -126,25 +123,6 @@ def assert_like_rnncell(name: str, cell: Any) -> None:
         missing.append("__call__")
     if missing:
         raise TypeError(f"the argument {name!r} ({cell!r}) is not an RNNCell: it has no {missing}")
-
-
-_ACTIVATIONS: Final = {"linear": identity, "tanh": tanh}
-
-
-def activation_named(activation: Any) -> Any:
-    """A function, from itself or from the name that Keras gives it; tanh for None.
-
-    Raises:
-      ValueError: there is none of that name.
-    """
-    if activation is None:
-        return tanh
-    if not isinstance(activation, str):
-        return activation
-    found = _ACTIVATIONS.get(activation) or getattr(activations, activation, None)
-    if found is None:
-        raise GraphError(f"there is no activation {activation!r}")
-    return found
 
 
 def check_floating(*values: Any) -> None:

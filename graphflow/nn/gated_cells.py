@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 from graphflow.base.dtypes import DType
 from graphflow.base.errors import DTypeError
 from graphflow.build import Tensor
-from graphflow.nn.cell import LayerRNNCell, activation_named, check_floating
+from graphflow.nn.activation import activation_named
+from graphflow.nn.cell import LayerRNNCell, check_floating
 from graphflow.nn.input_spec import InputSpec, last_size
 from graphflow.ops.activations import sigmoid
 from graphflow.ops.bias import bias_add
+from graphflow.ops.elementary import tanh
 from graphflow.ops.initializers import Constant, Zeros
 from graphflow.ops.joining import concat, split
 from graphflow.ops.matmul import matmul
@@ -35,7 +37,7 @@ class _MatrixCell(LayerRNNCell):
         super().__init__(_reuse=reuse, name=name, dtype=dtype, **kwargs)
         self.input_spec = InputSpec(ndim=2)
         self._num_units = int(num_units)
-        self._activation = activation_named(activation)
+        self._activation = activation_named(activation) or tanh
 
     @property
     def state_size(self) -> Any:

@@ -22,7 +22,9 @@ from graphflow.build.convert import is_symbolic
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.keys import GraphKeys
 from graphflow.ops import initializers
+from graphflow.ops.casting import cast
 from graphflow.ops.get_variable import get_variable
+from graphflow.ops.shape_ops import shape
 from graphflow.ops.variable_scope import VariableScope, variable_scope
 from graphflow.ops.variables import Variable
 
@@ -131,7 +133,9 @@ class Layer:
             return
         for output in nest.flatten(outputs):
             with get_default_graph().name_scope("ActivityRegularizer"):
-                self.add_loss(self._regularizer(output), inputs=output)
+                loss = as_tensor(self._regularizer(output))
+                batch = cast(shape(output)[0], loss.dtype)
+                self.add_loss(loss / batch, inputs=output)
 
     def _set_scope(self, given: Any) -> VariableScope:
         """The variable scope of this layer, which its first use decides."""
@@ -293,8 +297,12 @@ class Layer:
         result = type(self).__new__(type(self))
         memo[id(self)] = result
         for key, value in self.__dict__.items():
-            shared = isinstance(value, VariableScope) or any(map(is_symbolic, _leaves(value)))
-            result.__dict__[key] = copy.copy(value) if shared else copy.deepcopy(value, memo)
+            if is_symbolic(value):
+                result.__dict__[key] = value
+            elif isinstance(value, VariableScope) or any(map(is_symbolic, _leaves(value))):
+                result.__dict__[key] = copy.copy(value)
+            else:
+                result.__dict__[key] = copy.deepcopy(value, memo)
         return result
 
 
