@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -59,6 +60,7 @@ class Cluster:
 
         Raises:
           ValueError: an argument is out of range.
+          RuntimeError: address="local", and this process is connected to a Ray already.
           InvalidArgumentError: Ray has not what the workers need, or their GPUs cannot be used.
           UnavailableError: Ray or the workers did not start.
         """
@@ -69,9 +71,9 @@ class Cluster:
         names = [str(DeviceSpec("worker", 0, task)) for task in range(workers)]
         ray = _ray()
         cpus, gpus = workers * cpus_per_worker, workers * gpus_per_worker
-        own = ray.connect(address, cpus, gpus, object_store_memory)
+        ray.connect(address, cpus, gpus, object_store_memory)
         self._actors: dict[str, Any] = {}
-        self._finalizer = weakref.finalize(self, _end, ray, self._actors, own)
+        self._finalizer = weakref.finalize(self, _end, ray, self._actors)
         try:
             _check_resources(ray.resources(), cpus, gpus)
             for name in names:
@@ -146,11 +148,10 @@ def _ray() -> Any:
     return ray_transport
 
 
-def _end(ray: Any, actors: dict[str, Any], own: bool) -> None:
+def _end(ray: Any, actors: dict[str, Any]) -> None:
     for actor in actors.values():
         ray.end_worker(actor)
-    if own:
-        ray.disconnect()
+    ray.disconnect()
 
 
 def _check(workers: int, transport: str, cpus: float, gpus: int, deadline: float) -> None:
@@ -185,7 +186,7 @@ def _topology(workers: dict[str, Any], cpus: float, gpus: int) -> Topology:
                 f"Ray gave {name} {len(found.gpus)} GPUs, but CuPy can use {found.usable}: install "
                 "graphflow[gpu12] where the workers run, or use gpus_per_worker=0",
             )
-        speed = {"flops": 200e9 * max(1, int(cpus)), "host": found.node}
+        speed = {"flops": 200e9 * max(1, int(cpus)), "host": found.node, "memory": math.inf}
         devices.append(assumed_device(f"{name}/device:CPU:0", **speed))
         devices += [assumed_device(f"{name}/device:GPU:{i}", host=found.node) for i in range(gpus)]
     return Topology(tuple(devices))

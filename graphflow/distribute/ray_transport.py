@@ -5,7 +5,9 @@ Nothing else in graphflow imports Ray, and nothing imports this module before a 
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -177,6 +179,9 @@ class RayLink:
 
 def _call(method: Any, arguments: tuple[Any, ...], hear: Hear) -> None:
     """Call a method of an actor; `hear` gets what comes of it, on a thread of Ray's."""
+    if not ray.is_initialized():  # a call would start another one
+        hear(Gone("the connection to Ray was closed"))
+        return
     try:
         future = method.remote(*arguments).future()
     except RayError as error:
@@ -200,31 +205,63 @@ def _gone(error: BaseException) -> Gone:
 # ---- starting and ending
 
 
-def connect(address: str | None, cpus: float, gpus: int, object_store_memory: int) -> bool:
-    """Make sure that this process is connected to Ray; did it start a Ray of its own?"""
-    if ray.is_initialized():
-        return False
+class _Connection:
+    """This process's connection to Ray, which clusters share, where one of them has made it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._ours = False
+
+    def open(self, options: Mapping[str, Any]) -> None:
+        with self._lock:
+            if not ray.is_initialized():
+                ray.init(**options)
+                self._users, self._ours = 0, True
+            self._users += 1
+
+    def close(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._ours and self._users == 0:
+                ray.shutdown()
+                self._ours = False
+
+
+_connection = _Connection()
+
+
+def connect(address: str | None, cpus: float, gpus: int, object_store_memory: int) -> None:
+    """Make sure that this process is connected to Ray, until `disconnect`.
+
+    Raises:
+      RuntimeError: it is, and a Ray of its own is wanted.
+    """
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address not in (None, "local"):
         package = _source()
         shipped = {"py_modules": [str(package)]} if package else None
-        ray.init(address=address, runtime_env=shipped, log_to_driver=False, logging_level="ERROR")
-        return False
-    ray.init(
-        address="local",  # None would follow a file that an older Ray may have left
-        num_cpus=max(int(cpus + 0.999), os.cpu_count() or 1),
-        num_gpus=gpus or None,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=object_store_memory,
-        _node_ip_address=LOOPBACK,
-    )
-    return True
+        _connection.open({"address": address, "runtime_env": shipped, **quiet})
+        return
+    if address == "local" and ray.is_initialized():
+        raise RuntimeError(
+            "this process is connected to Ray already: leave the address out to use that"
+        )
+    own = {
+        "address": "local",  # None would follow a file that an older Ray may have left
+        "num_cpus": max(math.ceil(cpus), os.cpu_count() or 1),
+        "num_gpus": gpus or None,
+        "include_dashboard": False,
+        "object_store_memory": object_store_memory,
+        "_node_ip_address": LOOPBACK,
+    }
+    _connection.open(own | quiet)
 
 
 def disconnect() -> None:
-    """End the Ray that `connect` has started."""
-    ray.shutdown()
+    """Take back a `connect`: the last one ends the connection, and the Ray, that the first one
+    has started."""
+    _connection.close()
 
 
 def start_worker(cpus: float, gpus: float) -> Any:
@@ -286,8 +323,3 @@ def end_worker(actor: Any) -> None:
     """End a worker, whatever it does."""
     if ray.is_initialized():
         ray.kill(actor, no_restart=True)
-
-
-def is_up() -> bool:
-    """Is this process connected to Ray?"""
-    return ray.is_initialized()

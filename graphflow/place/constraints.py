@@ -71,6 +71,15 @@ def host_only(operation: Operation) -> bool:
     return any(host_only(inner) for body in bodies(operation) for inner in body.operations)
 
 
+def owns_state(operation: Operation) -> bool:
+    """Does it make a variable or queue, or move a random counter, that later runs must find?"""
+    if operation.opdef.random or operation.type == "VarHandle":
+        return True
+    if operation.type not in HANDLES and any(t.dtype is dtypes.resource for t in operation.outputs):
+        return True
+    return any(owns_state(inner) for body in bodies(operation) for inner in body.operations)
+
+
 class Requests:
     """Resolves device requests against a topology, each distinct one once.
 
@@ -214,8 +223,8 @@ def groups_of(
 
 
 def _yields(operation: Operation) -> bool:
-    """Does its request give way to the home of the variable that it reads or writes?"""
-    return operation.opdef.effect == "state" and any(
+    """Does its request give way to the home of the variable or queue that it uses?"""
+    return operation.opdef.effect != "none" and any(
         t.dtype is dtypes.resource for t in operation.inputs
     )
 

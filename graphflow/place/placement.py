@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from graphflow.build.tensor import Operation
-from graphflow.place.constraints import Group, Requests, groups_of
+from graphflow.place.constraints import Group, Requests, groups_of, owns_state
 from graphflow.place.cost import CostModel
 from graphflow.place.devices import Topology
 from graphflow.place.heuristics import upward_rank
@@ -50,8 +50,9 @@ class Placement:
 
     @cached_property
     def state(self) -> Mapping[str, str]:
-        """Where variables live: name of the handle's operation -> device; pass it as `held`."""
-        return {o.name: d for o, d in self.devices.items() if o.type == "VarHandle"}
+        """Where state lives: name of the operation that makes the handle of a variable or queue,
+        or has a random counter -> device; pass it as `held`."""
+        return {o.name: d for o, d in self.devices.items() if owns_state(o)}
 
     @cached_property
     def problem(self) -> Problem:

@@ -118,6 +118,11 @@ def test_arguments_are_checked_before_anything_starts(wrong):
         tf.Cluster(**wrong)
 
 
+def test_a_ray_of_its_own_is_refused_beside_another(ray_is_up):
+    with pytest.raises(RuntimeError, match="leave the address out"):
+        tf.Cluster(workers=1, address="local")
+
+
 def test_a_cluster_starts_and_ends_its_own_ray(tmp_path):
     """In a process of its own, without graphflow on its path but by sys.path."""
     program = """
@@ -136,6 +141,8 @@ def test_a_cluster_starts_and_ends_its_own_ray(tmp_path):
             session = tf.Session(cluster=cluster)
             session.run(v.initializer)
             print(session.run(y))
+            tf.Cluster(workers=1, cpus_per_worker=0).close()
+            print(session.run(y))
         assert not ray.is_initialized()
         for use in (lambda: tf.Session(cluster=cluster), lambda: session.run(y)):
             try:
@@ -151,4 +158,4 @@ def test_a_cluster_starts_and_ends_its_own_ray(tmp_path):
         capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["42.0", "True", "True"]
+    assert done.stdout.split() == ["42.0", "42.0", "True", "True"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -320,6 +321,42 @@ def test_input_is_taken_once_however_often_a_run_is_tried(session, two):
             each.result(20)
     assert session.run(a) == 25.0
     assert session.run(queue.size()) == 0
+
+
+def test_state_is_found_again_by_plans_that_would_rather_have_it_elsewhere(cluster):
+    """Random counters and queues stay where they are first used, as variables do."""
+
+    def program(where):
+        with tf.Graph().as_default():
+            r = tf.random_uniform([], seed=1)
+            queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
+            with tf.device(T1 if where else ""):
+                v = tf.Variable(tf.zeros([1000, 1000]))
+                y = tf.reduce_sum(tf.matmul(v, v)) + r
+                z = queue.dequeue() + v[0, 0]
+            with tf.Session(cluster=where, seed=1) as session:
+                session.run(v.initializer)
+                session.run(queue.enqueue(5.0))
+                options = tf.RunOptions(timeout_in_ms=5000)
+                return [session.run(f, options=options) for f in (r, y, r, y, z)]
+
+    near = program(None)
+    assert len(set(near)) == 5
+    assert program(cluster) == near
+
+
+def test_an_interrupt_undoes_the_run(cluster, session, two):
+    a, _, grow = two
+    with tf.device(T1):
+        queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
+    value = queue.dequeue()
+    timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        session.run([grow, value])
+    timer.join()
+    assert session.run(a) == 1.0
+    assert not session._target.conductor._machine.running
 
 
 def test_a_traced_run_tells_of_all_workers(session, two):
