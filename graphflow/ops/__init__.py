@@ -266,6 +266,7 @@ from graphflow.ops.random import (
     set_random_seed,
     truncated_normal,
 )
+from graphflow.ops.recompute import recompute_grad
 from graphflow.ops.reduce import (
     argmax,
     argmin,

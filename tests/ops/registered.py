@@ -28,6 +28,7 @@ ELSEWHERE = {
     "VarHandle": "the name of a variable's state",
     "ReadVariable": "tests/differentiate/test_gradients.py",
     "CheckCount": "test_cond.py",
+    "Call": "test_recompute.py",
     "Cond": "test_cond.py",
     "While": "test_while_loop.py",
     "CustomGradient": "its gradient is the user's: tests/differentiate/test_registered.py",
