@@ -95,7 +95,9 @@ class Cluster:
                 f"GPUs for {len(self._actors)} workers beside what runs there already?",
             ) from error
         except ray.RayError as error:
-            raise UnavailableError(None, None, f"a worker did not start: {error}") from error
+            raise UnavailableError(
+                None, None, f"a worker did not start: {ray.reason(error)}"
+            ) from error
         return found
 
     def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:

@@ -20,6 +20,7 @@ from ray.exceptions import (
     ObjectLostError,
     RayActorError,
     RayError,
+    RayTaskError,
     WorkerCrashedError,
 )
 
@@ -197,9 +198,20 @@ def _result(future: Any) -> Any:
 
 def _gone(error: BaseException) -> Gone:
     lost = isinstance(error, _LOST) or isinstance(getattr(error, "cause", None), _LOST)
+    return Gone(reason(error), worker_lost=lost)
+
+
+def reason(error: BaseException) -> str:
+    """The line of one of Ray's messages that says what happened; the rest are tracebacks."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        return f"{type(cause).__name__}: {cause}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next((line for line in lines if "died" in line or "exit" in line), "")
-    return Gone(told or (lines[0] if lines else type(error).__name__), worker_lost=lost)
+    if not lines:
+        return type(error).__name__
+    if "creation task" in lines[0] or isinstance(error, RayTaskError):
+        return lines[-1]
+    return next((line for line in lines if "died" in line or "exit" in line), lines[0])
 
 
 # ---- starting and ending

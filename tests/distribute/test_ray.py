@@ -110,6 +110,20 @@ def test_workers_that_do_not_start_in_time_are_named(shared):
         tf.Cluster(workers=1, start_deadline=0.01)
 
 
+def test_a_function_whose_module_the_workers_lack_is_an_error_that_names_it(
+    shared, graph, tmp_path, monkeypatch
+):
+    (tmp_path / "only_here.py").write_text("def double(x):\n    return 2 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here
+
+    y = tf.py_func(only_here.double, [tf.constant([1.0])], tf.float32)
+    with tf.Session(cluster=shared) as session:
+        with pytest.raises(errors.UnavailableError, match=r"cannot load: .*'only_here'"):
+            session.run(y)
+        assert session.run(tf.constant(2.0)) == 2.0
+
+
 @pytest.mark.parametrize(
     "wrong", [{"workers": 0}, {"transport": "pigeon"}, {"cpus_per_worker": -1}, {"deadline": 0}]
 )
