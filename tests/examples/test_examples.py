@@ -131,15 +131,21 @@ def test_tensorflow1_program_runs_unmodified(
 
 
 @pytest.mark.ray
-def test_mlp_on_ray_equals_mlp_here(example: Any, cluster: tf.Cluster, capsys: Any) -> None:
+def test_mlp_on_ray_learns_what_mlp_does_here(
+    example: Any, cluster: tf.Cluster, capsys: Any
+) -> None:
     accuracy = example("mlp_on_ray")["main"](epochs=2, cluster=cluster)
     remote = capsys.readouterr().out
+    layers = re.findall(r"^(hidden|output)/MatMul +\S*task:(\d)", remote, re.M)
+    assert layers == [("hidden", "0"), ("output", "1")]
     with tf.Graph().as_default():
-        assert example("mlp")["main"](epochs=2) == accuracy
-    local = capsys.readouterr().out
-    assert remote.startswith(local)  # the same losses and accuracies
-    for line in remote.splitlines():
-        if line.startswith(("hidden/MatMul", "output/MatMul")):
-            layer, device = line.split()
-            assert f"task:{int(layer.startswith('output'))}/" in device
+        # Products use all cores here and one there: sums of another order, but for rounding equal.
+        assert example("mlp")["main"](epochs=2) == pytest.approx(accuracy, abs=0.005)
+    assert losses(remote) == pytest.approx(losses(capsys.readouterr().out), abs=0.005)
     assert accuracy > 0.9
+
+
+def losses(printed: str) -> list[float]:
+    found = re.findall(r"last loss ([\d.]+)", printed)
+    assert len(found) == 2
+    return [float(loss) for loss in found]
