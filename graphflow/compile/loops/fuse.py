@@ -14,6 +14,7 @@ from typing import Any
 from graphflow.compile.loops.gather import Assembler
 from graphflow.compile.loops.nests import Access, Product, Unit
 from graphflow.compile.loops.values import (
+    Join,
     Map,
     Multiply,
     Pick,
@@ -68,13 +69,13 @@ class _Fusion:
         self.kept = {id(v) for v in kept}
         self.tasks = tasks
         self.groups: list[Group] = []
-        self.maker: dict[int, Group] = {}  # value -> the group that computes it
+        self.makers: dict[int, set[Group]] = {}  # value -> the groups that compute it
         self.scalars: dict[int, Map] = {}
 
     def units(self) -> list[Unit]:
         inlined = [self._inlined(t) for t in self.tasks]
         for task in inlined:
-            if isinstance(task, Map) and task.out.size == 1 and _nodes(task.body) <= _INLINED:
+            if _is_scalar(task):
                 self.scalars[id(task.out)] = task
         wanted = set(self.kept)
         live: list[Any] = []
@@ -120,13 +121,16 @@ class _Fusion:
                     }
                     leaves[i] = replace(scalar.body, moved)
             task = Map(task.out, tuple(inputs), replace(task.body, leaves), task.name)
-        if task.out.size == 1 and _nodes(task.body) <= _INLINED:
+        if _is_scalar(task):
             self.scalars[id(task.out)] = task
         return task
 
     # ---- groups
 
     def _place(self, task: Any) -> None:
+        if isinstance(task, Join):
+            self.makers[id(task.out)] = set().union(*[self.makers[id(p)] for p in task.pieces])
+            return
         if isinstance(task, Multiply):
             group = Group(())
             self.groups.append(group)
@@ -135,12 +139,10 @@ class _Fusion:
         group.tasks.append(task)
         for view in reads(task):
             group.read.add((id(view.value), view.offset))
-            maker = self.maker.get(id(view.value))
-            if maker is not None and maker is not group:
-                group.needs.add(maker)
+            group.needs |= self.makers.get(id(view.value), set()) - {group}
         for value in writes(task):
             group.values.add(id(value))
-            self.maker[id(value)] = group
+            self.makers[id(value)] = {group}
             if _is_row(task, group.space):
                 group.rows.add(id(value))
 
@@ -163,7 +165,10 @@ class _Fusion:
             return False
         if not all(_aligned(v, task, group) for v in inside):
             return False
-        makers = {self.maker.get(id(v.value)) for v in reads(task)} - {None, group}
+        makers: set[Group] = set()
+        for view in reads(task):
+            makers |= self.makers.get(id(view.value), set())
+        makers.discard(group)
         return not self._reaches(makers, group)
 
     def _suits_space(self, task: Any, group: Group) -> bool:
@@ -207,6 +212,16 @@ class _Fusion:
             freed.sort(key=lambda g: (g in users, -self.groups.index(g)))
             ready += reversed(freed)
         return order
+
+
+def _is_scalar(task: Any) -> bool:
+    """Is it one number that is cheap, and so computed wherever it is used?"""
+    return (
+        isinstance(task, Map)
+        and task.out.size == 1
+        and task.out.home is None
+        and _nodes(task.body) <= _INLINED
+    )
 
 
 def _flat(view: View) -> View:
@@ -283,6 +298,7 @@ def _unit(group: Group, uses: dict[int, set[Any]]) -> list[Unit]:
         out = Access(first.out, row_major(first.out.shape))
         return [Product(first.name, m, n, k, tuple(batch), a, b, out)]
     escaping = {v for v in group.values if uses.get(v, set()) - {group}}
+    escaping |= {id(v) for t in group.tasks for v in writes(t) if v.home is not None}
     return Assembler(group.space, group.tasks, group.rows, escaping).units()
 
 

@@ -92,7 +92,14 @@ class Assembler:
             if id(out) in self.stored:
                 after.append((Access(out, self._row_strides()), body))
         elif id(out) in self.stored:
-            stores.append((Access(out, row_major(self.space)), body))
+            stores.append((self._place_of(out), body))
+
+    def _place_of(self, out: Value) -> Access:
+        """Where a value of the space is stored."""
+        if out.home is None:
+            return Access(out, row_major(self.space))
+        view = out.home
+        return _access(view, self.space)
 
     # ---- passes
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from graphflow.compile.loops.values import (
+    Join,
     Multiply,
     Pick,
     Reduce,
@@ -19,6 +20,8 @@ from graphflow.compile.loops.values import (
     View,
     broadcast,
     reshaped,
+    row_major,
+    whole,
 )
 from graphflow.ops.expression import Node, apply
 
@@ -38,7 +41,7 @@ def _arg(view: View, index: int) -> Node:
 
 
 def _copied(s: Any, view: View, name: str) -> View:
-    return s.map(view.shape, [view], _arg(view, 0), name)
+    return whole(s.copied(view, name))
 
 
 # ---- views
@@ -110,8 +113,23 @@ def _pieces(s: Any, step: Any, inputs: Any, specs: Any) -> Any:
 
 @_rule("ConcatV2", "Pack")
 def _joined(s: Any, step: Any, inputs: Any, specs: Any) -> Any:
-    """Copies into the pieces: a task per piece would cost a pass each."""
-    return None
+    """Each input is copied into its place; the copy fuses with what computes the input."""
+    shape, dtype = specs[0]
+    if 0 in shape:
+        return None
+    out = Value(shape, dtype)
+    strides = row_major(shape)
+    axis = step.attrs["axis"] % len(shape)
+    pack = step.opdef.name == "Pack"
+    moves = (*strides[:axis], *strides[axis + 1 :]) if pack else strides
+    at = 0
+    pieces = []
+    for view in inputs:
+        if view.size:
+            home = View(out, view.shape, moves, at * strides[axis])
+            pieces.append(s.copied(view, step.name, home))
+        at += 1 if pack else view.shape[axis]
+    return [s.add(Join(out, tuple(pieces), step.name))]
 
 
 # ---- reductions

@@ -130,6 +130,13 @@ class _Specialiser:
         self.tasks.append(Map(out, tuple(views), body, name))
         return whole(out)
 
+    def copied(self, view: View, name: str, home: View | None = None) -> Value:
+        """A dense copy of a view; `home`: stored as part of another value."""
+        out = Value(view.shape, view.dtype, home=home)
+        views, body = _with_constants([view], Node("arg", (), view.dtype, 0))
+        self.tasks.append(Map(out, tuple(views), body, name))
+        return out
+
     def add(self, task: Task) -> View:
         self.tasks.append(task)
         return whole(writes(task)[0])
@@ -237,10 +244,7 @@ class _Specialiser:
         elif name != "AssignVariable":
             return False
         if value.value.kind != "computed" or not value.is_whole:
-            identity = Node("arg", (), value.dtype, 0)
-            copy = self.map(value.shape, [value], identity, step.name)
-            assert copy is not None
-            value = copy
+            value = whole(self.copied(value, step.name))
         self.tasks.append(Write(key, value, step.name))
         self.state[key] = value
         self.views[step.outputs[0]] = value

@@ -24,6 +24,7 @@ class Value:
       kind: "computed" by a task, "outside" (handed in), or "constant".
       slot: the slot of the plan where it is first seen.
       constant: the array of a constant.
+      home: for a piece of another value, the part of that where it is stored.
     """
 
     shape: Shape
@@ -31,6 +32,7 @@ class Value:
     kind: Literal["computed", "outside", "constant"] = "computed"
     slot: int = -1
     constant: Any = None
+    home: View | None = None
 
     @property
     def size(self) -> int:
@@ -174,6 +176,15 @@ class Multiply:
 
 
 @dataclass(eq=False, slots=True)
+class Join:
+    """A value that is stored in pieces, each by the task that computes it."""
+
+    out: Value
+    pieces: tuple[Value, ...]
+    name: str
+
+
+@dataclass(eq=False, slots=True)
 class Pick:
     """out [rows] = input [rows, classes] at index [rows]; an index outside is a fault."""
 
@@ -202,7 +213,7 @@ class Write:
     name: str
 
 
-Task: TypeAlias = Map | Reduce | Multiply | Pick | Foreign | Write
+Task: TypeAlias = Map | Reduce | Multiply | Join | Pick | Foreign | Write
 
 
 def reads(task: Task) -> Sequence[View]:
@@ -215,6 +226,8 @@ def reads(task: Task) -> Sequence[View]:
         return (task.a, task.b)
     if isinstance(task, Pick):
         return (task.input, task.index)
+    if isinstance(task, Join):
+        return [whole(piece) for piece in task.pieces]
     if isinstance(task, Foreign):
         return [v for v in task.inputs if isinstance(v, View)]
     return (task.value,)
