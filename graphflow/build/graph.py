@@ -67,13 +67,20 @@ class Graph:
         if root._finalized:
             raise RuntimeError("the graph is finalized and cannot be changed")
         site = user_site()
-        attrs = opdef.complete(attrs)
         try:
+            attrs = opdef.complete(attrs)
             inputs = tuple([t if t.op.graph is self else self.own(t) for t in inputs])
             specs = opdef.infer(*inputs, **attrs)
         except Exception as error:
             shown = (name or opdef.name).rstrip("/")
-            error.add_note(f"in {opdef.name} {shown!r}({describe(inputs)})\n  built at {site}")
+            note = f"in {opdef.name} {shown!r}({describe(inputs)})\n  built at {site}"
+            if isinstance(error, (AttributeError, LookupError, ArithmeticError)):
+                refused = GraphError(
+                    f"{opdef.name} does not take these inputs and attributes {attrs}: {error}"
+                )
+                refused.add_note(note)
+                raise refused from error
+            error.add_note(note)
             raise
         scopes = self.scopes
         with root.lock:
@@ -416,10 +423,10 @@ def _add(
     rules = opdef.rules
     if opdef.variadic:
         rules = (*rules[:-1], *[rules[-1]] * (len(inputs) - len(rules) + 1))
-    if len(inputs) != len(rules):
-        wanted = ", ".join(opdef.params) or "no inputs"
-        raise TypeError(f"{opdef.name} takes {wanted}; {len(inputs)} inputs were given")
     try:
+        if len(inputs) != len(rules):
+            wanted = ", ".join(opdef.params) or "no inputs"
+            raise TypeError(f"{opdef.name} takes {wanted}; {len(inputs)} inputs were given")
         tensors, name = _convert(graph, opdef, rules, inputs, name)
     except (TypeError, ValueError) as error:
         shown = (name or opdef.name).rstrip("/")

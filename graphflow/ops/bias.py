@@ -84,6 +84,8 @@ def _along_channels(bias: Array, rank: int, data_format: Any) -> Array:
 
 
 def _vector(g: Tensor, *, data_format: Any) -> Specs:
+    if g.dims is not None and len(g.dims) < 2:
+        raise ShapeError(f"the gradient of a bias has rank at least 2, not {format_dims(g.dims)}")
     channels = None if g.dims is None else g.dims[channel_axis(len(g.dims), data_format)]
     return [((channels,), g.dtype)]
 

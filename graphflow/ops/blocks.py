@@ -52,7 +52,7 @@ def _scaled(n: int | None, up: int, down: int) -> int | None:
 
 
 def _divides(sizes: tuple[int, ...], unit: int, x: Array) -> None:
-    if any(n % unit for n in sizes):
+    if unit < 1 or any(n % unit for n in sizes):
         raise InvalidArgumentError(None, None, f"shape {x.shape} is not divided by its blocks")
 
 

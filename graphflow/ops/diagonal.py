@@ -51,6 +51,8 @@ def _diag_spec(diagonal: Tensor) -> Specs:
 )
 def matrix_diag(xp: Any, diagonal: Num) -> Array:
     """Square matrices with the given diagonals, which lie in the last axis, and 0 elsewhere."""
+    if not diagonal.ndim:
+        raise InvalidArgumentError(None, None, "a diagonal must have rank at least 1, not 0")
     n = diagonal.shape[-1]
     return xp.where(xp.eye(n, dtype=bool), diagonal[..., None], 0).astype(diagonal.dtype)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 from typing import Any
 
@@ -61,7 +62,13 @@ def _zeros_like(xp: Any, x: T) -> Array:
     return xp.zeros(x.shape, x.dtype)
 
 
-@op("OnesLike", infer=same, grad=lambda g, y, x: None, cost=lambda x: 0.0, cases=unary())
+def _ones_spec(x: Tensor) -> Specs:
+    if x.dtype is dtypes.string:
+        raise DTypeError("there is no string that is a one")
+    return same(x)
+
+
+@op("OnesLike", infer=_ones_spec, grad=lambda g, y, x: None, cost=lambda x: 0.0, cases=unary())
 def _ones_like(xp: Any, x: T) -> Array:
     """Ones of the shape and dtype of x."""
     return xp.ones(x.shape, x.dtype)
@@ -83,6 +90,9 @@ def _range_spec(start: Tensor, limit: Tensor, delta: Tensor) -> Specs:
 def _count(start: Any, limit: Any, delta: Any, error: Any = None) -> int:
     """Number of entries of a range."""
     a, b, d = start.item(), limit.item(), delta.item()
+    if not all(map(cmath.isfinite, (a, b, d))):
+        message = f"no range goes from {a} to {b} in steps of {d}"
+        raise error(message) if error else InvalidArgumentError(None, None, message)
     if d == 0 or (d > 0 and a > b) or (d < 0 and a < b):
         message = f"no range goes from {a} to {b} in steps of {d}"
         raise error(message) if error else InvalidArgumentError(None, None, message)

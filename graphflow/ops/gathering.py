@@ -221,6 +221,8 @@ def _scatter_nd_spec(indices: Tensor, updates: Tensor, shape: Tensor) -> Specs:
 def _scatter_nd(xp: Any, indices: Index, updates: T, shape: Index) -> Array:
     """Zeros of the given shape, to which each update is added at its index vector."""
     dims = shape.tolist()
+    if shape.ndim != 1 or any(n < 0 for n in dims):
+        raise InvalidArgumentError(None, None, f"a shape has sizes >= 0, not {dims}")
     result = xp.zeros(dims, updates.dtype)
     wanted = (*indices.shape[:-1], *dims[indices.shape[-1] :])
     if updates.shape != wanted:

@@ -13,7 +13,7 @@ from graphflow.build.opdef import Array, Index, Specs, T
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case, Sampler
 from graphflow.ops.known import known_dims, static_ints
-from graphflow.ops.rules import axis_in
+from graphflow.ops.rules import axis_in, output_count
 from graphflow.ops.shape_ops import shape
 from graphflow.ops.sources import identity
 
@@ -147,6 +147,7 @@ def _pack(xp: Any, *values: T, axis: Any = 0) -> Array:
 
 
 def _unpack_spec(value: Tensor, *, num: int, axis: int) -> Specs:
+    num = output_count(num)
     if value.dims is None:
         return [(None, value.dtype)] * num
     at = axis_in(axis, len(value.dims))
@@ -189,7 +190,7 @@ def _unpack(xp: Any, value: T, *, num: Any, axis: Any = 0) -> tuple[Array, ...]:
 
 
 def _split_spec(value: Tensor, *, num: int, axis: int) -> Specs:
-    if num < 1:
+    if output_count(num) < 1:
         raise GraphError(f"cannot split into {num} parts")
     if value.dims is None:
         return [(None, value.dtype)] * num

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from graphflow.base.errors import InvalidArgumentError
 from graphflow.build import OPS, op
 from graphflow.build.opdef import Array, RealFloat, Specs
 from graphflow.build.tensor import Tensor
@@ -91,6 +92,8 @@ def _lrn(
 ) -> Array:
     """x / (bias + alpha * s) ** beta, where s sums the squares of the channels at most
     `depth_radius` away; x: [batch, height, width, channels]."""
+    if x.ndim != 4:
+        raise InvalidArgumentError(None, None, f"images have rank 4, not shape {x.shape}")
     return x * (bias + alpha * window_sum(xp, x * x, depth_radius)) ** -beta
 
 

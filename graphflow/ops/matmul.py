@@ -84,6 +84,10 @@ def _matmul(
     xp: Any, a: Num, b: Num, *, transpose_a: bool = False, transpose_b: bool = False
 ) -> Array:
     """The product of two matrices, each transposed first where asked for."""
+    if a.ndim != 2 or b.ndim != 2:
+        raise InvalidArgumentError(
+            None, None, f"a product takes two matrices, not shapes {a.shape} and {b.shape}"
+        )
     a = a.T if transpose_a else a
     b = b.T if transpose_b else b
     _check_inner(a, b)

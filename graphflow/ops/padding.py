@@ -35,6 +35,12 @@ def _pad_spec(x: Tensor, paddings: Tensor, *_: Tensor, mode: str = "") -> Specs:
     return [(tuple([None if n is None else n + sum(pair) for n, pair in sizes]), x.dtype)]
 
 
+def _mirror_spec(x: Tensor, paddings: Tensor, *, mode: str) -> Specs:
+    if mode not in ("REFLECT", "SYMMETRIC"):
+        raise GraphError(f'mode must be "REFLECT" or "SYMMETRIC", not {mode!r}')
+    return _pad_spec(x, paddings, mode=mode)
+
+
 def _check(n: int | None, pair: Any, mode: str, error: Any) -> None:
     most = None if n is None or not mode else n - (mode == "REFLECT")
     if min(pair) < 0 or (most is not None and max(pair) > most):
@@ -116,7 +122,7 @@ def _mirror_cases(s: Sampler) -> list[Case]:
     ]
 
 
-@op("MirrorPad", infer=_pad_spec, grad=_mirror_grad, host=("paddings",), cases=_mirror_cases)
+@op("MirrorPad", infer=_mirror_spec, grad=_mirror_grad, host=("paddings",), cases=_mirror_cases)
 def _mirror(xp: Any, x: T, paddings: Index, *, mode: Any) -> Array:
     """x with its mirror image around it; REFLECT leaves the border out, SYMMETRIC repeats it."""
     pairs = _pairs(x, paddings, mode)

@@ -17,12 +17,12 @@ from graphflow.ops.filling import zeros_like
 from graphflow.ops.gathering import _nd_index, gather, gather_nd, scatter_nd
 from graphflow.ops.joining import filled, tensors_of
 from graphflow.ops.known import constant_value
-from graphflow.ops.rules import merge_dims
+from graphflow.ops.rules import merge_dims, output_count
 from graphflow.ops.shape_ops import reshape, shape, size
 
 
 def _partition_spec(data: Tensor, partitions: Tensor, *, num: int) -> Specs:
-    if num < 1:
+    if output_count(num) < 1:
         raise GraphError(f"num_partitions must be positive, not {num}")
     if data.dims is None or partitions.dims is None:
         return [(None, data.dtype)] * num

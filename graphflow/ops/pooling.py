@@ -47,10 +47,14 @@ def _attributes(rank: int, attrs: Any) -> tuple[Any, Any, Any, Any]:
     return window, strides, (1,) * (rank - 2), explicit(attrs["padding"], rank, form)
 
 
-def _geometry(sizes: Any, attrs: Any) -> tuple[Axis, ...]:
+def _geometry(sizes: Any, rank: int, attrs: Any) -> tuple[Axis, ...]:
     """Raises:
     InvalidArgumentError: the window does not fit; sizes have channels last.
     """
+    if len(sizes) != rank:
+        raise InvalidArgumentError(
+            None, None, f"the input of pooling must have rank {rank}, not shape {tuple(sizes)}"
+        )
     geometry = axes(sizes[1:-1], *_attributes(len(sizes), attrs))
     if any(a.size and not a.out for a in geometry):
         raise InvalidArgumentError(
@@ -81,9 +85,9 @@ def _lowest(dtype: Any) -> Any:
 # ---- kernels
 
 
-def _max_pool(xp: Any, x: Array, attrs: Any) -> Array:
+def _max_pool(xp: Any, x: Array, rank: int, attrs: Any) -> Array:
     x = channels_last(xp, x, attrs["data_format"])
-    geometry = _geometry(x.shape, attrs)
+    geometry = _geometry(x.shape, rank, attrs)
     whole = padded(xp, x, geometry, _lowest(x.dtype))
     result = None
     for _, index in taps(geometry):
@@ -102,9 +106,9 @@ def _first_hits(xp: Any, whole: Array, y: Array, geometry: Any) -> Iterator[tupl
         yield index, hit
 
 
-def _max_pool_grad(xp: Any, x: Array, y: Array, g: Array, attrs: Any) -> Array:
+def _max_pool_grad(xp: Any, x: Array, y: Array, g: Array, rank: int, attrs: Any) -> Array:
     x, y, g = [channels_last(xp, a, attrs["data_format"]) for a in (x, y, g)]
-    geometry = _geometry(x.shape, attrs)
+    geometry = _geometry(x.shape, rank, attrs)
     _check_result(g.shape, x.shape, geometry)
     _check_result(y.shape, x.shape, geometry)
     whole = padded(xp, x, geometry, _lowest(x.dtype))
@@ -114,9 +118,9 @@ def _max_pool_grad(xp: Any, x: Array, y: Array, g: Array, attrs: Any) -> Array:
     return restored(xp, xp.ascontiguousarray(result[inner(geometry)]), attrs["data_format"])
 
 
-def _max_pool_grad_grad(xp: Any, x: Array, y: Array, gg: Array, attrs: Any) -> Array:
+def _max_pool_grad_grad(xp: Any, x: Array, y: Array, gg: Array, rank: int, attrs: Any) -> Array:
     x, y, gg = [channels_last(xp, a, attrs["data_format"]) for a in (x, y, gg)]
-    geometry = _geometry(x.shape, attrs)
+    geometry = _geometry(x.shape, rank, attrs)
     _check_result(y.shape, x.shape, geometry)
     whole = padded(xp, x, geometry, _lowest(x.dtype))
     spread = padded(xp, gg, geometry)
@@ -126,9 +130,9 @@ def _max_pool_grad_grad(xp: Any, x: Array, y: Array, gg: Array, attrs: Any) -> A
     return restored(xp, result, attrs["data_format"])
 
 
-def _avg_pool(xp: Any, x: Array, attrs: Any) -> Array:
+def _avg_pool(xp: Any, x: Array, rank: int, attrs: Any) -> Array:
     x = channels_last(xp, x, attrs["data_format"])
-    geometry = _geometry(x.shape, attrs)
+    geometry = _geometry(x.shape, rank, attrs)
     whole = padded(xp, x, geometry)
     result = xp.zeros((x.shape[0], *[a.out for a in geometry], x.shape[-1]), x.dtype)
     for _, index in taps(geometry):
@@ -136,9 +140,9 @@ def _avg_pool(xp: Any, x: Array, attrs: Any) -> Array:
     return restored(xp, result / xp.asarray(counts(geometry, x.dtype)), attrs["data_format"])
 
 
-def _avg_pool_grad(xp: Any, sizes: Any, g: Array, attrs: Any) -> Array:
+def _avg_pool_grad(xp: Any, sizes: Any, g: Array, rank: int, attrs: Any) -> Array:
     dims = last_dims(sizes_of(sizes), attrs["data_format"])
-    geometry = _geometry(dims, attrs)
+    geometry = _geometry(dims, rank, attrs)
     g = channels_last(xp, g, attrs["data_format"])
     _check_result(g.shape, dims, geometry)
     share = g / xp.asarray(counts(geometry, g.dtype))
@@ -235,7 +239,7 @@ def _cases(rank: int, signature: str) -> Any:
         for shape, ksize, strides, padding, form in rows:
             attrs = {"ksize": ksize, "strides": strides, "padding": padding, "data_format": form}
             x = s.distinct(*shape)
-            y = _max_pool(np, x, attrs)
+            y = _max_pool(np, x, rank, attrs)
             inputs = {
                 "x": x,
                 "y": y,
@@ -264,7 +268,7 @@ def _max_family(prefix: str, rank: int) -> tuple[OpDef, OpDef, OpDef]:
 
     forward = define(
         prefix,
-        lambda xp, x, **attrs: _max_pool(xp, x, attrs),
+        lambda xp, x, **attrs: _max_pool(xp, x, rank, attrs),
         like=_max_like,
         infer=infer,
         grad=grad,
@@ -273,7 +277,7 @@ def _max_family(prefix: str, rank: int) -> tuple[OpDef, OpDef, OpDef]:
     )
     backward = define(
         f"{prefix}Grad",
-        lambda xp, x, y, g, **attrs: _max_pool_grad(xp, x, y, g, attrs),
+        lambda xp, x, y, g, **attrs: _max_pool_grad(xp, x, y, g, rank, attrs),
         like=_max_grad_like,
         infer=lambda x, y, g, **_: [(x.dims, g.dtype)],
         grad=grad_grad,
@@ -282,7 +286,7 @@ def _max_family(prefix: str, rank: int) -> tuple[OpDef, OpDef, OpDef]:
     )
     again = define(
         f"{prefix}GradGrad",
-        lambda xp, x, y, gg, **attrs: _max_pool_grad_grad(xp, x, y, gg, attrs),
+        lambda xp, x, y, gg, **attrs: _max_pool_grad_grad(xp, x, y, gg, rank, attrs),
         like=_max_grad_grad_like,
         infer=lambda x, y, gg, **_: [(y.dims, gg.dtype)],
         grad=lambda g, y2, x, y, gg, **attrs: (None, None, backward(x, y, g, **attrs)),
@@ -308,7 +312,7 @@ def _avg_family(prefix: str, rank: int) -> tuple[OpDef, OpDef]:
 
     forward = define(
         prefix,
-        lambda xp, x, **attrs: _avg_pool(xp, x, attrs),
+        lambda xp, x, **attrs: _avg_pool(xp, x, rank, attrs),
         like=_avg_like,
         infer=infer,
         grad=grad,
@@ -317,7 +321,7 @@ def _avg_family(prefix: str, rank: int) -> tuple[OpDef, OpDef]:
     )
     backward = define(
         f"{prefix}Grad",
-        lambda xp, sizes, g, **attrs: _avg_pool_grad(xp, sizes, g, attrs),
+        lambda xp, sizes, g, **attrs: _avg_pool_grad(xp, sizes, g, rank, attrs),
         like=_avg_grad_like,
         infer=infer_input,
         grad=lambda gg, y, sizes, g, **attrs: (None, forward(gg, **attrs)),
@@ -374,8 +378,8 @@ def _with_argmax(
     """The largest element of each window, and its place (h * width + w) * channels + c in the
     image (with the batch: in the whole input); x: [batch, height, width, channels]."""
     attrs = {"ksize": ksize, "strides": strides, "padding": padding, "data_format": "NHWC"}
-    y = _max_pool(xp, x, attrs)
-    geometry = _geometry(x.shape, attrs)
+    y = _max_pool(xp, x, 4, attrs)
+    geometry = _geometry(x.shape, 4, attrs)
     whole = padded(xp, x, geometry, _lowest(x.dtype))
     places = xp.arange(x[:1].size, dtype=Targmax.np).reshape(1, *x.shape[1:])
     spread = padded(xp, places, geometry)

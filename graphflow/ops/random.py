@@ -81,6 +81,12 @@ def sizes_of(shape: Any) -> tuple[int, ...]:
     return sizes
 
 
+def _check_memory(xp: Any, size: int, dtype: DType) -> None:
+    """Fail at once, with MemoryError, where so many numbers cannot be: blocks are made in turns."""
+    if size * dtype.size > 1 << 30:
+        xp.empty(min(size, 1 << 62), dtype.np)
+
+
 def _described(shape: Tensor, *_: Tensor, dtype: DType, **__: Any) -> Specs:
     return [(_static(shape), dtype)]
 
@@ -111,6 +117,7 @@ def _filler(name: str, sample: Any, doc: str, flops: float) -> OpDef:
     ) -> Array:
         sizes = sizes_of(shape)
         size = math.prod(sizes)
+        _check_memory(xp, size, dtype)
         key = _counted(ctx, size, seed, seed2, stream)
         return sample(xp, *key, size, dtype).reshape(sizes)
 
@@ -189,6 +196,7 @@ def _integers(
         raise InvalidArgumentError(None, None, f"need minval < maxval, got {low} >= {high}")
     dtype = as_dtype(np.asarray(minval).dtype)
     size = math.prod(sizes)
+    _check_memory(xp, size, dtype)
     words = philox.bits(xp, *_counted(ctx, size, seed, seed2, stream), size, dtype)
     unsigned = words.dtype.type
     offset = unsigned(low % 2 ** (8 * dtype.size))

@@ -7,7 +7,7 @@ from typing import Any
 
 from graphflow.base import dtypes, shapes
 from graphflow.base.dtypes import DType
-from graphflow.base.errors import GraphError, ShapeError
+from graphflow.base.errors import DTypeError, GraphError, ShapeError
 from graphflow.base.shapes import CLASH, Dims, format_dims
 from graphflow.build.opdef import Specs
 from graphflow.build.tensor import Tensor
@@ -78,7 +78,10 @@ def axis_in(axis: Any, rank: int | None, what: str = "axis") -> int:
 
     Raises:
       GraphError: it is out of range.
+      DTypeError: it is no integer.
     """
+    if not hasattr(axis, "__index__"):
+        raise DTypeError(f"{what} must be an integer, not {axis!r}")
     axis = axis.__index__()
     if rank is None:
         return int(axis)
@@ -100,6 +103,23 @@ def axes_in(axis: Any, rank: int | None) -> tuple[int, ...] | None:
     if len(set(found)) != len(found):
         raise GraphError(f"axes {tuple(axes)} name an axis twice")
     return tuple(sorted(found))
+
+
+MAX_OUTPUTS = 1 << 20
+
+
+def output_count(num: Any) -> int:
+    """An attribute that tells how many outputs an op has.
+
+    Raises:
+      DTypeError: it is no integer.
+      GraphError: it is negative, or more than any program means.
+    """
+    if not hasattr(num, "__index__"):
+        raise DTypeError(f"the number of outputs must be an integer, not {num!r}")
+    if not 0 <= num <= MAX_OUTPUTS:
+        raise GraphError(f"an op cannot have {num} outputs (at most {MAX_OUTPUTS})")
+    return int(num)
 
 
 def spec(dims: Dims, dtype: DType) -> Specs:

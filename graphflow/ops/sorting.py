@@ -171,6 +171,8 @@ def _difference_spec(x: Tensor, y: Tensor, *, out_idx: Any) -> Specs:
 )
 def _difference(xp: Any, x: T, y: T, *, out_idx: Any = dtypes.int32) -> tuple[Array, Array]:
     """The elements of x that are not in y, in order, and their places."""
+    if x.ndim != 1 or y.ndim != 1:
+        raise InvalidArgumentError(None, None, f"{x.shape} and {y.shape} must be vectors")
     left = xp.nonzero(~xp.isin(x, y))[0]
     return x[left], left.astype(out_idx.np)
 

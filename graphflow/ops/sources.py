@@ -8,7 +8,7 @@ import numpy as np
 
 from graphflow.base import dtypes
 from graphflow.base.dtypes import DType
-from graphflow.base.errors import DTypeError, ShapeError
+from graphflow.base.errors import DTypeError, InvalidArgumentError, ShapeError
 from graphflow.base.shapes import CLASH, Dims, as_dims, format_dims, is_known, merged, size_of
 from graphflow.build import op
 from graphflow.build.convert import as_array
@@ -89,6 +89,10 @@ def _default_spec(x: Tensor, *, dims: Dims) -> Specs:
 )
 def _with_default(xp: Any, x: T, *, dims: Any) -> Array:
     """x, unless a value is fed."""
+    if merged(dims, x.shape) is CLASH:
+        raise InvalidArgumentError(
+            None, None, f"the default has shape {x.shape}, the placeholder {format_dims(dims)}"
+        )
     return x
 
 

@@ -16,7 +16,7 @@ from graphflow.ops.cases import Case, Sampler
 from graphflow.ops.joining import concat
 from graphflow.ops.known import known_dims, shape_from
 from graphflow.ops.public import composite
-from graphflow.ops.rules import axis_in, broadcast_dims
+from graphflow.ops.rules import axis_in, broadcast_dims, rank_is
 from graphflow.ops.shape_ops import expand_dims, no_cost, reshape, shape, shape_input
 from graphflow.ops.sources import constant
 from graphflow.ops.sums import unbroadcast
@@ -133,7 +133,7 @@ def _broadcast_to(xp: Any, x: T, shape: Index) -> Array:
 
 
 def _broadcast_args_spec(a: Tensor, b: Tensor) -> Specs:
-    ranks = [None if t.dims is None else t.dims[0] for t in (a, b)]
+    ranks = [rank_is(t, 1, "a shape")[0] for t in (a, b)]
     known = [n for n in ranks if n is not None]
     return [((max(known) if len(known) == 2 else None,), a.dtype)]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphflow.base.errors import GraphError, ShapeError
+from graphflow.base.errors import DTypeError, GraphError, ShapeError
 from graphflow.base.shapes import Dims, format_dims
 from graphflow.build.opdef import Array
 from graphflow.ops.bias import channels_first
@@ -46,6 +46,8 @@ def spatial(values: Any, rank: int, what: str, data_format: Any) -> tuple[int, .
       GraphError: another length, a value below 1, or other than 1 for the batch or channels.
     """
     values = tuple(values) if isinstance(values, (tuple, list)) else (values,)
+    if not all(hasattr(v, "__index__") for v in values):
+        raise DTypeError(f"{what} must be integers, not {values}")
     values = tuple([int(v) for v in values])
     if len(values) == 1:
         values *= rank - 2
