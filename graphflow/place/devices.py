@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,7 +50,7 @@ class Device:
       name: its full name, such as "/job:worker/replica:0/task:1/device:GPU:0".
       flops: F, floating-point operations per second.
       bandwidth: B, bytes per second to and from its memory.
-      memory: bytes that it can hold.
+      memory: bytes that it can hold; infinite where it is not known.
       launch: seconds that starting one op takes.
       host: the machine it is in; devices of one task share a process, those of one host a
         machine.  "": each task is its own machine.
@@ -182,6 +183,8 @@ def topology_of(names: Iterable[str]) -> Topology:
 
 
 def local_topology(cpus: int = 1, gpus: int = 0) -> Topology:
-    """The devices of this process."""
-    names = [local("CPU", i) for i in range(cpus)] + [local("GPU", i) for i in range(gpus)]
-    return topology_of(names)
+    """The devices of this process; its CPUs share the machine's memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    devices = [assumed_device(local("CPU", i), memory=memory) for i in range(cpus)]
+    devices += [assumed_device(local("GPU", i)) for i in range(gpus)]
+    return Topology(tuple(devices))

@@ -97,6 +97,8 @@ def seconds(value: float) -> str:
 
 def size(value: float) -> str:
     """Bytes in a unit that suits them."""
+    if value == float("inf"):
+        return "an unknown size"
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if value >= scale:
             return f"{value / scale:.3g} {unit}"

@@ -101,7 +101,7 @@ def heft(problem: Problem, rank: list[float]) -> list[int]:
     timelines = [Timeline(shortest) for _ in range(n)]
     bound: dict[int, int] = {g: a[0] for g, a in enumerate(problem.allowed) if len(a) == 1}
     room = [d.memory for d in problem.topology.devices]
-    heavy = _resident(problem)
+    heavy = problem.heavy
     for g, device in bound.items():
         room[device] -= heavy.get(g, 0.0)
     where = [0] * problem.tasks
@@ -132,15 +132,6 @@ def heft(problem: Problem, rank: list[float]) -> list[int]:
             bound[group] = device
             room[device] -= heavy.get(group, 0.0)
     return where
-
-
-def _resident(problem: Problem) -> dict[int, float]:
-    """Group -> bytes that stay on its device throughout."""
-    heavy: dict[int, float] = {}
-    for task, size in problem.resident.items():
-        group = problem.group[task]
-        heavy[group] = heavy.get(group, 0.0) + size
-    return heavy
 
 
 def _with_room(

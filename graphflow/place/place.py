@@ -7,12 +7,25 @@ from dataclasses import replace
 
 from graphflow.base.errors import InvalidArgumentError
 from graphflow.build.tensor import Operation
+from graphflow.place.candidates import (
+    ETF_TASKS,
+    SCT_TASKS,
+    by_vote,
+    etf,
+    m_sct,
+    replicas,
+    stages,
+)
+from graphflow.place.climb import climb
+from graphflow.place.coarse import coarsen
 from graphflow.place.constraints import Group, Requests, groups_of
 from graphflow.place.cost import CostModel
 from graphflow.place.devices import Topology
+from graphflow.place.exact import GAP, GROUPS, solve
 from graphflow.place.heuristics import heft, single_devices, upward_rank
 from graphflow.place.hoist import hoist_reads, makers
-from graphflow.place.improve import STEPS, improve
+from graphflow.place.improve import SHORT, STEPS, improve
+from graphflow.place.memory import check_memory
 from graphflow.place.placement import Placement
 from graphflow.place.problem import Problem, is_everywhere, problem_of
 from graphflow.place.simulate import Schedule, judge, simulate
@@ -21,6 +34,11 @@ from graphflow.rewrite.subgraph import Subgraph
 # Seconds that each device after the first adds to a step (25 us measured), and each process
 # (an actor call: about 1 ms).
 START, CALL = 30e-6, 1e-3
+WORTH_A_PROGRAM = 1e-3  # seconds gained per step, from which on HiGHS is worth its start
+COARSE_FROM, COARSE_TO = 60, 3000  # tasks
+EXACT_TASKS = 28
+BOTH_ORDERS = 4000  # tasks, up to which each candidate is tried in two orders
+STARTS = 3  # of the search on the coarse graph
 
 
 def place(
@@ -57,6 +75,7 @@ def place(
         return _on_single(subgraph, topology, requests, model)
     subgraph, groups = _grouped(subgraph, requests, held)
     problem = problem_of(subgraph, groups, topology, model)
+    check_memory(problem, groups, subgraph.order)
     name, schedule = search(problem, steps)
     return _placement(subgraph, topology, groups, model, name, schedule)
 
@@ -88,19 +107,118 @@ def _on_single(
     return Placement(subgraph, topology, devices, None, model, "the only device")
 
 
-def search(problem: Problem, steps: int = STEPS) -> tuple[str, Schedule]:
-    """The best of all candidates by the simulator; the first one where several are equal."""
+def search(problem: Problem, steps: int = STEPS, exact: bool = True) -> tuple[str, Schedule]:
+    """The best of all candidates by the simulator; the first one where several are equal.
+
+    Args:
+      problem: the tasks and devices.
+      steps: of the search that goes on from the best.
+      exact: solve up to `exact.GROUPS` groups to the proven optimum, where the search leaves
+        something to gain.
+    """
     rank = upward_rank(problem)
     if all(len(allowed) == 1 for allowed in problem.allowed):
         where = [problem.allowed[g][0] for g in problem.group]
-        return "as requested", simulate(problem, where, rank)
-    candidates: list[tuple[str, list[int]]] = [*single_devices(problem)]
-    candidates.append(("HEFT", heft(problem, rank)))
-    judged = [(name, simulate(problem, where, rank)) for name, where in candidates]
-    name, best = min(judged, key=lambda pair: judge(pair[1]))
+        return "as requested", ordered(problem, where, rank)
+    judged = [(n, simulate(problem, where, rank)) for n, where in single_devices(problem)]
+    judged += _proposed(problem, rank, min(judged, key=_by_judge)[1])
+    if _worth(problem, judged, SHORT) and COARSE_FROM < problem.tasks <= COARSE_TO:
+        starts = sorted(judged, key=_by_judge)[:STARTS]
+        judged += _coarse(problem, rank, starts)
+        climbed = climb(problem, starts[0][1], lambda where: ordered(problem, where, rank))
+        if climbed is not None:
+            judged.append(("layers", climbed))
+    name, best = min(judged, key=_by_judge)
     better = improve(problem, best, steps)
-    judged.append((name if better is best else f"{name}, annealed", better))
+    if better is not best:
+        judged.append((f"{name}, annealed", better))
+    if exact and (found := _proven(problem, better)) is not None:
+        judged.append(found)
     return min(judged, key=lambda pair: _with_starts(pair[1]))
+
+
+def ordered(problem: Problem, where: Sequence[int], rank: Sequence[float]) -> Schedule:
+    """The better one of two orders: the longest way to the end first, or the oldest first.
+
+    The first one suits branches that meet; the second one microbatches, of which the first one
+    is to leave a stage before the last one is begun.
+    """
+    oldest = [-float(t) for t in range(problem.tasks)]
+    return min([simulate(problem, where, r) for r in (rank, oldest)], key=judge)
+
+
+def _by_judge(pair: tuple[str, Schedule]) -> tuple[float, float]:
+    return judge(pair[1])
+
+
+def _worth(problem: Problem, judged: Sequence[tuple[str, Schedule]], seconds: float) -> bool:
+    """Can a step still be that much shorter?"""
+    return min([s.makespan for _, s in judged]) - problem.lower_bound() > seconds
+
+
+def _proposed(problem: Problem, rank: list[float], single: Schedule) -> list[tuple[str, Schedule]]:
+    """What the heuristics propose; the dear ones only where there is something to gain."""
+    judged = [("HEFT", ordered(problem, heft(problem, rank), rank))]
+    judged.append(("", single))
+    found = []
+    if _worth(problem, judged, SHORT):
+        found.append(("data-parallel template", replicas(problem)))
+        found.append(("pipeline by dynamic programming", stages(problem, rank)))
+        if problem.tasks <= ETF_TASKS:
+            found.append(("ETF", etf(problem, rank)))
+    if _worth(problem, judged, WORTH_A_PROGRAM) and problem.tasks <= SCT_TASKS:
+        found.append(("m-SCT", m_sct(problem, rank)))
+    one_order = problem.tasks > BOTH_ORDERS
+    judged += [
+        (name, (simulate if one_order else ordered)(problem, where, rank)) for name, where in found
+    ]
+    return [(name, schedule) for name, schedule in judged if name]
+
+
+def _coarse(
+    problem: Problem, rank: list[float], starts: Sequence[tuple[str, Schedule]]
+) -> list[tuple[str, Schedule]]:
+    """The best found on the coarse graph, from several starts."""
+    coarse = coarsen(problem)
+    small = coarse.problem
+    found = []
+    for name, start in starts:
+        votes = by_vote(small, _majority(coarse.cluster, start, small))
+        begin = ordered(small, votes, upward_rank(small))
+        better = improve(small, begin, STEPS // len(starts))
+        where = coarse.fine(better.where)
+        position = [0.0] * small.tasks
+        for i, cluster in enumerate(better.order):
+            position[cluster] = -float(i)
+        planned = simulate(problem, where, [position[c] for c in coarse.cluster])
+        best = min([ordered(problem, where, rank), planned], key=judge)
+        found.append((f"{name}, annealed on the coarse graph", best))
+    return found
+
+
+def _majority(cluster: Sequence[int], schedule: Schedule, small: Problem) -> list[int]:
+    """Cluster -> the device where most of its seconds are."""
+    n = len(small.topology.devices)
+    votes = [[0.0] * n for _ in range(small.tasks)]
+    for task, c in enumerate(cluster):
+        votes[c][schedule.where[task]] += schedule.end[task] - schedule.start[task]
+    return [row.index(max(row)) for row in votes]
+
+
+def _proven(problem: Problem, best: Schedule) -> tuple[str, Schedule] | None:
+    """What mixed-integer programming finds, where it is worth its seconds."""
+    movable = sum([len(allowed) > 1 for allowed in problem.allowed])
+    gap = best.makespan - problem.lower_bound()
+    if movable > GROUPS or problem.tasks > EXACT_TASKS:
+        return None
+    if gap < max(WORTH_A_PROGRAM, GAP * best.makespan) and not best.overflow:
+        return None
+    proof = solve(problem, best)
+    schedule = proof.schedule
+    if schedule is None or judge(schedule) >= judge(best):
+        schedule = best
+    tight = proof.proven and schedule.makespan <= proof.bound * (1 + 2 * GAP)
+    return ("proven optimal" if tight else "mixed-integer program"), schedule
 
 
 def _with_starts(schedule: Schedule) -> tuple[float, float]:

@@ -84,6 +84,40 @@ class Problem:
             members[group].append(task)
         return members
 
+    @cached_property
+    def before(self) -> list[list[int]]:
+        """Task -> the tasks whose values it needs."""
+        producer = self.producer
+        return [list(dict.fromkeys([producer[v] for v in values])) for values in self.needs]
+
+    @cached_property
+    def after(self) -> list[list[int]]:
+        """Task -> the tasks that need its values, ascending."""
+        after: list[list[int]] = [[] for _ in self.names]
+        for task, earlier in enumerate(self.before):
+            for other in earlier:
+                after[other].append(task)
+        return after
+
+    @cached_property
+    def edges(self) -> list[tuple[int, int, float]]:
+        """(task, task that needs its values, bytes), once per pair."""
+        found: dict[tuple[int, int], float] = {}
+        for task, values in enumerate(self.needs):
+            for value in values:
+                key = self.producer[value], task
+                found[key] = found.get(key, 0.0) + self.sizes[value]
+        return [(a, b, size) for (a, b), size in found.items()]
+
+    @cached_property
+    def heavy(self) -> dict[int, float]:
+        """Group -> bytes that stay on its device throughout."""
+        heavy: dict[int, float] = {}
+        for task, size in self.resident.items():
+            group = self.group[task]
+            heavy[group] = heavy.get(group, 0.0) + size
+        return heavy
+
     def link(self, source: int, target: int) -> Link:
         """The link from one device to another, by their numbers."""
         devices = self.topology.devices
@@ -101,6 +135,24 @@ class Problem:
         every = range(len(self.topology.devices))
         return [[1.0 / self.link(a, b).beta for b in every] for a in every]
 
+    @cached_property
+    def roomy(self) -> bool:
+        """Do all values, as often as they can be copied, fit anywhere?"""
+        sizes = [d.memory for d in self.topology.devices]
+        return sum(self.sizes) + sum(self.resident.values()) <= min(sizes) / len(sizes)
+
+    @cached_property
+    def alike(self) -> bool:
+        """May the devices be numbered in any other way, with no difference?"""
+        n = len(self.topology.devices)
+        pairs = [(a, b) for a in range(n) for b in range(n) if a != b]
+        return (
+            len({d.memory for d in self.topology.devices}) == 1
+            and len({(self.alpha[a][b], self.per_byte[a][b]) for a, b in pairs}) <= 1
+            and all(len(allowed) == n for allowed in self.allowed)
+            and all(len(set(row)) == 1 for row in self.seconds)
+        )
+
     def critical_path(self) -> float:
         """A bound from below on every makespan: each task at its fastest, messages for free."""
         finish = [0.0] * self.tasks
@@ -112,6 +164,10 @@ class Problem:
 
     def lower_bound(self) -> float:
         """The critical path, or the total work spread evenly over all devices."""
+        return self._lower_bound
+
+    @cached_property
+    def _lower_bound(self) -> float:
         fastest = sum(
             min([row[d] for d in self.allowed[self.group[task]]])
             for task, row in enumerate(self.seconds)

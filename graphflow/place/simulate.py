@@ -76,9 +76,9 @@ class Schedule:
     def overflow(self) -> float:
         """Bytes by which devices lack memory, over all of them."""
         problem = self.problem
+        if problem.roomy:
+            return 0.0
         sizes = [d.memory for d in problem.topology.devices]
-        if sum(problem.sizes) + sum(problem.resident.values()) <= min(sizes) / len(sizes):
-            return 0.0  # all values, as often as they can be copied, fit anywhere
         return sum([max(0.0, peak - n) for peak, n in zip(self.peak, sizes, strict=True)])
 
     @cached_property

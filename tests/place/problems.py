@@ -1,6 +1,7 @@
 """Problems made by hand and at random."""
 
 import random
+from dataclasses import replace
 
 from graphflow.base.devices import local
 from graphflow.place.devices import Device, Link, Topology
@@ -55,3 +56,23 @@ def random_problem(seed, tasks=12, devices=2):
     sizes = {a: rng.uniform(0, 8) for a in range(tasks)}
     speeds = [rng.choice((1.0, 1.0, 2.0)) for _ in range(devices)]
     return problem(work, edges, speeds, Link(0.1, 1.0), sizes)
+
+
+def limited_problem(seed, tasks=None, devices=None):
+    """A random DAG of 10 to 16 tasks on 2 or 3 devices whose memory does not hold all on one.
+
+    Two tasks of five keep parameters; each device has room for 1.25 of its share of them, and
+    for the six largest values.
+    """
+    rng = random.Random(f"limited {seed}")
+    tasks = tasks or rng.randint(10, 16)
+    devices = devices or rng.choice((2, 3))
+    base = random_problem(rng.random(), tasks, devices)
+    resident = {t: rng.uniform(5, 20) for t in range(tasks) if rng.random() < 0.4}
+    need = sum(resident.values())
+    live = sum(sorted(base.sizes)[-6:])
+    largest = max(resident.values(), default=0.0)
+    room = max(1.25 * need / devices, largest) + live
+    cpus = tuple([replace(d, memory=room) for d in base.topology.devices])
+    limited = replace(base.topology, devices=cpus)
+    return replace(base, topology=limited, resident=resident)

@@ -13,13 +13,13 @@ import graphflow.ops.arithmetic
 import graphflow.ops.state  # noqa: F401
 from graphflow.base import dtypes
 from graphflow.base.devices import local
-from graphflow.base.errors import InvalidArgumentError
+from graphflow.base.errors import InvalidArgumentError, ResourceExhaustedError
 from graphflow.build import OPS, Graph
 from graphflow.ops import sources
 from graphflow.place import CostModel, Device, Link, Topology, local_topology, place, topology_of
 from graphflow.place.heuristics import upward_rank
-from graphflow.place.improve import routes_of, serial
 from graphflow.place.place import search
+from graphflow.place.serial import routes_of, serial
 from graphflow.place.simulate import simulate
 from graphflow.rewrite import prune
 from tests.place.problems import random_problem
@@ -238,13 +238,13 @@ class TestChoice:
         for operation, at in position.items():
             assert all(position[t.op] < at for t in operation.inputs if t is not x)
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(st.integers(0, 2**32 - 1))
     def test_is_never_worse_than_one_device(self, seed):
         problem = random_problem(seed)
         rank = upward_rank(problem)
         singles = [simulate(problem, [d] * problem.tasks, rank).makespan for d in (0, 1)]
-        assert search(problem)[1].makespan <= min(singles)
+        assert search(problem, 3000, exact=False)[1].makespan <= min(singles)
 
     @pytest.mark.parametrize("seed", range(6))
     def test_is_near_the_optimum(self, seed):
@@ -263,7 +263,8 @@ class TestChoice:
 
     def test_what_fits_nowhere_is_said(self, graph):
         tiny = Topology((Device(CPU0, memory=10), Device(CPU1, memory=10)))
-        assert "too much" in placed(graph, [sources.constant([1.0] * 100)], tiny).explain()
+        with pytest.raises(ResourceExhaustedError, match=r"'big' holds 400 B .* 10 B at most"):
+            placed(graph, [sources.constant([1.0] * 100, name="big")], tiny)
 
     def test_is_repeatable(self):
         problem = random_problem(5, tasks=60, devices=4)
