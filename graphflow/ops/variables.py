@@ -208,7 +208,7 @@ class Variable(Operators):
         Returns:
           The new value as a tensor, or the operation where `read_value` is False.
         """
-        tensor = as_tensor(value, self._dtype)
+        tensor = self._fitting(value)
         return self._written(
             state.assign_variable(
                 self.handle, tensor, validate_shape=self._dims is not None, name=name or "Assign"
@@ -224,7 +224,7 @@ class Variable(Operators):
         read_value: bool = True,
     ) -> Any:
         """Add to it; returns as `assign`."""
-        delta = as_tensor(delta, self._dtype)
+        delta = self._fitting(delta)
         new = state.assign_add_variable(self.handle, delta, name=name or "AssignAdd")
         return self._written(new, read_value)
 
@@ -236,9 +236,17 @@ class Variable(Operators):
         read_value: bool = True,
     ) -> Any:
         """Subtract from it; returns as `assign`."""
-        delta = as_tensor(delta, self._dtype)
+        delta = self._fitting(delta)
         new = state.assign_sub_variable(self.handle, delta, name=name or "AssignSub")
         return self._written(new, read_value)
+
+    def _fitting(self, value: Any) -> Tensor:
+        """The value as a tensor of the variable's dtype; its shape, where only the run tells it,
+        is checked there: a variable keeps the shape that it was declared with."""
+        tensor = as_tensor(value, self._dtype)
+        dims = tensor.dims
+        open_ = self._dims is not None and (dims is None or (None in dims and dims != self._dims))
+        return OPS["EnsureShape"](tensor, dims=self._dims) if open_ else tensor
 
     def _written(self, tensor: Tensor, read_value: bool) -> Any:
         return tensor if read_value else tensor.op
