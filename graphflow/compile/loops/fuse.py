@@ -293,18 +293,22 @@ def _unit(group: Group, uses: dict[int, set[Any]]) -> list[Unit]:
     first = group.tasks[0]
     if isinstance(first, Multiply):
         *batch, m, n = first.out.shape
-        k = first.a.shape[-1]
-        a, b = [Access(v.value, v.strides, v.offset) for v in (first.a, first.b)]
+        k = first.terms[0][0].shape[-1]
+        terms = tuple([(_as_access(a), _as_access(b)) for a, b in first.terms])
         out = Access(first.out, row_major(first.out.shape))
-        return [Product(first.name, m, n, k, tuple(batch), a, b, out)]
+        return [Product(first.name, m, n, k, tuple(batch), terms, out)]
     escaping = {v for v in group.values if uses.get(v, set()) - {group}}
     escaping |= {id(v) for t in group.tasks for v in writes(t) if v.home is not None}
     return Assembler(group.space, group.tasks, group.rows, escaping).units()
 
 
+def _as_access(view: View) -> Access:
+    return Access(view.value, view.strides, view.offset)
+
+
 def flops(unit: Unit) -> float:
     """Work of a unit, in floating-point operations or the like."""
     if isinstance(unit, Product):
-        return 2.0 * unit.m * unit.n * unit.k * math.prod(unit.batch)
+        return 2.0 * unit.m * unit.n * unit.k * math.prod(unit.batch) * len(unit.terms)
     nodes = sum(_nodes(s.body) for p in unit.passes for s in p.stores) + 1
     return 4.0 * math.prod(unit.shape) * nodes

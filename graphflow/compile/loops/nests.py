@@ -103,12 +103,13 @@ class Nest:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """out[b] = a[b] times b[b] for each matrix of a batch, by GEMM.
+    """out[i] = the sum over terms of a[i] times b[i], for each matrix of a batch, by GEMM.
 
     Attributes:
       m, n, k: sizes.
       batch: sizes of the leading axes.
-      a, b, out: accesses; their strides are (batch..., row, column).
+      terms: accesses of a and b; their strides are (batch..., row, column).
+      out: access of the result.
     """
 
     name: str
@@ -116,13 +117,13 @@ class Product:
     n: int
     k: int
     batch: Shape
-    a: Access
-    b: Access
+    terms: tuple[tuple[Access, Access], ...]
     out: Access
 
     def __str__(self) -> str:
         batch = f"{list(self.batch)} x " if self.batch else ""
-        return f"product {self.name}: {batch}[{self.m}, {self.k}] x [{self.k}, {self.n}]"
+        times = f"{len(self.terms)} of " if len(self.terms) > 1 else ""
+        return f"product {self.name}: {times}{batch}[{self.m}, {self.k}] x [{self.k}, {self.n}]"
 
 
 Unit: TypeAlias = Nest | Product
@@ -135,10 +136,10 @@ def verify(unit: Unit) -> None:
       ValueError: it does not; names the unit.
     """
     if isinstance(unit, Product):
-        for access, rows, columns in (
-            (unit.a, unit.m, unit.k), (unit.b, unit.k, unit.n), (unit.out, unit.m, unit.n),
-        ):  # fmt: skip
-            _within(unit.name, access, (*unit.batch, rows, columns), None)
+        _within(unit.name, unit.out, (*unit.batch, unit.m, unit.n), None)
+        for a, b in unit.terms:
+            _within(unit.name, a, (*unit.batch, unit.m, unit.k), None)
+            _within(unit.name, b, (*unit.batch, unit.k, unit.n), None)
         return
     for access, _ in unit.accesses:
         _within(unit.name, access, unit.shape, unit.length)

@@ -323,13 +323,26 @@ def _matmul(s: Any, step: Any, inputs: Any, specs: Any) -> Any:
     a = _swapped(a) if step.attrs["transpose_a"] else a
     b = _swapped(b) if step.attrs["transpose_b"] else b
     a, b = [v if _leading(v) else _copied(s, v, step.name) for v in (a, b)]
-    return [s.add(Multiply(Value(shape, dtype), a, b, step.name))]
+    return [s.multiply(Multiply(Value(shape, dtype), ((a, b),), step.name))]
 
 
 def _leading(view: View) -> bool:
     """Can GEMM read it: one of the two axes has stride 1, the other a leading dimension?"""
     (m, n), (row, column) = view.shape[-2:], view.strides[-2:]
     return (column == 1 and (row >= n or m == 1)) or (row == 1 and (column >= m or n == 1))
+
+
+@_rule("AddN")
+def _add_n(s: Any, step: Any, inputs: Any, specs: Any) -> Any:
+    """A sum of products is one: each is added to what is there."""
+    terms: list[Any] = []
+    for view in inputs:
+        task = s.products_of.get(id(view.value))
+        if task is None or not view.is_whole or view.shape != task.out.shape:
+            return None
+        terms += task.terms
+    out = Value(*specs[0])
+    return [s.multiply(Multiply(out, tuple(terms), step.name))]
 
 
 @_rule("Cast")

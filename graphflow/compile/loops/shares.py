@@ -108,10 +108,10 @@ def _touched_by_product(unit: Product, axis: str, begin: int, end: int, place: A
     rows = (begin, end) if axis == "rows" else (0, unit.m)
     columns = (begin, end) if axis == "columns" else (0, unit.n)
     inner = (0, unit.k)
-    reads = [
-        _range(unit.a, span(unit.a, rows, inner), place),
-        _range(unit.b, span(unit.b, inner, columns), place),
-    ]
+    reads = []
+    for a, b in unit.terms:
+        reads.append(_range(a, span(a, rows, inner), place))
+        reads.append(_range(b, span(b, inner, columns), place))
     return reads, [_range(unit.out, span(unit.out, rows, columns), place)]
 
 

@@ -17,6 +17,7 @@ from graphflow.compile.loops.rules import RULES
 from graphflow.compile.loops.values import (
     Foreign,
     Map,
+    Multiply,
     Shape,
     Task,
     Value,
@@ -75,6 +76,7 @@ class _Specialiser:
     def __init__(self, plan: Plan, observed: Mapping[int, Any], lowers: Any, products: bool):
         self.plan = plan
         self.products = products
+        self.products_of: dict[int, Multiply] = {}
         self.observed = observed
         self.lowers = lowers
         self.tasks: list[Task] = []
@@ -137,6 +139,11 @@ class _Specialiser:
         self.tasks.append(Map(out, tuple(views), body, name))
         return out
 
+    def multiply(self, task: Multiply) -> View:
+        """As `add`; sums of products find it again."""
+        self.products_of[id(task.out)] = task
+        return self.add(task)
+
     def add(self, task: Task) -> View:
         self.tasks.append(task)
         return whole(writes(task)[0])
@@ -178,14 +185,16 @@ class _Specialiser:
         if None in specs or any(a.dtype.name not in _DTYPES for a in arguments):
             return None
         mark = len(self.tasks)
+        rule = RULES.get(step.opdef.name)
         if step.opdef.elementwise:
+            if rule is not None and (views := rule(self, step, arguments, specs)) is not None:
+                return views
             body = scalar_expression(step.opdef, [a.dtype for a in arguments], **step.attrs)
             shape, dtype = specs[0]  # type: ignore[misc]
             if body is None or body.dtype != dtype:
                 return None
             view = self.map(shape, arguments, body, step.name)
             return None if view is None else [view]
-        rule = RULES.get(step.opdef.name)
         views = None if rule is None else rule(self, step, arguments, specs)
         if views is not None:
             found = [None if v is None else (v.shape, v.dtype) for v in views]

@@ -167,11 +167,10 @@ class Reduce:
 
 @dataclass(eq=False, slots=True)
 class Multiply:
-    """out [batch..., m, n] = a [batch..., m, k] b [batch..., k, n]; the views are oriented so."""
+    """out [batch..., m, n] = a [batch..., m, k] b [batch..., k, n], summed over the terms."""
 
     out: Value
-    a: View
-    b: View
+    terms: tuple[tuple[View, View], ...]
     name: str
 
 
@@ -223,7 +222,7 @@ def reads(task: Task) -> Sequence[View]:
     if isinstance(task, Reduce):
         return (task.input,)
     if isinstance(task, Multiply):
-        return (task.a, task.b)
+        return [view for term in task.terms for view in term]
     if isinstance(task, Pick):
         return (task.input, task.index)
     if isinstance(task, Join):

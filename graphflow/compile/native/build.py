@@ -368,7 +368,7 @@ def _shared(special: Specialised) -> set[int]:
 
 def _values(unit: Unit) -> list[Value]:
     if isinstance(unit, Product):
-        return [unit.a.value, unit.b.value, unit.out.value]
+        return [unit.out.value, *[a.value for term in unit.terms for a in term]]
     found = [a.value for a, _ in unit.accesses]
     partials = [r.partial for p in unit.passes for r in p.reductions if r.partial is not None]
     return [*found, *partials]

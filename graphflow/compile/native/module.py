@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -71,9 +70,10 @@ def module_text(
     """
     parts = [RELAX, BARRIER] if workers > 1 else []
     declared: set[str] = set()
+    nests: dict[str, str] = {}  # code of a nest -> the name of its function: steps repeat
     for number, (unit, cut) in enumerate(zip(units, cuts, strict=True)):
         if isinstance(unit, Nest):
-            text, needs = _nest(unit, cut, number, place)
+            text, needs = _nest(unit, cut, number, place, nests)
         else:
             text, needs = _product(unit, cut, number, place)
         parts.append(text)
@@ -139,58 +139,72 @@ class _Unit:
         )
 
 
-def _nest(unit: Nest, cut: Share, number: int, place: Any) -> tuple[str, set[str]]:
-    code = kernel(unit, f"nest{number}")
+def _nest(
+    unit: Nest, cut: Share, number: int, place: Any, nests: dict[str, str]
+) -> tuple[str, set[str]]:
+    code = kernel(unit, "nest")
+    name = nests.get(code.text)
+    text = ""
+    if name is None:
+        name = nests[code.text] = f"nest{number}"
+        text = code.text.replace("@nest(", f"@{name}(", 1)
     function = _Unit(cut, number, place)
     arguments = [f"ptr {function.buffer(v)}" for v in code.values]
     status = function.entry(STATUS)
     joined = ", ".join(
         [*arguments, f"i64 {function.begin.text}", f"i64 {function.end.text}", f"ptr {status}"]
     )
-    function.e.line(f"call void @{code.name}({joined})")
-    return code.text + function.text(), code.declared
+    function.e.line(f"call void @{name}({joined})")
+    return text + function.text(), code.declared
 
 
 def _product(unit: Product, cut: Share, number: int, place: Any) -> tuple[str, set[str]]:
     function = _Unit(cut, number, place)
     e = function.e
     gemm = function.entry(GEMM)
-    pointers = [function.buffer(a.value, a.offset) for a in (unit.a, unit.b, unit.out)]
-    count = e.emit("i64", f"sub i64 {function.end.text}, {function.begin.text}").text
-    m, n = str(unit.m), str(unit.n)
-    if cut.axis == "rows":
-        moves = (unit.a.strides[-2], 0, unit.out.strides[-2])
-        m = count
-    else:
-        moves = (0, unit.b.strides[-1], unit.out.strides[-1])
-        n = count
-    if cut.axis != "batch":
-        pointers = [
-            _moved(e, p, function.begin.text, s) for p, s in zip(pointers, moves, strict=True)
-        ]
-        _call(e, unit, gemm, m, n, pointers)
+    begin = function.begin.text
+    count = e.emit("i64", f"sub i64 {function.end.text}, {begin}").text
+    pointers = {id(a): function.buffer(a.value, a.offset) for a in (unit.out, *sum(unit.terms, ()))}
+    if cut.axis == "batch":
+        _batch(function, unit, gemm, pointers)
         return function.text(), set()
+    m, n = (count, str(unit.n)) if cut.axis == "rows" else (str(unit.m), count)
+    by_rows = cut.axis == "rows"
+    out = _moved(e, pointers[id(unit.out)], begin, unit.out.strides[-2 if by_rows else -1])
+    for i, (a, b) in enumerate(unit.terms):
+        left = _moved(e, pointers[id(a)], begin, a.strides[-2] if by_rows else 0)
+        right = _moved(e, pointers[id(b)], begin, 0 if by_rows else b.strides[-1])
+        _call(e, unit, (a, b), gemm, (m, n), (left, right, out), i > 0)
+    return function.text(), set()
+
+
+def _batch(function: _Unit, unit: Product, gemm: str, pointers: dict[int, str]) -> None:
+    """A loop over the matrices of a batch."""
+    e = function.e
     index, following = e.fresh("b"), e.fresh("n")
     e.line("br label %each")
     e.label("each")
     e.line(f"{index} = phi i64 [{function.begin.text}, %work], [{following}, %each]")
-    m, n = str(unit.m), str(unit.n)
+    indices = []
     left = index
-    for axis in reversed(range(len(unit.batch))):
-        size = unit.batch[axis]
-        at = left
-        if axis:
-            at = e.emit("i64", f"urem i64 {left}, {size}").text
-            left = e.emit("i64", f"udiv i64 {left}, {size}").text
-        strides = [a.strides[axis] for a in (unit.a, unit.b, unit.out)]
-        pointers = [_moved(e, p, at, s) for p, s in zip(pointers, strides, strict=True)]
-    _call(e, unit, gemm, m, n, pointers)
+    for size in reversed(unit.batch):
+        indices.append(e.emit("i64", f"urem i64 {left}, {size}").text)
+        left = e.emit("i64", f"udiv i64 {left}, {size}").text
+    indices.reverse()
+
+    def at(access: Access) -> str:
+        pointer = pointers[id(access)]
+        for i, stride in zip(indices, access.strides, strict=False):
+            pointer = _moved(e, pointer, i, stride)
+        return pointer
+
+    out = at(unit.out)
+    for i, (a, b) in enumerate(unit.terms):
+        _call(e, unit, (a, b), gemm, (str(unit.m), str(unit.n)), (at(a), at(b), out), i > 0)
     e.line(f"{following} = add i64 {index}, 1")
     more = e.emit("i1", f"icmp slt i64 {following}, {function.end.text}")
     e.line(f"br i1 {more.text}, label %each, label %last")
     e.label("last")
-    assert math.prod(unit.batch) > 0
-    return function.text(), set()
 
 
 def _moved(e: Emitter, pointer: str, index: str, stride: int) -> str:
@@ -200,13 +214,23 @@ def _moved(e: Emitter, pointer: str, index: str, stride: int) -> str:
     return e.emit("ptr", f"getelementptr float, ptr {pointer}, i64 {at}").text
 
 
-def _call(e: Emitter, unit: Product, gemm: str, m: str, n: str, pointers: list[str]) -> None:
-    a, lda = _flag(unit.a, unit.m, unit.k)
-    b, ldb = _flag(unit.b, unit.k, unit.n)
+def _call(
+    e: Emitter,
+    unit: Product,
+    term: tuple[Access, Access],
+    gemm: str,
+    sizes: tuple[str, str],
+    pointers: tuple[str, str, str],
+    adds: bool,
+) -> None:
+    """One GEMM; `adds`: to what the result holds already."""
+    a, lda = _flag(term[0], unit.m, unit.k)
+    b, ldb = _flag(term[1], unit.k, unit.n)
+    m, n = sizes
     e.line(
         f"call void {gemm}(i32 101, i32 {a}, i32 {b}, i64 {m}, i64 {n}, i64 {unit.k}, "
         f"float 1.0, ptr {pointers[0]}, i64 {lda}, ptr {pointers[1]}, i64 {ldb}, "
-        f"float 0.0, ptr {pointers[2]}, i64 {unit.n})"
+        f"float {1.0 if adds else 0.0}, ptr {pointers[2]}, i64 {unit.out.strides[-2]})"
     )
 
 
