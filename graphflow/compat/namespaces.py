@@ -87,10 +87,41 @@ RENAMED: Final = MappingProxyType(
         },
         "client": {"timeline": "module:graphflow.compat.timeline"},
         "version": {"VERSION": "__version__"},
+        "contrib": {
+            "layers": "module:graphflow.compat.contrib_layers",
+            "rnn": "namespace:contrib.rnn",
+        },
+        "contrib.rnn": {
+            **{
+                name: f"nn.rnn_cell.{name}"
+                for name in (
+                    "BasicLSTMCell",
+                    "BasicRNNCell",
+                    "DeviceWrapper",
+                    "DropoutWrapper",
+                    "GRUCell",
+                    "LSTMCell",
+                    "LSTMStateTuple",
+                    "MultiRNNCell",
+                    "RNNCell",
+                    "ResidualWrapper",
+                )
+            },
+            "static_bidirectional_rnn": "nn.static_bidirectional_rnn",
+            "static_rnn": "nn.static_rnn",
+        },
     }
 )
 
-_MODULES: Final = MappingProxyType({"test": "graphflow.compat.testing"})
+_MODULES: Final = MappingProxyType(
+    {
+        "test": "graphflow.compat.testing",
+        "app": "graphflow.compat.app",
+        "flags": "graphflow.compat.flags",
+        "logging": "graphflow.compat.logs",
+        "gfile": "graphflow.compat.gfile",
+    }
+)
 
 
 class Namespace(ModuleType):
@@ -106,6 +137,8 @@ class Namespace(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if path.startswith("module:"):
             return importlib.import_module(path.removeprefix("module:"))
+        if path.startswith("namespace:"):
+            return find(path.removeprefix("namespace:"))
         found: Any = graphflow
         for part in path.split("."):
             found = getattr(found, part)

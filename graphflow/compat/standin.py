@@ -19,7 +19,10 @@ _MODULES = {
     "tensorflow.compat": "compat",
     "tensorflow.compat.v1": "",
     "tensorflow.python": "",
-    "tensorflow.contrib": "contrib",
+    "tensorflow.python.framework": "",
+    "tensorflow.python.ops": "",
+    "tensorflow.python.platform": "",
+    "tensorflow.python.training": "train",
 }
 
 
