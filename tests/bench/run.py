@@ -16,7 +16,7 @@ from typing import Any
 
 import environment  # noqa: F401  (before NumPy loads)
 
-NAMES = ("core",)
+NAMES = ("core", "place")
 
 
 def main() -> None:
