@@ -17,6 +17,7 @@ from graphflow.distribute.target import ClusterTarget
 from graphflow.place import Device, Topology, assumed_device
 
 TRANSPORTS = ("ray",)
+OVERLAPPING = 128  # runs at once; a worker has a thread for each
 
 
 class Cluster:
@@ -67,6 +68,7 @@ class Cluster:
         _check(workers, transport, cpus_per_worker, gpus_per_worker, deadline)
         self.deadline = deadline
         self._lock = threading.Lock()
+        self._slots = threading.Semaphore(OVERLAPPING)
         self._sessions: weakref.WeakSet[ClusterTarget] = weakref.WeakSet()
         names = [str(DeviceSpec("worker", 0, task)) for task in range(workers)]
         ray = _ray()
@@ -114,7 +116,7 @@ class Cluster:
         if not self._finalizer.alive:
             raise RuntimeError("the cluster is closed")
         link = _ray().RayLink(uuid.uuid4().hex, self._actors)
-        conductor = Conductor(link, list(self._actors), self.deadline)
+        conductor = Conductor(link, list(self._actors), self.deadline, self._slots)
         conductor.open(seed)
         target = ClusterTarget(self.topology, conductor)
         with self._lock:

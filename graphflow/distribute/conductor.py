@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from graphflow.base.errors import OpError, UnavailableError
+from graphflow.base.errors import OpError, ResourceExhaustedError, UnavailableError
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.host import Shipment
@@ -46,17 +46,20 @@ class Conductor:
         link: Link,
         workers: Sequence[str],
         deadline: float,
+        slots: threading.Semaphore,
         clock: Callable[[], float] = time.monotonic,
     ):
         """Args:
         link: the way to the workers.
         workers: their names.
         deadline: seconds without a sign of life after which a worker is given up.
+        slots: one per run that may be under way on the workers, over all sessions.
         clock: gives seconds.
         """
         self.workers = tuple(workers)
         self._link = link
         self._deadline = deadline
+        self._slots = slots
         self._clock = clock
         self._machine = machine.Coordinator(workers)
         self._watch = Watch(deadline)
@@ -80,8 +83,26 @@ class Conductor:
         """Run a plan; what each worker with a part in it has answered.
 
         Raises:
+          ResourceExhaustedError: too many runs are under way.
           OpError: it failed; nothing was changed.
         """
+        # More than the workers have threads for could wait for each other for ever.
+        if not self._slots.acquire(blocking=False):
+            raise ResourceExhaustedError(
+                None, None, "the cluster is busy with as many overlapping runs as it takes"
+            )
+        try:
+            return self._run(plan, feeds, timeout, traced)
+        finally:
+            self._slots.release()
+
+    def _run(
+        self,
+        plan: int,
+        feeds: Mapping[str, Sequence[Any]],
+        timeout: float | None,
+        traced: bool,
+    ) -> Mapping[str, Prepared]:
         started = self._clock()
         outcome = _Outcome(None if timeout is None else started + timeout)
         with self._lock:

@@ -23,7 +23,6 @@ from graphflow.base.errors import (
     CancelledError,
     DeadlineExceededError,
     OpError,
-    ResourceExhaustedError,
     UnavailableError,
 )
 from graphflow.distribute.messages import (
@@ -169,15 +168,13 @@ class Coordinator:
       lost: worker -> how it was lost.
     """
 
-    def __init__(self, workers: Iterable[str], most: int = 64):
+    def __init__(self, workers: Iterable[str]):
         """Args:
         workers: their names.
-        most: runs that may be under way at once.
         """
         self.generation = 0
         self.lost: dict[str, Lost] = {}
         self._during: dict[str, int] = {}  # lost worker -> run that found out
-        self._most = most
         self._serial = 0
         self._peers = {worker: _Peer() for worker in workers}
         self._runs: dict[int, _Run] = {}
@@ -222,7 +219,7 @@ class Coordinator:
     # ---- beginning
 
     def _begin(self, event: Begin) -> list[Command]:
-        refusal = self._refusal(event)
+        refusal = self._refusal()
         if refusal is not None:
             return [Finish(event.run, {}, refusal)]
         run = _Run(event.run, event.plan, event.feeds, event.traced, Ticket(0, 0, 0))
@@ -233,16 +230,10 @@ class Coordinator:
                 commands += self._tell(worker)
         return commands
 
-    def _refusal(self, event: Begin) -> OpError | None:
+    def _refusal(self) -> OpError | None:
         if self._closed:
             return CancelledError(None, None, "the session is closed")
-        if self.failure is not None:
-            return self.failure
-        if len(self._runs) >= self._most:
-            return ResourceExhaustedError(
-                None, None, f"{self._most} runs of this session are under way: it takes no more"
-            )
-        return None
+        return self.failure
 
     def _start(self, run: _Run) -> list[Command]:
         """A new attempt, on all its workers."""

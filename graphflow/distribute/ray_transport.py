@@ -37,9 +37,9 @@ _LOST = (
     WorkerCrashedError,
 )
 # Threads of a worker, by what they do.  A step that waits for input keeps its thread; decisions,
-# values and signs of life must come through nevertheless.
-STEPS = 64
-_GROUPS = {"steps": STEPS, "values": 4, "control": 4}
+# values and signs of life must come through nevertheless.  There are more threads for steps than
+# a cluster has runs: of those that were cancelled, some may still compute.
+_GROUPS = {"steps": 160, "values": 4, "control": 4}
 
 LOOPBACK = "127.0.0.1"
 
@@ -198,7 +198,7 @@ def _result(future: Any) -> Any:
 
 def _gone(error: BaseException) -> Gone:
     lost = isinstance(error, _LOST) or isinstance(getattr(error, "cause", None), _LOST)
-    return Gone(reason(error), worker_lost=lost)
+    return Gone(reason(error).rstrip("."), worker_lost=lost)
 
 
 def reason(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from graphflow.distribute.channel import Gone
+from graphflow.distribute.cluster import OVERLAPPING
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.host import Host, portable
 from graphflow.distribute.messages import Message, Step
@@ -29,6 +30,7 @@ class InProcess:
         self.names = [f"/job:worker/replica:0/task:{i}" for i in range(workers)]
         self.topology = topology_of([f"{name}/device:CPU:0" for name in self.names])
         self.deadline = deadline
+        self.slots = threading.Semaphore(OVERLAPPING)
         self.log: list[tuple[str, Message]] = []
         self.links: list[Link] = []
         self.dead: set[str] = set()
@@ -39,7 +41,7 @@ class InProcess:
     def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:
         link = Link(self)
         self.links.append(link)
-        conductor = Conductor(link, self.names, self.deadline)
+        conductor = Conductor(link, self.names, self.deadline, self.slots)
         conductor.open(seed)
         return ClusterTarget(self.topology, conductor)
 

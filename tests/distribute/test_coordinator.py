@@ -8,7 +8,6 @@ from graphflow.base.errors import (
     CancelledError,
     DeadlineExceededError,
     InvalidArgumentError,
-    ResourceExhaustedError,
     UnavailableError,
 )
 from graphflow.distribute.coordinator import (
@@ -29,8 +28,8 @@ from graphflow.distribute.messages import Applied, Notice, Prepared, Refused, St
 class Driver:
     """A coordinator of workers a and b, and shorthand for events."""
 
-    def __init__(self, most: int = 64):
-        self.machine = Coordinator("ab", most=most)
+    def __init__(self):
+        self.machine = Coordinator("ab")
         self.runs = 0
         self.steps: dict[tuple[int, str], Step] = {}
 
@@ -232,9 +231,3 @@ def test_closing_cancels_what_is_under_way(driver):
     (finish,) = [c for c in commands if isinstance(c, Finish)]
     assert isinstance(finish.error, CancelledError)
     assert isinstance(driver.begin()[0].error, CancelledError)
-
-
-def test_there_is_a_limit_to_overlapping_runs():
-    driver = Driver(most=1)
-    driver.begin()
-    assert isinstance(driver.begin()[0].error, ResourceExhaustedError)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -71,6 +72,26 @@ def test_large_values_travel_and_come_back_as_the_users_own(shared, graph):
         got[:] = -1
         np.testing.assert_array_equal(session.run(v), np.arange(300_000))
         np.testing.assert_array_equal(session.run(back), np.arange(300_000))
+
+
+def test_overlapping_runs_lose_no_update(shared, graph):
+    with tf.device(T0):
+        a = tf.Variable(0.0)
+        up_a = a.assign_add(1.0).op
+    with tf.device(T1):
+        b = tf.Variable(0.0)
+        up_b = b.assign_add(1.0).op
+    both = tf.group(up_a, up_b)
+    with tf.Session(cluster=shared) as session:
+        session.run(tf.global_variables_initializer())
+        for fetch in (up_a, up_b, both):
+            session.run(fetch)
+        fetches = (up_a, both, up_b) * 6
+        with ThreadPoolExecutor(4) as pool:
+            runs = [pool.submit(lambda: [session.run(f) for f in fetches]) for _ in range(4)]
+            for each in runs:
+                each.result(40)
+        assert session.run([a, b]) == [2 + 48, 2 + 48]
 
 
 def test_errors_come_back_typed_with_both_lines(shared, graph):

@@ -234,6 +234,24 @@ def test_a_run_that_takes_too_long_ends_and_changes_nothing(session, two):
     assert session.run(a) == 1.0
 
 
+def test_more_overlapping_runs_than_there_are_threads_are_refused(cluster, session):
+    queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
+    value, put = queue.dequeue(), queue.enqueue(3.0)
+    cluster.slots = session._target.conductor._slots = threading.Semaphore(2)
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(session.run, value)
+        time.sleep(0.05)
+        with tf.Session(cluster=cluster) as other:
+            assert other.run(tf.constant(1.0)) == 1.0
+            cluster.slots.acquire()
+            for each in (session, other):
+                with pytest.raises(errors.ResourceExhaustedError, match="overlapping runs"):
+                    each.run(tf.constant(1.0))
+            cluster.slots.release()
+        session.run(put)
+        assert taken.result(10) == 3.0
+
+
 def test_closing_wakes_whoever_waits(cluster, graph):
     queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
     value = queue.dequeue()
@@ -350,7 +368,8 @@ def test_an_interrupt_undoes_the_run(cluster, session, two):
     with tf.device(T1):
         queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
     value = queue.dequeue()
-    timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+    main = threading.main_thread().ident
+    timer = threading.Timer(0.2, signal.pthread_kill, [main, signal.SIGINT])
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         session.run([grow, value])
