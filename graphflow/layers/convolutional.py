@@ -22,7 +22,7 @@ from graphflow.nn.layer import Layer
 from graphflow.ops.bias import bias_add
 from graphflow.ops.initializers import Zeros
 from graphflow.ops.joining import stack
-from graphflow.ops.shape_ops import shape
+from graphflow.ops.shape_ops import expand_dims, shape, squeeze
 
 
 class _Convolution(Layer):
@@ -170,19 +170,17 @@ class Conv3D(_Convolution):
         )
 
 
-class SeparableConv2D(_Convolution):
-    """A convolution of each channel alone, then one of 1x1 windows over all channels.
+class _Separable(_Convolution):
+    """A convolution of each channel alone, then one of windows of size 1 over all channels.
 
     Args:
       depth_multiplier: number of outputs of the first convolution for each channel.
-      depthwise_initializer, pointwise_initializer: of depthwise_kernel [height, width, in,
-        depth_multiplier] and pointwise_kernel [1, 1, in * depth_multiplier, filters].
+      depthwise_initializer, pointwise_initializer: of depthwise_kernel [*kernel_size, in,
+        depth_multiplier] and pointwise_kernel [1, ..., in * depth_multiplier, filters].
       depthwise_regularizer, pointwise_regularizer, depthwise_constraint, pointwise_constraint: as
         for the kernel of `Conv2D`.
       others: as `Conv2D`.
     """
-
-    rank = 2
 
     def __init__(
         self,
@@ -244,8 +242,34 @@ class SeparableConv2D(_Convolution):
             "depthwise_kernel", [*self.kernel_size, channels, many], **self._depthwise_options
         )
         self.pointwise_kernel = self.add_weight(
-            "pointwise_kernel", [1, 1, channels * many, self.filters], **self._pointwise_options
+            "pointwise_kernel",
+            [*[1] * self.rank, channels * many, self.filters],
+            **self._pointwise_options,
         )
+
+
+class SeparableConv1D(_Separable):
+    __doc__ = _Separable.__doc__
+    rank = 1
+
+    def _convolved(self, inputs: Tensor) -> Tensor:
+        """As images of height 1."""
+        axis = 2 if self._first else 1
+        y = nn.separable_conv2d(
+            expand_dims(inputs, axis),
+            expand_dims(self.depthwise_kernel, 0),
+            expand_dims(self.pointwise_kernel, 0),
+            on_axes(self.strides * 2, self._first),
+            self.padding,
+            rate=(1, *self.dilation_rate),
+            data_format=format_of(2, self._first),
+        )
+        return squeeze(y, [axis])
+
+
+class SeparableConv2D(_Separable):
+    __doc__ = _Separable.__doc__
+    rank = 2
 
     def _convolved(self, inputs: Tensor) -> Tensor:
         return nn.separable_conv2d(
@@ -361,6 +385,7 @@ class Conv3DTranspose(_Transposed):
 conv1d = function_of(Conv1D)
 conv2d = function_of(Conv2D)
 conv3d = function_of(Conv3D)
+separable_conv1d = function_of(SeparableConv1D)
 separable_conv2d = function_of(SeparableConv2D)
 conv2d_transpose = function_of(Conv2DTranspose)
 conv3d_transpose = function_of(Conv3DTranspose)

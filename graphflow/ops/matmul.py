@@ -91,7 +91,7 @@ def _matmul(
     a = a.T if transpose_a else a
     b = b.T if transpose_b else b
     _check_inner(a, b)
-    return xp.matmul(a, b)
+    return xp.matmul(a, b).astype(a.dtype, copy=False)  # of bfloat16, NumPy's is float32
 
 
 def _check_inner(a: Any, b: Any) -> None:
@@ -146,7 +146,7 @@ def _batch_matmul(
     a = xp.swapaxes(a, -1, -2) if transpose_a else a
     b = xp.swapaxes(b, -1, -2) if transpose_b else b
     _check_inner(a, b)
-    return xp.matmul(a, b)
+    return xp.matmul(a, b).astype(a.dtype, copy=False)  # of bfloat16, NumPy's is float32
 
 
 def matmul(

@@ -64,6 +64,8 @@ def convolutions(tf: Any) -> list[Any]:
             layers.conv2d(image, 4, [3, 2], (2, 1), "SAME", use_bias=False),
             layers.conv2d(image, 2, 2, dilation_rate=(2, 1), padding="same", name="dilated"),
             layers.conv3d(volume, 3, (2, 1, 2), padding="same", strides=(1, 1, 2)),
+            layers.separable_conv1d(line, 4, 3, strides=2, depth_multiplier=2),
+            layers.separable_conv2d(image, 2, (2, 3), (2, 2), "valid", use_bias=False),
             layers.separable_conv2d(image, 4, 3, depth_multiplier=2, padding="same"),
             layers.conv2d_transpose(image, 2, 3, strides=2),
             layers.conv2d_transpose(image, 2, [3, 2], strides=(2, 1), padding="same"),

@@ -192,6 +192,18 @@ def test_inputs_and_outputs_may_be_structures_of_any_rank() -> None:
     assert not s[1, 2:].any()
 
 
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32])
+def test_values_and_gradients_have_the_dtype_of_the_cell(dtype: Any) -> None:
+    x = tf.cast(normal(2, 3, 2), dtype)
+    cell = rnn_cell.MultiRNNCell([rnn_cell.LSTMCell(3, use_peepholes=True), rnn_cell.GRUCell(2)])
+    outputs, state = tf.nn.dynamic_rnn(cell, x, [3, 1], dtype=dtype)
+    gradients = tf.gradients(tf.reduce_sum(outputs), tf.trainable_variables())
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        values = session.run([outputs, *flat(state), *gradients])
+    assert {v.dtype.type for v in values} == {dtype.as_numpy_dtype}
+
+
 # ---- what is refused
 
 
