@@ -47,7 +47,7 @@ from graphflow.differentiate import (
 )
 from graphflow.nn import losses, metrics
 from graphflow.ops import *  # noqa: F403
-from graphflow.ops import initializers
+from graphflow.ops import image, initializers
 from graphflow.session import *  # noqa: F403
 
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-TABLES = ("losses", "sampling")
+TABLES = ("losses", "sampling", "images")
 
 
 def programs(table: str) -> Any:
