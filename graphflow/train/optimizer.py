@@ -228,7 +228,7 @@ class Optimizer:
         """A variable of the optimizer itself, one per graph."""
         graph = get_default_graph().root
         if (name, graph) not in self._others:
-            with graph.name_scope(None), graph.colocate_with(colocate_with.handle.op):
+            with graph.colocate_with(colocate_with.handle.op):
                 made = Variable(initial_value, trainable=False, name=name)
             self._others[name, graph] = made
         return self._others[name, graph]

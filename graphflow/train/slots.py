@@ -6,11 +6,13 @@ from typing import Any
 
 from graphflow.build.defaults import get_default_graph
 from graphflow.ops.sources import constant
+from graphflow.ops.variable_scope import get_variable_scope
 from graphflow.ops.variables import Variable
 
 
 def create_slot(primary: Variable, value: Any, name: str) -> Variable:
-    """A variable named "<primary>/<name>" on the device of `primary`.
+    """A variable named "<primary>/<name>" on the device of `primary`; the variable scope in force
+    comes before that.
 
     Args:
       primary: what it belongs to.
@@ -18,8 +20,10 @@ def create_slot(primary: Variable, value: Any, name: str) -> Variable:
       name: last part of its name, made unique.
     """
     graph = get_default_graph().root
+    scope = get_variable_scope().name
+    prefix = f"{scope}/" if scope else ""
     with graph.name_scope(None), graph.colocate_with(primary.handle.op):
-        return Variable(value, trainable=False, name=f"{primary.op.name}/{name}")
+        return Variable(value, trainable=False, name=f"{prefix}{primary.op.name}/{name}")
 
 
 def create_zeros_slot(primary: Variable, name: str) -> Variable:

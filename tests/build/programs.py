@@ -57,5 +57,6 @@ def load() -> None:
         programs_graphs,
         programs_names,
         programs_ops,
+        programs_scopes,
         programs_variables,
     )
