@@ -50,13 +50,19 @@ def _window(rank: int, attrs: Any) -> tuple[Any, Any, Any]:
     )
 
 
-def _geometry(sizes: Any, filter_sizes: Any, attrs: Any) -> tuple[Axis, ...]:
+def _geometry(rank: int, sizes: Any, filter_sizes: Any, attrs: Any) -> tuple[Axis, ...]:
     """The windows over an input; sizes with channels last.
 
     Raises:
       InvalidArgumentError: the channels differ, or a window does not fit.
     """
-    strides, dilations, padding = _window(len(sizes), attrs)
+    if len(sizes) != rank or len(filter_sizes) != rank:
+        raise InvalidArgumentError(
+            None,
+            None,
+            f"images and filters have rank {rank}, not shapes {tuple(sizes)} and {filter_sizes}",
+        )
+    strides, dilations, padding = _window(rank, attrs)
     if sizes[-1] != filter_sizes[-2]:
         raise InvalidArgumentError(
             None,
@@ -175,13 +181,13 @@ def _family(
 
     def kernel(xp: Any, x: Any, filters: Any, **attrs: Any) -> Any:
         x = channels_last(xp, x, attrs["data_format"])
-        geometry = _geometry(x.shape, filters.shape, attrs)
+        geometry = _geometry(rank, x.shape, filters.shape, attrs)
         apply = convolve_depthwise if depthwise else convolve
         return restored(xp, apply(xp, x, filters, geometry), attrs["data_format"])
 
     def kernel_input(xp: Any, sizes: Any, filters: Any, g: Any, **attrs: Any) -> Any:
         dims = last_dims(sizes_of(sizes), attrs["data_format"])
-        geometry = _geometry(dims, filters.shape, attrs)
+        geometry = _geometry(rank, dims, filters.shape, attrs)
         g = channels_last(xp, g, attrs["data_format"])
         _check_gradient(g.shape, geometry, dims[0], made(filters.shape))
         x = (depthwise_to_input if depthwise else to_input)(xp, g, filters, geometry)
@@ -191,7 +197,7 @@ def _family(
         dims = sizes_of(sizes)
         x = channels_last(xp, x, attrs["data_format"])
         g = channels_last(xp, g, attrs["data_format"])
-        geometry = _geometry(x.shape, dims, attrs)
+        geometry = _geometry(rank, x.shape, dims, attrs)
         _check_gradient(g.shape, geometry, x.shape[0], made(dims))
         apply = depthwise_to_filters if depthwise else to_filters
         return apply(xp, x, g, geometry, dims[-1])

@@ -146,6 +146,10 @@ def _softmax_loss(xp: Any, logits: RealFloat, labels: RealFloat) -> tuple[Array,
     logits, labels: [rows, classes]; each row of labels must sum to 1, as the second output, the
     derivative by the logits, takes for granted. Outputs: [rows], [rows, classes].
     """
+    if logits.ndim != 2 or labels.ndim != 2:
+        raise InvalidArgumentError(
+            None, None, f"logits and labels are matrices, not {logits.shape} and {labels.shape}"
+        )
     probabilities, shifted, log_sum = _exp_and_log_sum(xp, logits, -1)
     # A label of 0 counts as 0 also where the logit is -inf.
     terms = xp.where(labels == 0, labels, labels * (log_sum - shifted))

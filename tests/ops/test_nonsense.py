@@ -1,0 +1,197 @@
+"""Nonsense is refused with typed errors that name the user's line; nothing hangs or crashes."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.base.errors import DTypeError, GraphError, OpError, ShapeError
+from graphflow.build import Operation
+from graphflow.differentiate.check import placeholder
+from graphflow.ops.cases import Case
+from tests.ops.nonsense import calls
+from tests.ops.registered import entries, needs_session
+
+# Their inputs are what only the library itself makes: lists of gradients, attributes of passes.
+INTERNAL = (
+    "Const", "CustomGradient", "EmptyList", "Keep", "OrthogonalFactor", "PyFuncStateless", "Recv",
+    "ReducedCount", "Send", "Zeros",
+)  # fmt: skip
+ENTRIES = {
+    name: entry
+    for name, entry in entries().items()
+    if entry.kernel is not None
+    and not needs_session(entry)
+    and name not in INTERNAL
+    and not name.startswith("List")
+}
+HERE = Path(__file__).name
+GIGABYTES = 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def _bounded() -> Iterator[None]:
+    """A process that may have 8 GB at most fails at huge arrays instead of filling the memory."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    most = used + 8 * GIGABYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def refused(error: Exception) -> None:
+    """An error of the right kind names the line that built the op."""
+    notes = "\n".join(getattr(error, "__notes__", ()))
+    assert HERE in notes, f"no line of the program: {error!r}"
+
+
+def attempt(entry: Any, case: Case, hidden: bool) -> list[Any] | None:
+    """The outputs; None where the call was refused as it should be."""
+    with tf.Graph().as_default(), np.errstate(all="ignore"):
+        try:
+            inputs = [
+                tf.constant(x)
+                if i in entry.host and not hidden
+                else placeholder(x, None if hidden else x.shape)
+                for i, x in enumerate(case.inputs)
+            ]
+            result = entry(*inputs, **case.attrs)
+        except (ShapeError, DTypeError, GraphError, TypeError, ValueError) as error:
+            refused(error)
+            return None
+        first = result[0] if isinstance(result, tuple) else result
+        operation = first if isinstance(first, Operation) else first.op
+        fed = zip(inputs, case.inputs, strict=True)
+        feeds = {t: x for t, x in fed if t.op.type == "Placeholder"}
+        with tf.Session() as session:
+            try:
+                values = session.run(list(operation.outputs), feeds)
+            except OpError as error:
+                refused(error)
+                if isinstance(error, (tf.errors.UnknownError, tf.errors.InternalError)):
+                    raise
+                return None
+    for tensor, value in zip(operation.outputs, values, strict=True):
+        array = np.asarray(value)
+        assert tensor.dims is None or len(tensor.dims) == array.ndim
+        if tensor.dtype is not tf.string:
+            assert array.dtype == tensor.dtype.np
+    return values
+
+
+def drive(name: str, count: int, seed: int) -> None:
+    entry = ENTRIES[name]
+    for i, case in enumerate(calls(entry, count, seed)):
+        start = time.monotonic()
+        try:
+            attempt(entry, case, hidden=bool(i % 2))
+        except BaseException as error:
+            shown = [f"{x.dtype}{list(x.shape)} {x.tolist()}" for x in case.inputs]
+            error.add_note(f"{name}({', '.join(shown)}; {dict(case.attrs)}), hidden={bool(i % 2)}")
+            raise
+        assert time.monotonic() - start < 10, case
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_only_typed_errors_come_out(name: str) -> None:
+    drive(name, 12, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_only_typed_errors_come_out_of_much_more(name: str) -> None:
+    drive(name, 100, seed=1)
+
+
+def dynamic(value: Any, dtype: Any = tf.int32) -> Any:
+    """A value that no shape rule can look up."""
+    array = np.asarray(value, dtype.as_numpy_dtype)
+    return tf.placeholder_with_default(array, array.shape)
+
+
+TOO_LARGE = {
+    "range": lambda: tf.range(10**18),
+    "range at run time": lambda: tf.range(dynamic(10**18, tf.int64)),
+    "zeros": lambda: tf.zeros([10**9, 10**9]),
+    "zeros at run time": lambda: tf.zeros(dynamic([10**9, 10**9])),
+    "fill": lambda: tf.fill(dynamic([2**31 - 1] * 3), 1.0),
+    "tile": lambda: tf.tile(tf.ones([2, 2]), dynamic([10**9, 10**9])),
+    "broadcast_to": lambda: tf.broadcast_to(1.0, dynamic([10**9, 10**9])) + 1.0,
+    "outer product": lambda: tf.ones([10**6, 1]) * tf.ones([1, 10**6]),
+    "scatter_nd": lambda: tf.scatter_nd([[0]], [1.0], dynamic([2**40], tf.int64)),
+    "random_uniform": lambda: tf.random_uniform(dynamic([10**9, 10**9])),
+    "random_normal": lambda: tf.random_normal(dynamic([10**6, 10**6])),
+    "matrix_diag": lambda: tf.matrix_diag(tf.ones([10**6])),
+    "pad": lambda: tf.pad(tf.ones([2]), dynamic([[2**31 - 1, 2**31 - 1]])),
+}
+REFUSED = {
+    "range of NaN": lambda: tf.range(0.0, dynamic(float("nan"), tf.float32), 1.0),
+    "range without end": lambda: tf.range(0.0, dynamic(float("inf"), tf.float32), 1.0),
+    "range with step 0": lambda: tf.range(0, 10, dynamic(0)),
+    "negative size": lambda: tf.fill(dynamic([-1, 2]), 1.0),
+    "negative scatter": lambda: tf.scatter_nd([[0]], [1.0], dynamic([-4])),
+    "negative repeats": lambda: tf.tile(tf.ones([2, 2]), dynamic([-1, 1])),
+    "negative depth": lambda: tf.one_hot([1], dynamic(-1)),
+    "two unknown sizes": lambda: tf.reshape(tf.ones([4]), dynamic([-1, -1])),
+    "size -2": lambda: tf.reshape(tf.ones([4]), dynamic([-2, -2])),
+    "index too large": lambda: tf.gather(tf.ones([3]), dynamic([3])),
+    "negative index": lambda: tf.gather(tf.ones([3]), dynamic([-1])),
+    "label out of range": lambda: tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=dynamic([5]), logits=tf.ones([1, 3])
+    ),
+    "blocks of 0": lambda: tf.space_to_batch_nd(
+        tf.ones([1, 4, 4, 1]), dynamic([0, 2]), [[0, 0], [0, 0]]
+    ),
+    "division by 0": lambda: dynamic(1) // dynamic(0),
+    "negative power": lambda: tf.pow(dynamic(2), dynamic(-1)),
+    "no permutation": lambda: tf.invert_permutation(dynamic([0, 0])),
+}
+
+
+@pytest.mark.parametrize("what", TOO_LARGE)
+def test_what_cannot_fit_fails_at_once(what: str) -> None:
+    start = time.monotonic()
+    with tf.Graph().as_default(), tf.Session() as session:
+        kinds = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError)
+        with pytest.raises((*kinds, ShapeError)) as found:
+            session.run(TOO_LARGE[what]())
+    refused(found.value)
+    assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_values_are_checked_when_run(what: str) -> None:
+    error = tf.errors.InvalidArgumentError
+    with tf.Graph().as_default(), tf.Session() as session, pytest.raises(error) as found:
+        session.run(REFUSED[what]())
+    refused(found.value)
+
+
+def test_one_part_is_no_tuple() -> None:
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [1, 3])
+        whole, row = session.run([tf.split(x, 1)[0], tf.unstack(x)[0]], {x: [[1, 2, 3]]})
+    np.testing.assert_array_equal(whole, [[1, 2, 3]])
+    np.testing.assert_array_equal(row, [1, 2, 3])
+
+
+def test_notices_an_untyped_error() -> None:
+    def infer(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("not what a user should see")
+
+    whole = ENTRIES["Add"].infer
+    object.__setattr__(ENTRIES["Add"], "infer", infer)
+    try:
+        with pytest.raises(RuntimeError):
+            drive("Add", 12, seed=0)
+    finally:
+        object.__setattr__(ENTRIES["Add"], "infer", whole)
