@@ -6,6 +6,7 @@ here are accepted, kept and ignored; unknown ones are errors, as they are in Ten
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -16,9 +17,15 @@ class _Message:
     __slots__ = ()
 
     def CopyFrom(self, other: Any) -> None:
-        """Take over the fields of another message of this kind."""
+        """Take over the fields of another message of this kind.
+
+        Raises:
+          TypeError: it is of another kind.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"{type(self).__name__} cannot copy a {type(other).__name__}")
         for each in fields(self):  # type: ignore[arg-type]
-            setattr(self, each.name, getattr(other, each.name))
+            setattr(self, each.name, copy.deepcopy(getattr(other, each.name)))
 
 
 @dataclass(slots=True)
