@@ -292,10 +292,12 @@ def _aligned(view: View, task: Any, group: Group) -> bool:
 def _unit(group: Group, uses: dict[int, set[Any]]) -> list[Unit]:
     first = group.tasks[0]
     if isinstance(first, Multiply):
-        *batch, m, n = first.out.shape
-        k = first.terms[0][0].shape[-1]
+        *batch, m, k = first.terms[0][0].shape
+        n = first.out.shape[-1]
         terms = tuple([(_as_access(a), _as_access(b)) for a, b in first.terms])
-        out = Access(first.out, row_major(first.out.shape))
+        strides = row_major(first.out.shape)
+        strides = (*strides[:-2], 0, *strides[-2:]) if first.summed else strides
+        out = Access(first.out, strides)
         return [Product(first.name, m, n, k, tuple(batch), terms, out)]
     escaping = {v for v in group.values if uses.get(v, set()) - {group}}
     escaping |= {id(v) for t in group.tasks for v in writes(t) if v.home is not None}

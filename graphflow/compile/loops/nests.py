@@ -87,6 +87,7 @@ class Nest:
 
     @property
     def rows(self) -> int:
+        """Number of rows."""
         return math.prod(self.shape[:-1])
 
     @property
@@ -107,7 +108,8 @@ class Product:
 
     Attributes:
       m, n, k: sizes.
-      batch: sizes of the leading axes.
+      batch: sizes of the leading axes; where the result's stride along the last is 0, the
+        products along it are summed.
       terms: accesses of a and b; their strides are (batch..., row, column).
       out: access of the result.
     """
@@ -119,6 +121,11 @@ class Product:
     batch: Shape
     terms: tuple[tuple[Access, Access], ...]
     out: Access
+
+    @property
+    def summed(self) -> bool:
+        """Is the last axis of the batch summed over?"""
+        return bool(self.batch) and self.batch[-1] > 1 and self.out.strides[-3] == 0
 
     def __str__(self) -> str:
         batch = f"{list(self.batch)} x " if self.batch else ""

@@ -31,7 +31,7 @@ def share(unit: Unit, workers: int) -> Share:
     if isinstance(unit, Nest):
         return Share("rows", _bounds(unit.chunks, workers, flops(unit)))
     work = flops(unit)
-    if unit.batch:
+    if unit.batch and not unit.summed:
         return Share("batch", _bounds(math.prod(unit.batch), workers, work))
     if unit.m >= 2 * _GRAIN * workers or unit.m >= unit.n:
         return Share("rows", _bounds(unit.m, workers, work))
@@ -91,6 +91,8 @@ def _rows_span(access: Access, shape: Shape, first: int, last: int) -> tuple[int
     *rows, columns = shape
     *moves, step = access.strides
     walk = (columns - 1) * abs(step)
+    if min(access.strides) < 0:
+        return -access.offset, access.value.size - 1 - access.offset
     linear = all(moves[i] == moves[i + 1] * rows[i + 1] for i in range(len(rows) - 1))
     if linear:
         return first * moves[-1], (last - 1) * moves[-1] + walk
@@ -100,6 +102,8 @@ def _rows_span(access: Access, shape: Shape, first: int, last: int) -> tuple[int
 def _touched_by_product(unit: Product, axis: str, begin: int, end: int, place: Any) -> Any:
     def span(access: Access, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[int, int]:
         *batch, row, column = access.strides
+        if min(access.strides) < 0:
+            return -access.offset, access.value.size - 1 - access.offset
         low = rows[0] * row + columns[0] * column
         high = (rows[1] - 1) * row + (columns[1] - 1) * column
         high += sum((n - 1) * s for n, s in zip(unit.batch, batch, strict=True))

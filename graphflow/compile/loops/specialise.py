@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphflow.base.state import StateKey
+from graphflow.compile.loops.images import IMAGES
 from graphflow.compile.loops.rules import RULES
 from graphflow.compile.loops.values import (
     Foreign,
@@ -76,6 +77,7 @@ class _Specialiser:
     def __init__(self, plan: Plan, observed: Mapping[int, Any], lowers: Any, products: bool):
         self.plan = plan
         self.products = products
+        self.unfolded: dict[Any, Any] = {}  # rows of images that products share
         self.products_of: dict[int, Multiply] = {}
         self.observed = observed
         self.lowers = lowers
@@ -185,7 +187,7 @@ class _Specialiser:
         if None in specs or any(a.dtype.name not in _DTYPES for a in arguments):
             return None
         mark = len(self.tasks)
-        rule = RULES.get(step.opdef.name)
+        rule = RULES.get(step.opdef.name) or IMAGES.get(step.opdef.name)
         if step.opdef.elementwise:
             if rule is not None and (views := rule(self, step, arguments, specs)) is not None:
                 return views
@@ -201,6 +203,7 @@ class _Specialiser:
             if found == specs:
                 return views
         del self.tasks[mark:]
+        self.unfolded.clear()
         return None
 
     def _folded(self, step: Step, arguments: list[Any]) -> Any:

@@ -167,11 +167,16 @@ class Reduce:
 
 @dataclass(eq=False, slots=True)
 class Multiply:
-    """out [batch..., m, n] = a [batch..., m, k] b [batch..., k, n], summed over the terms."""
+    """out [batch..., m, n] = a [batch..., m, k] b [batch..., k, n], summed over the terms.
+
+    Attributes:
+      summed: the last axis of the batch is summed over, too: the result lacks it.
+    """
 
     out: Value
     terms: tuple[tuple[View, View], ...]
     name: str
+    summed: bool = False
 
 
 @dataclass(eq=False, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -165,26 +166,41 @@ def _product(unit: Product, cut: Share, number: int, place: Any) -> tuple[str, s
     begin = function.begin.text
     count = e.emit("i64", f"sub i64 {function.end.text}, {begin}").text
     pointers = {id(a): function.buffer(a.value, a.offset) for a in (unit.out, *sum(unit.terms, ()))}
-    if cut.axis == "batch":
-        _batch(function, unit, gemm, pointers)
-        return function.text(), set()
-    m, n = (count, str(unit.n)) if cut.axis == "rows" else (str(unit.m), count)
-    by_rows = cut.axis == "rows"
-    out = _moved(e, pointers[id(unit.out)], begin, unit.out.strides[-2 if by_rows else -1])
-    for i, (a, b) in enumerate(unit.terms):
-        left = _moved(e, pointers[id(a)], begin, a.strides[-2] if by_rows else 0)
-        right = _moved(e, pointers[id(b)], begin, 0 if by_rows else b.strides[-1])
-        _call(e, unit, (a, b), gemm, (m, n), (left, right, out), i > 0)
+    m, n = str(unit.m), str(unit.n)
+    if cut.axis != "batch":
+        m, n = (count, n) if cut.axis == "rows" else (m, count)
+        axis = -2 if cut.axis == "rows" else -1
+        pointers[id(unit.out)] = _moved(e, pointers[id(unit.out)], begin, unit.out.strides[axis])
+        for term in unit.terms:
+            part = term[0 if cut.axis == "rows" else 1]
+            pointers[id(part)] = _moved(e, pointers[id(part)], begin, part.strides[axis])
+    if unit.batch:
+        first, last = ("0", str(math.prod(unit.batch)))
+        if cut.axis == "batch":
+            first, last = begin, function.end.text
+        _batch(function, unit, gemm, (m, n), pointers, (first, last))
+    else:
+        out = pointers[id(unit.out)]
+        for i, (a, b) in enumerate(unit.terms):
+            _call(e, unit, (a, b), gemm, (m, n), (pointers[id(a)], pointers[id(b)], out),
+                  "1.0" if i else "0.0")  # fmt: skip
     return function.text(), set()
 
 
-def _batch(function: _Unit, unit: Product, gemm: str, pointers: dict[int, str]) -> None:
+def _batch(
+    function: _Unit,
+    unit: Product,
+    gemm: str,
+    sizes: tuple[str, str],
+    pointers: dict[int, str],
+    bounds: tuple[str, str],
+) -> None:
     """A loop over the matrices of a batch."""
     e = function.e
     index, following = e.fresh("b"), e.fresh("n")
     e.line("br label %each")
     e.label("each")
-    e.line(f"{index} = phi i64 [{function.begin.text}, %work], [{following}, %each]")
+    e.line(f"{index} = phi i64 [{bounds[0]}, %work], [{following}, %each]")
     indices = []
     left = index
     for size in reversed(unit.batch):
@@ -199,10 +215,14 @@ def _batch(function: _Unit, unit: Product, gemm: str, pointers: dict[int, str]) 
         return pointer
 
     out = at(unit.out)
+    beta = "0.0"
+    if unit.summed:
+        first = e.emit("i1", f"icmp eq i64 {indices[-1]}, 0")
+        beta = e.emit("float", f"select i1 {first.text}, float 0.0, float 1.0").text
     for i, (a, b) in enumerate(unit.terms):
-        _call(e, unit, (a, b), gemm, (str(unit.m), str(unit.n)), (at(a), at(b), out), i > 0)
+        _call(e, unit, (a, b), gemm, sizes, (at(a), at(b), out), "1.0" if i else beta)
     e.line(f"{following} = add i64 {index}, 1")
-    more = e.emit("i1", f"icmp slt i64 {following}, {function.end.text}")
+    more = e.emit("i1", f"icmp slt i64 {following}, {bounds[1]}")
     e.line(f"br i1 {more.text}, label %each, label %last")
     e.label("last")
 
@@ -221,16 +241,16 @@ def _call(
     gemm: str,
     sizes: tuple[str, str],
     pointers: tuple[str, str, str],
-    adds: bool,
+    beta: str,
 ) -> None:
-    """One GEMM; `adds`: to what the result holds already."""
+    """One GEMM; beta 1.0 adds to what the result holds already."""
     a, lda = _flag(term[0], unit.m, unit.k)
     b, ldb = _flag(term[1], unit.k, unit.n)
     m, n = sizes
     e.line(
         f"call void {gemm}(i32 101, i32 {a}, i32 {b}, i64 {m}, i64 {n}, i64 {unit.k}, "
         f"float 1.0, ptr {pointers[0]}, i64 {lda}, ptr {pointers[1]}, i64 {ldb}, "
-        f"float {1.0 if adds else 0.0}, ptr {pointers[2]}, i64 {unit.out.strides[-2]})"
+        f"float {beta}, ptr {pointers[2]}, i64 {unit.out.strides[-2]})"
     )
 
 
