@@ -14,6 +14,7 @@ from graphflow.nn.activation import activation_named
 from graphflow.nn.cell import LayerRNNCell, check_floating
 from graphflow.nn.input_spec import InputSpec, last_size
 from graphflow.ops.activations import sigmoid
+from graphflow.ops.arithmetic import add, multiply
 from graphflow.ops.bias import bias_add
 from graphflow.ops.elementary import tanh
 from graphflow.ops.initializers import Constant, Zeros
@@ -285,3 +286,13 @@ class BasicLSTMCell(LSTMCell):
             dtype=dtype,
             **kwargs,
         )
+
+    def call(self, inputs: Any, state: Any) -> Any:
+        """The same as an LSTM's, with operations of the names that they have in TensorFlow."""
+        check_floating(state)
+        c, h = state if self._state_is_tuple else split(state, 2, 1)
+        i, j, f, o = split(self._affine(inputs, h, self._kernel, self._bias), 4, 1)
+        kept = multiply(c, sigmoid(add(f, self._forget_bias)))
+        new_c = add(kept, multiply(sigmoid(i), self._activation(j)))
+        new_h = multiply(self._activation(new_c), sigmoid(o))
+        return new_h, self._packed(new_c, new_h)
