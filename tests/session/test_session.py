@@ -504,3 +504,66 @@ def test_make_callable(session):
     assert double(3.0) == 6
     with pytest.raises(ValueError, match="1 values are needed"):
         double()
+
+
+# ---- feeds and fetches in odd places
+
+
+def test_tensors_inside_chains_and_gradients_are_fed(session):
+    x = tf.placeholder(tf.float32, [2])
+    h = tf.tanh(x, name="h")
+    y = tf.reduce_sum((h * 2.0 + 1.0) * 3.0)
+    slope_x, slope_h = tf.gradients(y, [x, h])
+    assert session.run(y, {h: [1, 2]}) == 24
+    assert session.run(slope_x, {x: [0, 0], h: [1, 1]}).tolist() == [0, 0]
+    assert session.run(slope_x, {x: [0, 0], slope_h: [5, 5]}).tolist() == [5, 5]
+    assert session.run([y, "mul:0"], {x: [0, 0], "mul:0": [1, 1]})[0] == 12
+    assert session.run(y, {"add/y:0": 0.0, h: [1, 2]}) == 18
+
+
+def test_shapes_are_fed(session):
+    x = tf.placeholder(tf.float32, [None, 2])
+    shape = tf.shape(x)
+    y = tf.reshape(x, shape)
+    ones = np.ones((3, 2))
+    assert session.run(y, {x: ones}).shape == (3, 2)
+    assert session.run(shape, {shape: [9, 9]}).tolist() == [9, 9]
+
+
+def test_initial_values_are_fed(session):
+    v = tf.Variable(1.0)
+    session.run(v.initializer, {v.initial_value: 5.0})
+    assert session.run(v) == 5
+
+
+def test_what_is_inside_control_flow_is_neither_fetched_nor_fed(session):
+    loop = tf.while_loop(lambda i: i < 3, lambda i: i + 1, [0])
+    body = next(v for v in loop.op.attrs.values() if isinstance(v, tf.Graph))
+    inner = body.operations[-1].outputs[0]
+    with pytest.raises(ValueError, match="inside control flow"):
+        session.run(inner)
+    with pytest.raises(ValueError, match="not in the graph"):
+        session.run(loop, {inner: True})
+    with pytest.raises(TypeError, match="no tensor, variable or name"):
+        session.run(loop, {tf.no_op(): 1})
+
+
+def test_a_failing_control_input_stops_what_waits_for_it(session):
+    x = tf.placeholder(tf.int32, [])
+    with tf.control_dependencies([tf.floordiv(1, x), tf.assert_less(x, 9)]):
+        y = tf.constant(5) + 0
+    assert session.run(y, {x: 1}) == 5
+    with pytest.raises(tf.errors.InvalidArgumentError, match="division by zero"):
+        session.run(y, {x: 0})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="x < y did not hold"):
+        session.run(y, {x: 9})
+
+
+def test_memory_that_is_not_there_is_a_typed_error(session):
+    size = tf.placeholder(tf.int32, [])
+    big = tf.ones([size, size])  # too big
+    with pytest.raises(tf.errors.ResourceExhaustedError) as caught:
+        session.run(tf.reduce_sum(big), {size: 10**7})
+    assert "# too big" in "\n".join(caught.value.__notes__)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="negative"):
+        session.run(big, {size: -1})
