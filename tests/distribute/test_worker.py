@@ -93,6 +93,7 @@ def test_values_wait_for_their_step_and_never_reach_another(worker):
     assert worker.handle(Delivered(ONE, "l", 3)) == [Put(ONE, "l", 3)]
     worker.handle(Executed(ONE, False))
     assert worker.handle(Delivered(ONE, "m", 4)) == []  # its attempt is over
+    assert set(worker._early) == {TWO}
     (start,) = worker.handle(step(2, TWO, decided(1, ONE, Verdict.ABORT)))[-1:]
     assert start.early == {"k": 2}
 
