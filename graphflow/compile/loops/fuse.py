@@ -80,7 +80,7 @@ class _Fusion:
         wanted = set(self.kept)
         live: list[Any] = []
         for task in reversed(inlined):
-            if any(id(v) in wanted for v in writes(task)):
+            if any(id(v) in wanted and v.size for v in writes(task)):
                 live.append(task)
                 wanted |= {id(v.value) for v in reads(task)}
         for task in reversed(live):
