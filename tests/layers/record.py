@@ -34,6 +34,7 @@ def main() -> None:
             session.run(tf.global_variables_initializer())
             for i, value in enumerate(session.run(tensors)):
                 values[f"{name}/{i}"] = np.asarray(value)
+            values[f"{name}/names"] = np.array([t.name for t in tensors])
             values[f"{name}/variables"] = np.array([v.name for v in tf.global_variables()])
     FILE.parent.mkdir(exist_ok=True)
     np.savez_compressed(FILE, **values)
