@@ -179,9 +179,12 @@ class LocalExecutable:
             results = self._attempts(feeds, cancelled, recorded)
         except CancelledError as error:
             if timer is not None and not timer.is_alive() and not self._target._closed.is_set():
-                raise DeadlineExceededError(
+                late = DeadlineExceededError(
                     error.node_def, None, f"the run did not finish within {timeout} s: {error}"
-                ) from error
+                )
+                for note in getattr(error, "__notes__", ()):  # where it waited
+                    late.add_note(note)
+                raise late from error
             raise
         finally:
             if timer is not None:

@@ -149,11 +149,13 @@ def test_empty_fetches_give_empty_structures():
 
 def test_the_sessions_deadline_is_that_of_its_runs():
     queue = tf.FIFOQueue(1, tf.int32)
+    take = queue.dequeue()  # waits here
     with (
         tf.Session(config=tf.ConfigProto(operation_timeout_in_ms=100)) as session,
-        pytest.raises(tf.errors.DeadlineExceededError),
+        pytest.raises(tf.errors.DeadlineExceededError, match=r"within 0.1 s") as caught,
     ):
-        session.run(queue.dequeue())
+        session.run(take)
+    assert "# waits here" in "\n".join(caught.value.__notes__)
 
 
 def test_options_copy_like_protocol_buffers():
