@@ -12,12 +12,14 @@ from graphflow.place.devices import (
     local_topology,
     topology_of,
 )
+from graphflow.place.explain import Explanation
 from graphflow.place.place import place
 from graphflow.place.placement import Placement
 
 __all__ = [
     "CostModel",
     "Device",
+    "Explanation",
     "Link",
     "Placement",
     "Topology",

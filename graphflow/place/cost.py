@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from graphflow.base.dtypes import DType
 from graphflow.base.errors import InvalidArgumentError
@@ -47,6 +47,12 @@ class Work(NamedTuple):
     bytes: float
 
 
+class Measured(Protocol):
+    """Seconds of operations that were measured; `profile.Profile` is one."""
+
+    def seconds(self, operation: Operation, device: str, model: CostModel) -> float | None: ...
+
+
 @dataclass(frozen=True)
 class CostModel:
     """Work and seconds of operations.
@@ -55,13 +61,15 @@ class CostModel:
       batch: what an unknown first size is taken as.
       size: what other unknown sizes are taken as.
       trips: how often a loop is taken to run.
-      measured: seconds by (operation name, device name), where a step was measured.
+      measured: seconds by (operation name, device name), where they are known.
+      profile: what was measured for operations of that kind and shape.
     """
 
     batch: int = BATCH
     size: int = SIZE
     trips: int = TRIPS
     measured: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    profile: Measured | None = None
 
     def filled(self, dims: Dims) -> tuple[int, ...]:
         """The shape with assumptions in place of unknown sizes."""
@@ -130,6 +138,10 @@ class CostModel:
         known = self.measured.get((operation.name, device.name)) if self.measured else None
         if known is not None:
             return known
+        if self.profile is not None:
+            known = self.profile.seconds(operation, device.name, self)
+            if known is not None:
+                return known
         if not work.flops and not work.bytes:
             return 0.0
         return max(work.flops / device.flops, work.bytes / device.bandwidth) + device.launch

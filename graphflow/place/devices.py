@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphflow.base.devices import DeviceSpec, local, parse
 from graphflow.base.errors import InvalidArgumentError
@@ -99,6 +99,24 @@ def assumed_device(name: str, **measured: Any) -> Device:
     return Device(full, **measured)
 
 
+class Starts(NamedTuple):
+    """What a step costs besides its operations.
+
+    Attributes:
+      step: seconds of any step.
+      device: seconds more for each device after the first (25 us measured).
+      process: seconds more for each process after the first (an actor call: about 1 ms).
+    """
+
+    step: float = 0.0
+    device: float = 30e-6
+    process: float = 1e-3
+
+    def seconds(self, devices: int, processes: int) -> float:
+        """For a step on so many devices of so many processes."""
+        return self.step + self.device * max(0, devices - 1) + self.process * max(0, processes - 1)
+
+
 @dataclass(frozen=True)
 class Topology:
     """The devices of a cluster and the links between them.
@@ -107,10 +125,12 @@ class Topology:
       devices: in the order of their numbers; ties between them go to the first.
       links: the links that were measured, by (from, to); others are assumed by kind and
         distance.
+      starts: what a step costs besides.
     """
 
     devices: tuple[Device, ...]
     links: Mapping[tuple[str, str], Link] = field(default_factory=dict)
+    starts: Starts = field(default_factory=Starts)
 
     def __post_init__(self) -> None:
         if not self.devices:

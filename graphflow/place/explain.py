@@ -1,10 +1,18 @@
-"""A placement in words."""
+"""A placement in words and pictures."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphflow.place import gantt
+from graphflow.place.memory import no_room
+from graphflow.place.problem import Problem
 from graphflow.place.simulate import simulate
+from graphflow.place.units import seconds, size
 
 if TYPE_CHECKING:
     from graphflow.place.placement import Placement
@@ -13,17 +21,131 @@ SHOWN = 20  # groups
 TRIED = 500  # tasks; in larger graphs, trying each group elsewhere would take seconds
 
 
+class Explanation:
+    """Why a placement is as it is.  `str` gives all of it.
+
+    Attributes:
+      placement: what is explained.
+    """
+
+    def __init__(self, placement: Placement):
+        self.placement = placement
+
+    @property
+    def predicted(self) -> float:
+        """Seconds of a step, without what starting it takes."""
+        return self.placement.schedule.makespan
+
+    @cached_property
+    def bounds(self) -> Mapping[str, float]:
+        """Seconds that no plan can be under, and why."""
+        return lower_bounds(self.placement.problem)
+
+    @property
+    def lower_bound(self) -> float:
+        """The largest of the bounds."""
+        return max(self.bounds.values())
+
+    @property
+    def gap(self) -> float:
+        """By how much the prediction is above the bound, as a share of the bound."""
+        bound = self.lower_bound
+        return self.predicted / bound - 1 if bound else 0.0
+
+    def svg(self) -> str:
+        """A Gantt chart of the predicted step."""
+        return gantt.svg(self.placement.schedule)
+
+    def png(self, path: str | Path) -> None:
+        """Write the Gantt chart as a PNG.
+
+        Raises:
+          ImportError: Pillow is not installed.
+        """
+        gantt.png(self.placement.schedule, path)
+
+    def chrome_trace(self) -> str:
+        """The predicted step as JSON for chrome://tracing and Perfetto."""
+        return gantt.chrome_trace(self.placement.schedule)
+
+    def save(self, path: str | Path) -> None:
+        """Write by the ending: .svg, .png, .json (Chrome trace), else the text.
+
+        Raises:
+          ImportError: a PNG is asked for, and Pillow is not installed.
+        """
+        path = Path(path)
+        if path.suffix == ".png":
+            self.png(path)
+            return
+        how = {".svg": self.svg, ".json": self.chrome_trace}.get(path.suffix, self.__str__)
+        path.write_text(how(), encoding="utf-8")
+
+    def __str__(self) -> str:
+        return _text(self)
+
+    __repr__ = __str__
+
+
+def lower_bounds(problem: Problem) -> dict[str, float]:
+    """What no plan can be under: the longest path where messages are free; the total work,
+    spread evenly; and the cheapest transfer, where memory forces one."""
+    fastest = [
+        min([row[d] for d in problem.allowed[problem.group[task]]])
+        for task, row in enumerate(problem.seconds)
+    ]
+    found = {
+        "the critical path": problem.critical_path(),
+        "the total work": sum(fastest) / len(problem.topology.devices),
+    }
+    cut = _forced_cut(problem, fastest)
+    if cut:
+        found["the cut that memory forces"] = cut
+    return found
+
+
+def _forced_cut(problem: Problem, fastest: list[float]) -> float:
+    """Where no device holds all variables and all tasks hang together, some value travels."""
+    need = sum(problem.resident.values())
+    if need <= max([d.memory for d in problem.topology.devices]) or not problem.edges:
+        return 0.0
+    parent = list(range(problem.tasks))
+
+    def find(task: int) -> int:
+        while parent[task] != task:
+            parent[task] = parent[parent[task]]
+            task = parent[task]
+        return task
+
+    for a, b, _ in problem.edges:
+        parent[find(a)] = find(b)
+    if len({find(t) for t in problem.resident}) > 1:
+        return 0.0  # parts that do not hang together may be apart for free
+    every = range(len(problem.alpha))
+    pairs = [(a, b) for a in every for b in every if a != b]
+    least = math.inf
+    for a, b, moved in problem.edges:
+        if problem.group[a] != problem.group[b]:
+            travel = min([problem.alpha[i][j] + moved * problem.per_byte[i][j] for i, j in pairs])
+            least = min(least, fastest[a] + travel + fastest[b])
+    return least if least < math.inf else 0.0
+
+
 def explain(placement: Placement) -> str:
     """Predicted step time, bound, what each device does, and the reason per group."""
-    schedule = placement.schedule
-    problem = placement.problem
-    bound = problem.lower_bound()
-    gap = schedule.makespan / bound - 1 if bound else 0.0
+    return str(Explanation(placement))
+
+
+def _text(explanation: Explanation) -> str:
+    placement = explanation.placement
+    schedule, problem = placement.schedule, placement.problem
+    why, bound = max(explanation.bounds.items(), key=lambda item: item[1])
     lines = [
         f"{problem.tasks} operations on {len(placement.used)} of "
         f"{len(placement.topology.devices)} devices ({placement.algorithm})",
         f"predicted step: {seconds(schedule.makespan)}; no plan can take less than "
-        f"{seconds(bound)} (gap {gap:.1%})",
+        f"{seconds(bound)} (gap {explanation.gap:.1%}), for {why}",
+        f"starting it takes {seconds(schedule.starting)} more",
     ]
     where = list(schedule.where)
     for number, device in enumerate(placement.topology.devices):
@@ -34,6 +156,8 @@ def explain(placement: Placement) -> str:
             f"peak {size(schedule.peak[number])} of {size(device.memory)}"
             + (": too much" if over else "")
         )
+    if schedule.overflow:
+        lines.append("  " + no_room(problem, schedule.peak))
     moved = sum(problem.sizes[t.value] for t in schedule.transfers)
     lines.append(f"  {len(schedule.transfers)} transfers, {size(moved)}")
     lines += _groups(placement)
@@ -85,21 +209,3 @@ def _alternative(placement: Placement, group: int) -> str:
     if change < 1e-3 * schedule.makespan:
         return f"as good as on {best[1]}"
     return f"on {best[1]} the step would take {seconds(change)} more"
-
-
-def seconds(value: float) -> str:
-    """A time in a unit that suits it."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value / 1e-9:.3g} ns"
-
-
-def size(value: float) -> str:
-    """Bytes in a unit that suits them."""
-    if value == float("inf"):
-        return "an unknown size"
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:.0f} B"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from graphflow.base.errors import ResourceExhaustedError
 from graphflow.build.tensor import Operation
 from graphflow.place.constraints import Group
-from graphflow.place.explain import size as shown
 from graphflow.place.problem import Problem
+from graphflow.place.units import size as shown
 
 LISTED = 12
 

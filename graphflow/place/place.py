@@ -31,9 +31,6 @@ from graphflow.place.problem import Problem, is_everywhere, problem_of
 from graphflow.place.simulate import Schedule, judge, simulate
 from graphflow.rewrite.subgraph import Subgraph
 
-# Seconds that each device after the first adds to a step (25 us measured), and each process
-# (an actor call: about 1 ms).
-START, CALL = 30e-6, 1e-3
 WORTH_A_PROGRAM = 1e-3  # seconds gained per step, from which on HiGHS is worth its start
 COARSE_FROM, COARSE_TO = 60, 3000  # tasks
 EXACT_TASKS = 28
@@ -223,12 +220,7 @@ def _proven(problem: Problem, best: Schedule) -> tuple[str, Schedule] | None:
 
 def _with_starts(schedule: Schedule) -> tuple[float, float]:
     """What `judge` says, with the time that starting the parts takes."""
-    overflow, makespan = judge(schedule)
-    problem = schedule.problem
-    used = {d for t, d in enumerate(schedule.where) if problem.seconds[t][d]}
-    processes = {problem.topology.devices[d].process for d in used}
-    more = START * max(0, len(used) - 1) + CALL * max(0, len(processes) - 1)
-    return overflow, makespan + more
+    return schedule.overflow, schedule.makespan + schedule.starting
 
 
 def _placement(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,6 +68,21 @@ class Placement:
         index = self.topology.index
         where = [index[self.devices[o]] for o in self.subgraph.order]
         return simulate(self.problem, where, upward_rank(self.problem))
+
+    @property
+    def predicted(self) -> float:
+        """Seconds of one step with what starting it takes."""
+        return self.schedule.makespan + self.schedule.starting
+
+    @cached_property
+    def digest(self) -> str:
+        """The plan's hash: the same for the same graph, topology and profile, in any process."""
+        plan = hashlib.sha256()
+        for device in self.topology.devices:
+            plan.update(f"{device.name}\n".encode())
+        for operation in self.order or self.subgraph.order:
+            plan.update(f"{operation.name}\t{operation.type}\t{self[operation]}\n".encode())
+        return plan.hexdigest()
 
     @property
     def makespan(self) -> float:

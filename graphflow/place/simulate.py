@@ -60,6 +60,14 @@ class Schedule:
         return max([*self.end, *[t.end for t in self.transfers]], default=0.0)
 
     @cached_property
+    def starting(self) -> float:
+        """Seconds that starting the parts takes, besides."""
+        problem = self.problem
+        used = {d for t, d in enumerate(self.where) if problem.seconds[t][d]}
+        devices = problem.topology.devices
+        return problem.topology.starts.seconds(len(used), len({devices[d].process for d in used}))
+
+    @cached_property
     def load(self) -> list[float]:
         """Device -> seconds that it is busy."""
         busy = [0.0] * len(self.problem.topology.devices)

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from graphflow.base.collector import paused_collection
@@ -22,11 +23,12 @@ from graphflow.build.sites import user_site
 from graphflow.execute.devices import available_gpus
 from graphflow.execute.local import LocalTarget
 from graphflow.partition import Partitions, partition
-from graphflow.place import Placement, Topology, place
+from graphflow.place import Explanation, Placement, Topology
 from graphflow.rewrite import prune, rewrite
 from graphflow.session.feeds import converter, expand, fed_tensor, is_plain
 from graphflow.session.fetches import Fetches, Pack, check_fetchable, key_of
 from graphflow.session.options import ConfigProto
+from graphflow.session.planner import Planner
 
 
 class Target(Protocol):
@@ -111,7 +113,9 @@ class BaseSession:
         self._cache: dict[Any, Prepared] = {}
         self._held: dict[str, str] = {}  # where variables live: handle's name -> device
         self._lock = threading.Lock()
+        self._cluster = cluster
         self._target: Target = self._open(cluster)
+        self._planner = Planner(self._target.topology)
         self._closed = False
         self._finalizer = weakref.finalize(self, self._target.close)
 
@@ -164,7 +168,10 @@ class BaseSession:
                 for k, convert in zip(prepared.keys, prepared.converters, strict=True)
             ]
             timeout = self._timeout(options)
-            results = prepared.executable.run(values, timeout, _trace(options, run_metadata))
+            trace = _trace(options, run_metadata)
+            results = prepared.executable.run(values, timeout, trace)
+            if trace is not None and self._planner.observe(prepared.placement, trace.step_stats):
+                self._cache.pop(key, None)  # the next run plans by what was measured
             return prepared.pack(results)
         except Exception as error:
             self._explain(error)
@@ -193,7 +200,7 @@ class BaseSession:
         view = prune(self.graph, wanted.tensors, wanted.operations, fed)
         view = rewrite(view, validate=self._settings.validate)
         soft = self._config.allow_soft_placement
-        placement = place(view, self._target.topology, soft=soft, held=self._held)
+        placement = self._planner.place(view, soft=soft, held=self._held)
         self._held |= placement.state
         if self._config.log_device_placement:
             _log(placement)
@@ -248,6 +255,35 @@ class BaseSession:
         feeds = expand(feed_dict or {})
         key = (key_of(fetches), tuple(feeds), self.graph.epoch)
         return self._prepare(key, fetches, feeds)[1].placement
+
+    def explain_placement(self, fetches: Any, feed_dict: Any = None) -> Explanation:
+        """Why each operation runs where it does, for these fetches and feeds.
+
+        Returns:
+          What prints as text: predicted step time, lower bound, gap, load, idle time and peak
+          memory per device, and the reason per group; with the methods `svg`, `png` and
+          `chrome_trace`.
+        """
+        return Explanation(self.placement(fetches, feed_dict))
+
+    def calibrate(self, path: Any = None) -> Topology:
+        """Measure devices and links, which takes a few seconds, and place by that from now on.
+
+        What is measured is stored, and read when this is called again on the same machine.
+        Fetches that ran before keep their plans.
+
+        Args:
+          path: the file; None: one in $GRAPHFLOW_CACHE, else in the user's cache.
+        """
+        from graphflow.session.calibrate import calibrated
+
+        def sibling(graph: Graph) -> Session:
+            return Session(graph=graph, config=self._config, cluster=self._cluster)
+
+        where = None if path is None else Path(path)
+        found, self._planner.profile = calibrated(sibling, self._target.topology, where)
+        self._planner.topology = found
+        return found
 
     # ---- lifetime
 

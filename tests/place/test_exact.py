@@ -73,7 +73,7 @@ def test_is_what_brute_force_finds_among_eight(seed):
 
 
 def test_memory_matters():
-    free = limited_problem(1, tasks=6, devices=2)
+    free = limited_problem(3, tasks=6, devices=2)
     wide = tuple([replace(d, memory=1e9) for d in free.topology.devices])
     wide = replace(free, topology=replace(free.topology, devices=wide))
     assert brute_force(wide) < brute_force(free)
