@@ -18,7 +18,7 @@ from graphflow.nn.unrolling import (
     past_end,
     reversed_in_time,
 )
-from graphflow.ops.arithmetic import maximum, minimum
+from graphflow.ops.arithmetic import minimum
 from graphflow.ops.conditions import where
 from graphflow.ops.reduce import reduce_all, reduce_max
 from graphflow.ops.shape_ops import shape, transpose
@@ -149,10 +149,8 @@ class _Loop:
         return result
 
     def _end(self) -> Any:
-        """Number of iterations.  At least one, so that the outputs have a shape."""
-        if self.lengths is None:
-            return self.steps
-        return minimum(self.steps, maximum(1, reduce_max(self.lengths)))
+        """Number of iterations."""
+        return self.steps if self.lengths is None else minimum(self.steps, reduce_max(self.lengths))
 
     def _step(self, time: Tensor, outputs: tuple[TensorArray, ...], state: Any) -> Any:
         values = [array.read(time) for array in self.slices]

@@ -192,6 +192,30 @@ def test_inputs_and_outputs_may_be_structures_of_any_rank() -> None:
     assert not s[1, 2:].any()
 
 
+@pytest.mark.parametrize("unroll", ["dynamic", "static"])
+def test_scalars_in_a_state_belong_to_no_sequence_and_go_on(unroll: str) -> None:
+    class Counting(rnn_cell.RNNCell):
+        state_size = (1, tf.TensorShape([]))
+        output_size = 1
+
+        def zero_state(self, batch_size: Any, dtype: Any) -> Any:
+            return tf.zeros([batch_size, 1], dtype), tf.constant(0, tf.int32)
+
+        def call(self, inputs: Any, state: Any) -> Any:
+            total = state[0] + inputs * tf.cast(state[1], inputs.dtype)
+            return total, (total, state[1] + 1)
+
+    options: dict[str, Any] = {"sequence_length": [3, 1], "dtype": tf.float64}
+    x = tf.ones([2, 4, 1], tf.float64)
+    if unroll == "dynamic":
+        _, (total, count) = tf.nn.dynamic_rnn(Counting(), x, **options)
+    else:
+        _, (total, count) = tf.nn.static_rnn(Counting(), tf.unstack(x, axis=1), **options)
+    values, steps = run([total, count])
+    np.testing.assert_array_equal(values, [[0 + 1 + 2], [0]])
+    assert steps == 3  # behind the longest sequence nothing is computed
+
+
 @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32])
 def test_values_and_gradients_have_the_dtype_of_the_cell(dtype: Any) -> None:
     x = tf.cast(normal(2, 3, 2), dtype)
