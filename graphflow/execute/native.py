@@ -258,7 +258,9 @@ class _Instance:
     def _call(self, action: Call) -> Any:
         step = action.step
         kernel = self.kernels[step.name]
+        # state, queues, lists: they may hold on to what they are given
         keeps = step.opdef.takes_ctx and not step.opdef.random
+        keeps = keeps or not all(isinstance(output, Port) for output in action.outputs)
         arguments = [self._argument(a, keeps) for a in action.inputs]
         borrowed = any(isinstance(a, Source) and a.entry == ARENA for a in action.inputs)
 

@@ -12,10 +12,10 @@ from scipy import special
 
 from graphflow.compile.loops import Access, Nest, Store
 from graphflow.compile.loops.nests import Pass, leaf
+from graphflow.compile.loops.shares import share
 from graphflow.compile.loops.values import Value
 from graphflow.compile.native.jit import Code, function, load
 from graphflow.compile.native.module import FIRST, STATUS, module_text
-from graphflow.compile.loops.shares import share
 from graphflow.ops.expression import apply
 
 F32 = np.dtype(np.float32)
