@@ -293,7 +293,7 @@ def _sum_spec(*inputs: Tensor) -> Specs:
 def _add_n(xp: Any, *inputs: Num) -> Array:
     """The sum of tensors of one shape and dtype."""
     if len(inputs) == 1:
-        return inputs[0].copy()
+        return -(-inputs[0])  # noqa: B002 - exact in the vocabulary, and no view
     total = inputs[0] + inputs[1]
     for x in inputs[2:]:
         total = total + x
