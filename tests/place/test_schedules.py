@@ -1,6 +1,5 @@
 """Schedules of parallel training against their formulas."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -88,9 +87,7 @@ class TestRing:
     @pytest.mark.parametrize("n", [1, 2, 3, 8, 1000])
     def test_takes_what_the_formula_says(self, n):
         alpha, beta, size = 0.25, 8.0, 64.0
-        start = time.perf_counter()
         end = ring_all_reduce(size, Link(alpha, beta), np.zeros(n))
-        assert time.perf_counter() - start < 2  # 20 ms for 1,000 devices
         expected = 2 * (n - 1) * alpha + 2 * (n - 1) / n * size / beta
         np.testing.assert_allclose(end, expected, rtol=1e-12)
 
@@ -167,9 +164,7 @@ def test_the_simulator_takes_a_thousand_devices():
         {},
     )
     where = [*range(n), *[(i + 1) % n for i in range(n)]]
-    start = time.perf_counter()
     schedule = simulate(problem, where, [0.0] * (2 * n))
-    assert time.perf_counter() - start < 5  # 30 ms alone
     assert schedule.makespan == pytest.approx(2 + 100e-6 + 1e6 / 1.1e9)
     slow = replace(topology, links={(names[0], names[1]): Link(7.0, 1e6)})
     again = simulate(replace(problem, topology=slow), where, [0.0] * (2 * n))
