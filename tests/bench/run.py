@@ -2,6 +2,7 @@
 
 python tests/bench/run.py core             a table
 python tests/bench/run.py core --json      one JSON object
+python tests/bench/run.py ops              the op set: minutes
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import environment  # noqa: F401  (before NumPy loads)
 
-NAMES = ("core", "place")
+NAMES = ("core", "ops", "place")
 
 
 def main() -> None:
