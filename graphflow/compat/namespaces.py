@@ -13,7 +13,8 @@ SHARED: Final = MappingProxyType(
     {
         "math": """
         abs accumulate_n acos acosh add add_n angle argmax argmin asin asinh atan atan2
-        atanh betainc ceil conj cos cosh count_nonzero cumprod cumsum digamma divide equal
+        atanh betainc bincount ceil confusion_matrix
+        conj cos cosh cross count_nonzero cumprod cumsum digamma divide equal
         erf erfc erfinv exp expm1 floor floordiv floormod greater greater_equal igamma
         igammac imag invert_permutation is_finite is_inf is_nan lbeta less less_equal
         lgamma log log1p log_sigmoid logical_and logical_not logical_or
@@ -29,7 +30,10 @@ SHARED: Final = MappingProxyType(
         "linalg": """
         cholesky cholesky_solve einsum eye global_norm matmul norm qr svd tensordot trace
         """,
-        "random": "get_seed set_random_seed truncated_normal",
+        "random": "get_seed multinomial set_random_seed truncated_normal",
+        "spectral": "fft fft2d fft3d ifft ifft2d ifft3d",
+        "signal": "fft fft2d fft3d ifft ifft2d ifft3d",
+        "sparse": "SparseTensor",
         "manip": """
         batch_to_space_nd gather_nd reshape reverse roll scatter_nd space_to_batch_nd tile
         """,
@@ -75,15 +79,46 @@ RENAMED: Final = MappingProxyType(
             "triangular_solve": "matrix_triangular_solve",
         },
         "random": {
+            "categorical": "ops.sampling.categorical",
+            "gamma": "random_gamma",
             "normal": "random_normal",
+            "poisson": "random_poisson",
             "shuffle": "random_shuffle",
             "uniform": "random_uniform",
+        },
+        **{
+            name: {kind: f"ops.spectral.{kind}" for kind in ("irfft", "irfft2d", "rfft", "rfft2d")}
+            for name in ("spectral", "signal")
+        },
+        "sparse": {
+            "placeholder": "sparse_placeholder",
+            "reduce_sum": "sparse_reduce_sum",
+            "reorder": "sparse_reorder",
+            "sparse_dense_matmul": "sparse_tensor_dense_matmul",
+            "to_dense": "sparse_tensor_to_dense",
+        },
+        "strings": {
+            "as_string": "as_string",
+            "join": "string_join",
+            "length": "ops.text.string_length",
+            "lower": "ops.text.string_lower",
+            "reduce_join": "reduce_join",
+            "regex_full_match": "ops.text.regex_full_match",
+            "regex_replace": "regex_replace",
+            "split": "string_split",
+            "strip": "string_strip",
+            "substr": "substr",
+            "to_hash_bucket_fast": "string_to_hash_bucket_fast",
+            "to_number": "string_to_number",
+            "upper": "ops.text.string_upper",
         },
         "bitwise": {
             "bitwise_and": "ops.compare.bitwise_and",
             "bitwise_or": "ops.compare.bitwise_or",
             "bitwise_xor": "ops.compare.bitwise_xor",
             "invert": "ops.compare.invert",
+            "left_shift": "ops.compare.left_shift",
+            "right_shift": "ops.compare.right_shift",
         },
         "client": {"timeline": "module:graphflow.compat.timeline"},
         "version": {"VERSION": "__version__"},

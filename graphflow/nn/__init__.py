@@ -23,6 +23,7 @@ from graphflow.nn.convolution import (
     separable_conv2d,
 )
 from graphflow.nn.embedding import embedding_lookup
+from graphflow.nn.embedding_sparse import embedding_lookup_sparse
 from graphflow.nn.entropies import (
     l2_loss,
     log_poisson_loss,
@@ -129,6 +130,7 @@ __all__ = [
     "dynamic_rnn",
     "elu",
     "embedding_lookup",
+    "embedding_lookup_sparse",
     "fixed_unigram_candidate_sampler",
     "fused_batch_norm",
     "gelu",

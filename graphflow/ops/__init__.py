@@ -107,6 +107,9 @@ from graphflow.ops.checks import (
     identity_n,
 )
 from graphflow.ops.checks import print_ as print
+
+# ---- end of Python functions
+from graphflow.ops.codecs import decode_raw, read_file, write_file
 from graphflow.ops.compare import (
     bitwise_and,
     bitwise_or,
@@ -134,6 +137,7 @@ from graphflow.ops.complexes import angle, complex, conj, imag, real
 # ---- control flow
 from graphflow.ops.cond import case, cond, switch_case
 from graphflow.ops.conditions import boolean_mask, where, where_v2
+from graphflow.ops.counting import bincount, confusion_matrix, cross, unravel_index
 
 # ---- end of sources and variables
 # ---- Python functions
@@ -346,6 +350,18 @@ from graphflow.ops.sources import (
     stop_gradient,
 )
 from graphflow.ops.sources import tuple_ as tuple
+from graphflow.ops.sparse import (
+    SparseTensor,
+    SparseTensorValue,
+    sparse_concat,
+    sparse_placeholder,
+    sparse_reduce_sum,
+    sparse_reorder,
+    sparse_reshape,
+    sparse_tensor_dense_matmul,
+    sparse_tensor_to_dense,
+    sparse_to_dense,
+)
 from graphflow.ops.special import (
     betainc,
     digamma,
@@ -361,7 +377,26 @@ from graphflow.ops.special import (
     xlogy,
     zeta,
 )
+from graphflow.ops.spectral import (
+    fft,
+    fft2d,
+    fft3d,
+    ifft,
+    ifft2d,
+    ifft3d,
+)
 from graphflow.ops.tensor_array import TensorArray
+from graphflow.ops.text import (
+    as_string,
+    reduce_join,
+    regex_replace,
+    string_join,
+    string_split,
+    string_strip,
+    string_to_hash_bucket_fast,
+    string_to_number,
+    substr,
+)
 from graphflow.ops.tiling import (
     broadcast_dynamic_shape,
     broadcast_static_shape,
@@ -394,7 +429,5 @@ from graphflow.ops.variables import (
     variables_initializer,
 )
 from graphflow.ops.while_loop import while_loop
-
-# ---- end of Python functions
 
 __all__ = [n for n, v in globals().items() if n[0] != "_" and not isinstance(v, _ModuleType)]

@@ -44,4 +44,5 @@ def with_gradients(tf: Any, function: Callable[..., Any], *arrays: Any) -> list[
     y = function(*inputs)
     weights = tf.reshape(tf.range(1, tf.size(y) + 1), tf.shape(y))
     total = tf.reduce_sum(y * tf.cos(tf.cast(weights, y.dtype)))
-    return [y, *[g for g in tf.gradients(total, inputs) if g is not None]]
+    found = [g for g in tf.gradients(total, inputs) if g is not None]
+    return [y, *[tf.convert_to_tensor(g) for g in found]]

@@ -1,0 +1,96 @@
+"""Programs of Fourier transforms, counts and index arithmetic; see `record.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tests.golden.programs import Programs, normal, with_gradients
+
+PROGRAMS = Programs()
+program = PROGRAMS.register
+
+
+@program
+def spectra(tf: Any) -> list[Any]:
+    x = normal(2, 4, 6)
+    z = x + 1j * normal(2, 4, 6, seed=1)
+    found = []
+    for name in ("fft", "ifft", "fft2d", "ifft2d", "fft3d", "ifft3d"):
+        transform = getattr(tf, name)
+        found += with_gradients(tf, lambda v, t=transform: tf.real(t(v)) + tf.imag(t(v)), z)
+        found.append(transform(z.astype(np.complex64)))
+    for length in (None, [6], [5], [9]):  # TensorFlow's gradients fail where the length changes
+        found += [
+            tf.spectral.rfft(tf.constant(x), length),
+            tf.spectral.irfft(tf.constant(z), length),
+        ]
+    found += with_gradients(
+        tf, lambda v: tf.real(tf.spectral.rfft(v)) - tf.imag(tf.spectral.rfft(v)), x
+    )
+    found += with_gradients(tf, tf.spectral.irfft, z)
+    return [
+        *found,
+        tf.spectral.rfft2d(tf.constant(x)),
+        tf.spectral.irfft2d(tf.constant(z[..., :4])),
+    ]
+
+
+@program
+def counts(tf: Any) -> list[Any]:
+    numbers = np.array([3, 1, 1, 0, 5], np.int32)
+    weights = np.array([1.0, 2.0, 0.5, 4.0, 8.0])
+    return [
+        tf.bincount(numbers),
+        tf.bincount(numbers, weights),
+        tf.bincount(numbers, minlength=9, dtype=tf.int64),
+        tf.bincount(numbers, maxlength=3),
+        tf.bincount(np.zeros(0, np.int32)),
+        tf.confusion_matrix(numbers, numbers[::-1]),
+        tf.confusion_matrix(numbers, numbers[::-1], 7, tf.float64, weights=weights),
+        tf.unravel_index(np.array([22, 41, 37]), (7, 6)),
+        tf.unravel_index(17, (2, 3, 5)),
+        *with_gradients(tf, tf.cross, normal(4, 3), normal(4, 3, seed=1)),
+    ]
+
+
+def _sparse(tf: Any, given: Any = None) -> Any:
+    values = np.array([1.0, 2.0, 3.0, 4.0]) if given is None else given
+    return tf.SparseTensor([[0, 0], [0, 3], [1, 1], [2, 2]], values, [3, 4])
+
+
+@program
+def sparse(tf: Any) -> list[Any]:
+    a, b = _sparse(tf), normal(4, 2)
+    ids = tf.SparseTensor(a.indices, np.array([3, 0, 2, 2]), [3, 4])
+    found = [
+        tf.sparse_tensor_to_dense(a),
+        tf.sparse_tensor_to_dense(a, -1.0),
+        tf.sparse_to_dense([[1, 2]], [2, 3], [5]),
+        tf.sparse_to_dense([0, 2], [4], 7, 1),
+        tf.sparse_to_dense(1, [4], 7.5, 1.0),
+        tf.sparse_tensor_dense_matmul(a, normal(3, 2), adjoint_a=True),
+        tf.sparse_tensor_dense_matmul(a, normal(2, 4), adjoint_b=True),
+        tf.sparse_reduce_sum(a, 1),
+        tf.sparse_reduce_sum(a, 0, keepdims=True),
+        *_parts(tf.sparse_reorder(tf.SparseTensor([[1, 0], [0, 2]], [5, 6], [2, 3]))),
+        *_parts(tf.sparse_reshape(a, [6, -1])),
+        *_parts(tf.sparse_concat(1, [a, a])),
+        *with_gradients(
+            tf,
+            lambda v, m: tf.sparse_tensor_dense_matmul(_sparse(tf, v), m),
+            np.arange(1.0, 5.0),
+            b,
+        ),
+    ]
+    for how in ("sum", "mean", "sqrtn"):
+        for weights in (None, a):
+            w = tf.constant(normal(5, 2))
+            y = tf.nn.embedding_lookup_sparse(w, ids, weights, combiner=how)
+            found += [y, tf.convert_to_tensor(tf.gradients(y, w)[0])]
+    return found
+
+
+def _parts(x: Any) -> list[Any]:
+    return [x.indices, x.values, x.dense_shape]
