@@ -258,7 +258,10 @@ class Variable(Operators):
     # ---- use as a tensor
 
     def __getitem__(self, key: Any) -> Tensor:
-        return self.value()[key]
+        """A part of the value; `variable[key].assign(...)` gives that part another one."""
+        from graphflow.ops.partial_writes import variable_slice  # it builds on scatter, and so on
+
+        return variable_slice(self, self.value()[key])
 
     def __iter__(self) -> NoReturn:
         raise TypeError(f"{self!r} cannot be iterated: iterate over its value()")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-TABLES = ("losses", "sampling", "images", "arrays", "text")
+TABLES = ("losses", "sampling", "images", "arrays", "text", "writes")
 
 
 def programs(table: str) -> Any:
