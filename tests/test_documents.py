@@ -106,9 +106,9 @@ def plain(line: str) -> str:
 CHECKS = """
 import sys
 import pytest
-exec(compile(sys.argv[1], "CONTRIBUTING.md", "exec"), {"__name__": "graphflow.ops.bent"})
+exec(compile(sys.argv[1], "CONTRIBUTING.md", "exec"), {"__name__": "graphflow.ops.cube"})
 where = ["tests/ops/test_registry.py", "tests/ops/test_expression.py"]
-sys.exit(pytest.main(["-q", "-k", "Bent", "-p", "no:cacheprovider", *where]))
+sys.exit(pytest.main(["-q", "-k", "Cube", "-p", "no:cacheprovider", *where]))
 """
 
 
@@ -128,8 +128,8 @@ def test_contributings_op_passes_the_checks_of_the_registry() -> None:
 
 def test_a_wrong_gradient_in_contributing_would_be_found() -> None:
     (program,) = programs((ROOT / "CONTRIBUTING.md").read_text())
-    done = checked(program.code.replace("(2 * (x", "(3 * (x"))
-    assert "FAILED tests/ops/test_registry.py::test_gradients[Bent]" in done.stdout
+    done = checked(program.code.replace("3 * g", "2 * g"))
+    assert "FAILED tests/ops/test_registry.py::test_gradients[Cube]" in done.stdout
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
