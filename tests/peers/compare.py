@@ -23,7 +23,8 @@ class Graph:
             outputs = program.run(tf, "graphflow", self.inputs)
             pairs = zip(outputs, weights(program), strict=True)
             total = tf.add_n([tf.reduce_sum(y * w) for y, w in pairs])
-            slopes = tf.gradients(total, self.inputs)
+            found = tf.gradients(total, self.inputs)
+            slopes = [None if g is None else tf.convert_to_tensor(g) for g in found]
         self.results = [*outputs, total]
         self.slopes = slopes
 
