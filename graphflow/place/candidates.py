@@ -201,12 +201,11 @@ def _sizeable(problem: Problem, roots: set[int], task: int) -> bool:
 
 
 def _parameters(problem: Problem) -> set[int]:
-    """Variables and what reads them alone."""
+    """Variables, and what takes nothing but their handles and values."""
     found = set(problem.resident)
     for task, values in enumerate(problem.needs):
         if values and all(
-            problem.producer[v] in found and (v in problem.views or problem.sizes[v] <= 1)
-            for v in values
+            v in problem.views or problem.producer[v] in problem.resident for v in values
         ):
             found.add(task)
     return found

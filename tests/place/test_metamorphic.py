@@ -8,13 +8,14 @@ from graphflow.place.devices import Device, Link, Topology
 from graphflow.place.place import search
 from tests.place.problems import random_problem, topology
 
-SEEDS = range(8)
+SEEDS = range(6)
 STEPS = 6000
 SLACK = 1.02  # a heuristic search may miss a little
+TIGHT = 1 + 4e-4  # twice what counts as optimal
 
 
-def best(problem):
-    return search(problem, STEPS)[1].makespan
+def best(problem, exact=False):
+    return search(problem, STEPS, exact=exact)[1].makespan
 
 
 def with_speeds(problem, speeds, link):
@@ -30,27 +31,43 @@ def with_speeds(problem, speeds, link):
     )
 
 
+def kinder(problem):
+    """Worlds that are better in one respect."""
+    link = Link(0.1, 1.0)
+    return [
+        with_speeds(problem, [1.0, 1.5], link),
+        with_speeds(problem, [1.0, 1.0], Link(0.05, 2.0)),
+        with_speeds(problem, [1.0, 1.0, 1.0], link),
+    ]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_faster_or_more(seed):
     problem = random_problem(seed, tasks=14)
-    link = Link(0.1, 1.0)
-    base = best(with_speeds(problem, [1.0, 1.0], link))
-    assert best(with_speeds(problem, [1.0, 1.5], link)) <= SLACK * base
-    assert best(with_speeds(problem, [1.0, 1.0], Link(0.05, 2.0))) <= SLACK * base
-    assert best(with_speeds(problem, [1.0, 1.0, 1.0], link)) <= SLACK * base
+    base = best(with_speeds(problem, [1.0, 1.0], Link(0.1, 1.0)))
+    assert all(best(other) <= SLACK * base for other in kinder(problem))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_other_names_give_the_same_plan(seed):
-    problem = random_problem(seed, tasks=14)
+def test_faster_or_more_when_proven(seed):
+    problem = random_problem(seed, tasks=9)
+    base = best(with_speeds(problem, [1.0, 1.0], Link(0.1, 1.0)), exact=True)
+    assert all(best(other, exact=True) <= TIGHT * base for other in kinder(problem))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("exact", [False, True])
+def test_other_names_give_the_same_plan(seed, exact):
+    problem = random_problem(seed, tasks=10)
     renamed = replace(problem, names=[f"other/{n}" for n in reversed(problem.names)])
-    assert search(renamed, STEPS)[1].where == search(problem, STEPS)[1].where
+    found = search(renamed, STEPS, exact=exact), search(problem, STEPS, exact=exact)
+    assert found[0][1].where == found[1][1].where
 
 
 def test_zero_cost_tasks_are_placed():
     problem = random_problem(0)
     free = replace(problem, seconds=[[0.0, 0.0]] * problem.tasks)
-    assert best(free) == 0.0
+    assert best(free, exact=True) == 0.0
 
 
 def test_links_that_take_no_time():
