@@ -6,6 +6,7 @@ gradients are averaged.  Where there is one device, both run there.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
@@ -150,7 +151,9 @@ def main(epochs: int, workers: int) -> int:
     console = Console()
     with tf.Graph().as_default():
         model = build()
-        # One thread per product, here and there: how a product is split decides its last bits.
+        # The last bits are those of a tier and of how products are split: the same ones, then,
+        # here and on the workers.
+        os.environ.setdefault("GRAPHFLOW_TIER", "reference")
         config = tf.ConfigProto(allow_soft_placement=True, intra_op_parallelism_threads=1)
         with tf.Session(config=config) as session:
             local = train(session, model, epochs, console, "this process")
