@@ -92,6 +92,7 @@ from graphflow.ops.candidates import (
     log_uniform_candidate_sampler,
     uniform_candidate_sampler,
 )
+from graphflow.ops.ctc import ctc_loss
 from graphflow.ops.elementary import tanh
 from graphflow.ops.lrn import local_response_normalization
 from graphflow.ops.lrn import local_response_normalization as lrn
@@ -122,6 +123,7 @@ __all__ = [
     "conv_transpose",
     "convolution",
     "crelu",
+    "ctc_loss",
     "depth_to_space",
     "depthwise_conv2d",
     "depthwise_conv2d_native",

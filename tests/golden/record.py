@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-TABLES = ("losses", "sampling", "images", "arrays", "text", "writes")
+TABLES = ("losses", "sampling", "images", "arrays", "text", "writes", "speech")
 
 
 def programs(table: str) -> Any:
