@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from graphflow.base import dtypes
@@ -23,10 +25,27 @@ def key_of(fetches: Any) -> Any:
         return kind, *[key_of(f) for f in fetches]
     if isinstance(fetches, Mapping):
         return kind, tuple(fetches), *[key_of(f) for f in fetches.values()]
-    if isinstance(fetches, tuple):  # a named one
+    if isinstance(fetches, (list, tuple)):  # of a class of their own, as named tuples are
         return kind, *[key_of(f) for f in fetches]
-    hash(fetches)
+    if (names := attributes_of(fetches)) is not None:
+        return kind, *[key_of(getattr(fetches, name)) for name in names]
+    try:
+        hash(fetches)
+    except TypeError:
+        raise _not_fetchable(fetches) from None
     return fetches
+
+
+def attributes_of(fetch: Any) -> list[str] | None:
+    """Names of the attributes, where its class was made with attrs; None: it was not."""
+    attributes = getattr(type(fetch), "__attrs_attrs__", None)
+    return None if attributes is None else [attribute.name for attribute in attributes]
+
+
+def _not_fetchable(fetch: Any) -> TypeError:
+    return TypeError(
+        f"fetch {fetch!r} of type {type(fetch).__name__} is no tensor, operation, variable or name"
+    )
 
 
 class Fetches:
@@ -61,9 +80,11 @@ class Fetches:
         if isinstance(fetch, (list, tuple)):
             return self._sequence(fetch)
         if isinstance(fetch, Mapping):
-            packs = {k: self._visit(v) for k, v in fetch.items()}
+            return self._mapping(fetch)
+        if (names := attributes_of(fetch)) is not None:
+            members = [self._visit(getattr(fetch, name)) for name in names]
             kind: Any = type(fetch)
-            return lambda values: kind((k, pack(values)) for k, pack in packs.items())
+            return lambda values: kind(*[pack(values) for pack in members])
         if hasattr(fetch, "as_fetches"):  # IndexedSlices: parts, and how to put them together
             parts, build = fetch.as_fetches()
             inner = self._visit(parts)
@@ -75,10 +96,17 @@ class Fetches:
         position = self._positions.setdefault(element, len(self._positions))
         return lambda values: values[position]
 
+    def _mapping(self, fetch: Mapping[Any, Any]) -> Pack:
+        packs = {k: self._visit(v) for k, v in fetch.items()}
+        kind: Any = type(fetch)
+        if isinstance(fetch, defaultdict):
+            kind = partial(kind, fetch.default_factory)
+        return lambda values: kind({k: pack(values) for k, pack in packs.items()})
+
     def _sequence(self, fetch: Sequence[Any]) -> Pack:
         packs = [self._visit(f) for f in fetch]
         kind: Any = type(fetch)
-        if kind is list:
+        if isinstance(fetch, list):
             return lambda values: [pack(values) for pack in packs]
         if hasattr(fetch, "_fields"):
             return lambda values: kind(*[pack(values) for pack in packs])
@@ -88,10 +116,7 @@ class Fetches:
         try:
             element = self._graph.as_graph_element(fetch)
         except TypeError as error:
-            raise TypeError(
-                f"fetch {fetch!r} of type {type(fetch).__name__} is no tensor, operation, variable "
-                "or name"
-            ) from error
+            raise _not_fetchable(fetch) from error
         except KeyError as error:
             raise GraphError(f"fetch {fetch!r} is not in the graph: {error.args[0]}") from error
         if element.graph is not self._graph:

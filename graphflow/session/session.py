@@ -159,6 +159,8 @@ class BaseSession:
             raise RuntimeError("Attempted to use a closed Session.")
         try:
             feeds = feed_dict or {}
+            if not isinstance(feeds, Mapping):
+                raise TypeError(f"feed_dict must be a mapping, not a {type(feeds).__name__}")
             key = (key_of(fetches), tuple(feeds), self.graph.epoch)
             prepared = self._cache.get(key)
             if prepared is None:

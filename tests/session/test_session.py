@@ -48,6 +48,40 @@ def test_fetches_nest_in_any_way(session):
     assert list(ordered) == ["z", "y"]
 
 
+def test_fetches_of_the_users_own_classes(session):
+    class Names(list):
+        pass
+
+    attr = pytest.importorskip("attr")
+
+    @attr.s(eq=False)
+    class Pair:
+        first = attr.ib()
+        second = attr.ib()
+
+    a, b = tf.constant(1.0), tf.constant(2.0)
+    got = session.run(collections.defaultdict(list, x=a))
+    assert got == {"x": 1.0}
+    assert got["missing"] == []
+    assert session.run(collections.Counter({"x": a})) == {"x": 1.0}
+    assert session.run(Names([a, [b]])) == [1.0, [2.0]]
+    pair = session.run(Pair(a, {"b": b}))
+    assert isinstance(pair, Pair)
+    assert (pair.first, pair.second) == (1.0, {"b": 2.0})
+
+
+@pytest.mark.parametrize("what", [{1.0}, np.zeros(2), bytearray(b"x")])
+def test_unhashable_fetches_are_named(session, what):
+    with pytest.raises(TypeError, match=f"of type {type(what).__name__} is no tensor"):
+        session.run(what)
+
+
+@pytest.mark.parametrize("feeds", [[1.0], {1.0}])
+def test_feeds_that_are_no_mapping_are_refused(session, feeds):
+    with pytest.raises(TypeError, match="feed_dict must be a mapping"):
+        session.run(tf.constant(1.0), feeds)
+
+
 def test_an_operation_is_fetched_as_none(session):
     assert session.run(tf.no_op(name="n")) is None
     assert session.run("n") is None
