@@ -21,6 +21,7 @@ _CLASSES: tuple[tuple[type[BaseException], type[OpError]], ...] = (
     (ArithmeticError, errors.InvalidArgumentError),
     (LookupError, errors.InvalidArgumentError),
     (TypeError, errors.InvalidArgumentError),
+    (AttributeError, errors.InvalidArgumentError),  # an attribute of another kind
 )
 
 

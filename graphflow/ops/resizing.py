@@ -112,7 +112,7 @@ def _output_sizes(size: Any, images: Any) -> tuple[int, int]:
         raise InvalidArgumentError(
             None, None, f"images are resized to two sizes > 0, not {list(sizes)}"
         )
-    if min(images[1:3]) < 1:
+    if len(images) != 4 or min(images[1:3]) < 1:
         raise InvalidArgumentError(None, None, f"images of shape {images} cannot be resized")
     return sizes
 
@@ -163,6 +163,8 @@ def _family(name: str, taps: Callable[..., Taps], doc: str, rule: Any = RealFloa
         half_pixel_centers: Any = False,
     ) -> Array:
         sizes = _output_sizes(size, images.shape)
+        if sizes[0] * sizes[1] > 1 << 28:  # where it cannot be, fail before the taps are made
+            xp.empty((images.shape[0], *sizes, images.shape[3]), images.dtype)
         rows, columns = both(images.shape, sizes, align_corners, half_pixel_centers)
         return _apply(xp, _apply(xp, images, rows, 1), columns, 2)
 
