@@ -205,12 +205,16 @@ class Context:
         return body.execute(arguments, self)
 
     def send(self, key: str, value: Any) -> None:
-        """Hand a value to another device of the run."""
-        self._channel().send(key, self._device.get(value))
+        """Hand a value, or a tuple of values, to another device of the run."""
+        get = self._device.get
+        there = tuple([get(v) for v in value]) if isinstance(value, tuple) else get(value)
+        self._channel().send(key, there)
 
     def receive(self, key: str) -> Any:
-        """Wait for a value from another device of the run."""
-        return self._device.put(self._channel().receive(key))
+        """Wait for a value, or a tuple of values, from another device of the run."""
+        value = self._channel().receive(key)
+        put = self._device.put
+        return tuple([put(v) for v in value]) if isinstance(value, tuple) else put(value)
 
     def _channel(self) -> Any:
         if self._rendezvous is None:

@@ -1,7 +1,8 @@
 """Cut a placed subgraph at device borders.
 
 A tensor travels once to each device that needs it: sent as soon as it is there, received just
-before its first use.  Constants do not travel: each device has a copy.  A control edge between
+before its first use.  Small tensors that go to the same process at about the same time share a
+message.  Constants do not travel: each device has a copy.  A control edge between
 devices rides on a tensor that goes the same way anyhow, else on a boolean of its own.  Each part
 keeps one global topological order, which is why no device can wait for another in a circle
 (`verify` checks it nevertheless).
@@ -17,6 +18,7 @@ import numpy as np
 
 from graphflow.build.opdef import OPS
 from graphflow.build.tensor import Operation, Tensor
+from graphflow.partition.merge import merge_small
 from graphflow.partition.partitions import Partitions, Transfer
 from graphflow.partition.transfer import pair, short
 from graphflow.partition.verify import verify
@@ -91,6 +93,11 @@ class _Cut:
                 part = self.parts[self.placement[operation]]
                 part.after[operation] = tuple(dict.fromkeys(waits))
         self._lay_out()
+        order = [transfer for o in self.order for transfer in self.sends.get(o, ())]
+        order = merge_small(
+            order, {d: p.order for d, p in self.parts.items()}, self.placement, self.maker
+        )
+        self._replace_receives(order)
         fetched = {t: self._fetch(t) for t in dict.fromkeys(self.subgraph.fetches)}
         targets = set(self.subgraph.targets)
         parts = {
@@ -104,10 +111,17 @@ class _Cut:
             )
             for device, part in self.parts.items()
         }
-        order = [transfer for o in self.order for transfer in self.sends.get(o, ())]
         return Partitions(
             self.subgraph, self.placement, MappingProxyType(parts), tuple(order), fetched
         )
+
+    def _replace_receives(self, transfers: Sequence[Transfer]) -> None:
+        """Control edges wait for the messages that carry what they waited for."""
+        now = {(t.tensor, t.destination): t.recv for t in transfers}
+        for device, part in self.parts.items():
+            for operation, befores in part.after.items():
+                again = [now[b.outputs[0], device] if b.type == "Recv" else b for b in befores]
+                part.after[operation] = tuple(dict.fromkeys(again))
 
     def _data_edge(self, tensor: Tensor, consumer: Operation) -> None:
         device = self.placement[consumer]
@@ -132,7 +146,7 @@ class _Cut:
         self, tensor: Tensor, producer: Operation, consumer: Operation, control: bool
     ) -> Transfer:
         source, device = self.placement[producer], self.placement[consumer]
-        transfer = Transfer(tensor, source, device, *pair(tensor, source, device), control)
+        transfer = Transfer(tensor, source, device, *pair(source, device, tensor), control)
         self.sends.setdefault(producer, []).append(transfer)
         self.first.setdefault(consumer, []).append(transfer.recv)
         return transfer

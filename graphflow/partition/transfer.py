@@ -9,32 +9,28 @@ from __future__ import annotations
 from typing import Any
 
 from graphflow.base.devices import parse
-from graphflow.base.dtypes import DType
-from graphflow.base.shapes import Dims
 from graphflow.build.opdef import Array, Each, OpDef, Specs, op
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.ops.rules import nothing
 
 
-def _received(*, dims: Dims, dtype: DType, **_: Any) -> Specs:
-    return [(dims, dtype)]
+def _received(*, specs: Specs, **_: Any) -> Specs:
+    return list(specs)
 
 
 @op("Send", infer=nothing, grad=None, cost=lambda *_, **__: 0.0)
 def send(
     xp: Any,
     ctx: Any,
-    value: Each,
-    *,
+    *values: Each,
     key: Any,
     tensor: Any,
     source: Any,
     destination: Any,
-    dtype: Any,
-    dims: Any,
+    specs: Any,
 ) -> tuple[()]:
-    """Hand a tensor to the channel of its key; does not wait for the receiver."""
-    ctx.send(key, value)
+    """Hand tensors to the channel of their key, as one message; does not wait for the receiver."""
+    ctx.send(key, values[0] if len(values) == 1 else values)
     return ()
 
 
@@ -47,27 +43,27 @@ def recv(
     tensor: Any,
     source: Any,
     destination: Any,
-    dtype: Any,
-    dims: Any,
+    specs: Any,
 ) -> Array:
-    """Wait for the tensor of its key."""
+    """Wait for the message of its key, and give the tensors in it."""
     return ctx.receive(key)
 
 
-def pair(tensor: Tensor, source: str, destination: str) -> tuple[Operation, Operation]:
+def pair(source: str, destination: str, *tensors: Tensor) -> tuple[Operation, Operation]:
     """The two ends of one transfer; neither is added to a graph."""
+    first = tensors[0]
+    more = f"+{len(tensors) - 1}" if len(tensors) > 1 else ""
     attrs = {
-        "key": f"{tensor.name};{source};{destination}",
-        "tensor": tensor.name,
+        "key": f"{first.name}{more};{source};{destination}",
+        "tensor": first.name,
         "source": source,
         "destination": destination,
-        "dtype": tensor.dtype,
-        "dims": tensor.dims,
+        "specs": tuple([(t.dims, t.dtype) for t in tensors]),
     }
-    label = f"{tensor.op.name}/_{{}}_{tensor.index}_{short(destination)}"
-    sender = _operation(send, tensor, (tensor,), attrs, label.format("send"), source)
-    receiver = _operation(recv, tensor, (), attrs, label.format("recv"), destination)
-    receiver.outputs = (tensor,)
+    label = f"{first.op.name}/_{{}}_{first.index}_{short(destination)}"
+    sender = _operation(send, first, tensors, attrs, label.format("send"), source)
+    receiver = _operation(recv, first, (), attrs, label.format("recv"), destination)
+    receiver.outputs = tensors
     return sender, receiver
 
 

@@ -70,8 +70,11 @@ def _transfers(partitions: Partitions) -> list[str]:
             problems.append(f"{key}: goes from {source} to {target}")
         if sender.inputs != receiver.outputs:
             problems.append(f"{key}: another tensor is received than sent")
-        if attrs["dtype"] in STAYS:
-            problems.append(f"{key}: a {attrs['dtype'].name} must not travel")
+        problems += [
+            f"{key}: a {dtype.name} must not travel"
+            for _, dtype in attrs["specs"]
+            if dtype in STAYS
+        ]
     return problems
 
 

@@ -11,7 +11,7 @@ from graphflow.base import dtypes
 from graphflow.build import OPS, Graph
 from graphflow.ops import sources
 from graphflow.ops.evaluate import PureContext, run
-from graphflow.place import Placement, local_topology
+from graphflow.place import Placement, local_topology, topology_of
 from graphflow.place.constraints import Requests, groups_of
 from graphflow.place.cost import CostModel
 from graphflow.rewrite import prune
@@ -74,10 +74,12 @@ def _random_op(rng, tensors, handles):
     return OPS[kind](rng.choice(tensors), rng.choice(tensors))
 
 
-def random_placement(subgraph, seed, devices=3):
-    """Each group on a random device."""
+def random_placement(subgraph, seed, devices=3, processes=False):
+    """Each group on a random device, all in one process or each in its own."""
     rng = random.Random(seed)
     topology = local_topology(devices)
+    if processes:
+        topology = topology_of([f"/job:w/task:{i}/cpu:0" for i in range(devices)])
     groups = groups_of(subgraph, Requests(topology))
     where = {}
     for group in groups:
@@ -116,9 +118,10 @@ def _can_run(operation, rendezvous):
 
 def _run_one(operation, values, rendezvous, store):
     if operation.type == "Send":
-        rendezvous[operation.attrs["key"]] = values[operation.inputs[0]]
+        rendezvous[operation.attrs["key"]] = [values[t] for t in operation.inputs]
     elif operation.type == "Recv":
-        values[operation.outputs[0]] = rendezvous[operation.attrs["key"]]
+        received = rendezvous[operation.attrs["key"]]
+        values.update(zip(operation.outputs, received, strict=True))
     else:
         for tensor, value in zip(operation.outputs, run(operation, values, store), strict=True):
             values.setdefault(tensor, value)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from graphflow.build import OPS, Graph
 from graphflow.ops import sources
 from graphflow.partition import partition, verify
-from graphflow.place import local_topology, place
+from graphflow.place import local_topology, place, topology_of
 from graphflow.rewrite import prune
 from tests.partition.graphs import (
     random_placement,
@@ -35,6 +35,33 @@ def test_parts_compute_what_the_whole_computes(graph, where, timing):
     subgraph, feeds, state = random_subgraph(graph)
     result = partition(subgraph, random_placement(subgraph, where))
     same(run_parts(result, feeds, state, timing), run_whole(subgraph, feeds, state))
+
+
+@settings(max_examples=150, deadline=None)
+@given(SEED, SEED, SEED)
+def test_so_do_parts_in_processes_of_their_own(graph, where, timing):
+    subgraph, feeds, state = random_subgraph(graph)
+    result = partition(subgraph, random_placement(subgraph, where, processes=True))
+    same(run_parts(result, feeds, state, timing), run_whole(subgraph, feeds, state))
+
+
+def test_small_tensors_share_a_message_between_processes():
+    messages = {}
+    for processes in (False, True):
+        topology = local_topology(2)
+        if processes:
+            topology = topology_of(["/job:w/task:0/cpu:0", "/job:w/task:1/cpu:0"])
+        with Graph().as_default() as graph:
+            x = sources.placeholder("float32", [3])
+            with graph.device(topology.devices[0].name):
+                ends = [OPS["Neg"](x) for _ in range(5)]
+            with graph.device(topology.devices[1].name):
+                y = OPS["AddN"](*ends)
+            subgraph = prune(graph, [y], [], [x])
+            result = partition(subgraph, place(subgraph, topology))
+        assert {t.tensor for t in result.transfers} == set(ends)
+        messages[processes] = len({t.key for t in result.transfers})
+    assert messages == {False: 5, True: 1}
 
 
 @settings(max_examples=50, deadline=None)
@@ -111,8 +138,8 @@ def test_a_control_edge_without_a_value_sends_a_boolean_once():
     _, result = two_devices(build)
     (transfer,) = result.transfers
     assert transfer.control
-    assert transfer.send.attrs["dtype"].name == "bool"
-    assert transfer.send.attrs["dims"] == ()
+    ((dims, dtype),) = transfer.send.attrs["specs"]
+    assert (dims, dtype.name) == ((), "bool")
 
 
 def test_constants_are_copied_and_do_not_travel():
