@@ -116,15 +116,17 @@ def images(padding: str, channels: int) -> Program:
 
 
 def cells() -> Any:
-    x = tf.placeholder(tf.float32, [6, 3, 4])
+    x = tf.placeholder(tf.float32, [6, 5, 4])
     weight = tf.Variable(floats(7, 12) * 0.5)
+    own = tf.Variable(floats(3, 12) * 0.5)
     h = c = tf.zeros([6, 3])
     for z in tf.unstack(x, axis=1):
         wide = tf.concat([weight, weight[:, :0]], 1)
-        i, f, o, g = tf.split(tf.matmul(tf.concat([z, h], 1), wide), 4, axis=1)
+        gates = tf.matmul(tf.concat([z, h], 1), wide) + tf.matmul(h, own)
+        i, f, o, g = tf.split(gates, 4, axis=1)
         c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
         h = tf.sigmoid(o) * tf.tanh(c)
-    return [h, tf.gradients(tf.reduce_sum(h * h), weight)[0]], {x: floats(6, 3, 4)}
+    return [h, *tf.gradients(tf.reduce_sum(h * h), [weight, own])], {x: floats(6, 5, 4)}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from graphflow.compile.loops.gather import Assembler
-from graphflow.compile.loops.nests import Access, Product, Unit
+from graphflow.compile.loops.nests import Access, Product, Unit, access
 from graphflow.compile.loops.values import (
     Join,
     Map,
@@ -292,25 +292,26 @@ def _aligned(view: View, task: Any, group: Group) -> bool:
 def _unit(group: Group, uses: dict[int, set[Any]]) -> list[Unit]:
     first = group.tasks[0]
     if isinstance(first, Multiply):
-        *batch, m, k = first.terms[0][0].shape
+        *batch, m, _ = first.terms[0][0].shape
+        inner = tuple([a.shape[-1] for a, _ in first.terms])
         n = first.out.shape[-1]
         terms = tuple([(_as_access(a), _as_access(b)) for a, b in first.terms])
         strides = row_major(first.out.shape)
         strides = (*strides[:-2], 0, *strides[-2:]) if first.summed else strides
-        out = Access(first.out, strides)
-        return [Product(first.name, m, n, k, tuple(batch), terms, out)]
+        out = access(first.out, strides)
+        return [Product(first.name, m, n, inner, tuple(batch), terms, out)]
     escaping = {v for v in group.values if uses.get(v, set()) - {group}}
     escaping |= {id(v) for t in group.tasks for v in writes(t) if v.home is not None}
     return Assembler(group.space, group.tasks, group.rows, escaping).units()
 
 
 def _as_access(view: View) -> Access:
-    return Access(view.value, view.strides, view.offset)
+    return access(view.value, view.strides, view.offset)
 
 
 def flops(unit: Unit) -> float:
     """Work of a unit, in floating-point operations or the like."""
     if isinstance(unit, Product):
-        return 2.0 * unit.m * unit.n * unit.k * math.prod(unit.batch) * len(unit.terms)
+        return 2.0 * unit.m * unit.n * sum(unit.inner) * math.prod(unit.batch)
     nodes = sum(_nodes(s.body) for p in unit.passes for s in p.stores) + 1
     return 4.0 * math.prod(unit.shape) * nodes

@@ -12,6 +12,7 @@ from graphflow.compile.loops.nests import (
     Reduction,
     Store,
     Unit,
+    access,
     canonical,
     leaf,
 )
@@ -70,7 +71,7 @@ class Assembler:
                 if task.over == "all":
                     self._total(task, out, after)
                 elif id(out) in self.stored:
-                    after.append((Access(out, self._row_strides()), self.body[id(out)]))
+                    after.append((access(out, self._row_strides()), self.body[id(out)]))
                 continue
             self._map(task, out, stores, after)
         return [self._nest(passes, chunks), *self.after]
@@ -79,7 +80,7 @@ class Assembler:
         level = self.level[id(out)]
         if isinstance(task, Pick):
             source = self._load(_access(task.input, self.space))
-            index = self._load(Access(task.index.value, self._row_view(task.index).strides,
+            index = self._load(access(task.index.value, self._row_view(task.index).strides,
                                       task.index.offset))  # fmt: skip
             body = leaf("pick", (source, index), out.dtype)
         else:
@@ -90,16 +91,15 @@ class Assembler:
         self.body[id(out)] = body
         if id(out) in self.rows:
             if id(out) in self.stored:
-                after.append((Access(out, self._row_strides()), body))
+                after.append((access(out, self._row_strides()), body))
         elif id(out) in self.stored:
             stores.append((self._place_of(out), body))
 
     def _place_of(self, out: Value) -> Access:
         """Where a value of the space is stored."""
-        if out.home is None:
-            return Access(out, row_major(self.space))
-        view = out.home
-        return _access(view, self.space)
+        if out.home is None or out.home.dense:
+            return access(out, row_major(self.space))
+        return _access(out.home, self.space)
 
     # ---- passes
 
@@ -138,16 +138,16 @@ class Assembler:
             if same_pass or id(view.value) not in self.stored:
                 return known
         if task is not None and id(task.out) in self.rows:
-            access = Access(view.value, self._row_view(view).strides, view.offset)
+            found = access(view.value, self._row_view(view).strides, view.offset)
         else:
-            access = _access(view, self.space)
-        return leaf("arg", self._load(access), view.dtype)
+            found = _access(view, self.space)
+        return leaf("arg", self._load(found), view.dtype)
 
-    def _load(self, access: Access) -> int:
-        key = (id(access.value), access.strides, access.offset)
+    def _load(self, found: Access) -> int:
+        key = (id(found.value), found.strides, found.offset)
         if key not in self.load_of:
             self.load_of[key] = len(self.loads)
-            self.loads.append(access)
+            self.loads.append(found)
         return self.load_of[key]
 
     def _row_view(self, view: View) -> View:
@@ -185,10 +185,10 @@ class Assembler:
             partial.shape = (rows,)
             self.after.append(_total(task, out, partial))
 
-        def moved_store(access: Access, body: Node) -> Store:
-            if id(access) in new:
-                return Store(new[id(access)], body)
-            return Store(Access(access.value, (*row_major(shape[:-1]), 0)), body)
+        def moved_store(where: Access, body: Node) -> Store:
+            if id(where) in new:
+                return Store(new[id(where)], body)
+            return Store(Access(where.value, (*row_major(shape[:-1]), 0)), body)
 
         built = tuple(
             Pass(
@@ -206,17 +206,17 @@ def _access(view: View, space: Shape) -> Access:
     """A view in a space: axes of size 1 are left out."""
     shape, strides = squeezed(view.shape, view.strides)
     if shape == space:
-        return Access(view.value, strides, view.offset)
+        return access(view.value, strides, view.offset)
     stretched = broadcast(View(view.value, shape, strides, view.offset), space)
     assert stretched is not None, (view, space)
-    return Access(view.value, stretched.strides, view.offset)
+    return access(view.value, stretched.strides, view.offset)
 
 
 def _total(task: Reduce, out: Value, partial: Value) -> Nest:
     """out = the partial results reduced: one row."""
     body = leaf("arg", 0, out.dtype)
     row = leaf("row", 0, out.dtype)
-    walk = Pass((), (Reduction(task.op, body, 0),), (Store(Access(out, (0, 0)), row),))
+    walk = Pass((), (Reduction(task.op, body, 0),), (Store(access(out, (0, 0)), row),))
     load = Access(partial, (0, 1))
     return Nest(f"{task.name}/total", (1, partial.size), (load,), (walk,))
 
@@ -230,5 +230,5 @@ def _columns_total(task: Reduce, partial: Value) -> Nest:
         last = terms[-1:] if len(terms) % 2 else []
         terms = [apply(task.op, a, b) for a, b in pairs] + last
     loads = tuple([Access(partial, (0, 1), i * columns) for i in range(chunks)])
-    store = Store(Access(task.out, (0, 1)), terms[0])
+    store = Store(access(task.out, (0, 1)), terms[0])
     return Nest(f"{task.name}/total", (1, columns), loads, (Pass((store,), (), ()),))

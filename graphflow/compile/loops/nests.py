@@ -29,6 +29,14 @@ class Access:
     offset: int = 0
 
 
+def access(value: Value, strides: Shape, offset: int = 0) -> Access:
+    """An access in the memory where the value lies: blocks of another value lead there."""
+    while value.home is not None and value.home.dense:
+        offset += value.home.offset
+        value = value.home.value
+    return Access(value, strides, offset)
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """buffer[...] = body."""
@@ -107,7 +115,8 @@ class Product:
     """out[i] = the sum over terms of a[i] times b[i], for each matrix of a batch, by GEMM.
 
     Attributes:
-      m, n, k: sizes.
+      m, n: sizes of the result.
+      inner: the inner size of each term.
       batch: sizes of the leading axes; where the result's stride along the last is 0, the
         products along it are summed.
       terms: accesses of a and b; their strides are (batch..., row, column).
@@ -117,7 +126,7 @@ class Product:
     name: str
     m: int
     n: int
-    k: int
+    inner: tuple[int, ...]
     batch: Shape
     terms: tuple[tuple[Access, Access], ...]
     out: Access
@@ -130,7 +139,8 @@ class Product:
     def __str__(self) -> str:
         batch = f"{list(self.batch)} x " if self.batch else ""
         times = f"{len(self.terms)} of " if len(self.terms) > 1 else ""
-        return f"product {self.name}: {times}{batch}[{self.m}, {self.k}] x [{self.k}, {self.n}]"
+        k = max(self.inner)
+        return f"product {self.name}: {times}{batch}[{self.m}, {k}] x [{k}, {self.n}]"
 
 
 Unit: TypeAlias = Nest | Product
@@ -144,9 +154,9 @@ def verify(unit: Unit) -> None:
     """
     if isinstance(unit, Product):
         _within(unit.name, unit.out, (*unit.batch, unit.m, unit.n), None)
-        for a, b in unit.terms:
-            _within(unit.name, a, (*unit.batch, unit.m, unit.k), None)
-            _within(unit.name, b, (*unit.batch, unit.k, unit.n), None)
+        for (a, b), k in zip(unit.terms, unit.inner, strict=True):
+            _within(unit.name, a, (*unit.batch, unit.m, k), None)
+            _within(unit.name, b, (*unit.batch, k, unit.n), None)
         return
     for access, _ in unit.accesses:
         _within(unit.name, access, unit.shape, unit.length)

@@ -111,9 +111,9 @@ def _touched_by_product(unit: Product, axis: str, begin: int, end: int, place: A
 
     rows = (begin, end) if axis == "rows" else (0, unit.m)
     columns = (begin, end) if axis == "columns" else (0, unit.n)
-    inner = (0, unit.k)
     reads = []
-    for a, b in unit.terms:
+    for (a, b), k in zip(unit.terms, unit.inner, strict=True):
+        inner = (0, k)
         reads.append(_range(a, span(a, rows, inner), place))
         reads.append(_range(b, span(b, inner, columns), place))
     return reads, [_range(unit.out, span(unit.out, rows, columns), place)]

@@ -13,6 +13,7 @@ from graphflow.compile.loops.memory import Arena, Interval, arrange
 from graphflow.compile.loops.nests import Product, Unit, verify
 from graphflow.compile.loops.shares import barriers, share
 from graphflow.compile.loops.specialise import Specialised, specialise
+from graphflow.compile.loops.stack import stack
 from graphflow.compile.loops.values import Foreign, Shape, Value, View, Write, reads, writes
 from graphflow.compile.native.blas import find_blas
 from graphflow.compile.native.cache import ObjectCache
@@ -25,7 +26,7 @@ _SMALL = 5_000_000  # flops of a plan below which one thread is as fast as sever
 
 
 class Unprofitable(Exception):
-    """Nothing of the plan lowers."""
+    """Too little of the plan lowers."""
 
 
 class Port(NamedTuple):
@@ -139,7 +140,7 @@ def build_native(
       threads: workers at most; small plans get one.
 
     Raises:
-      Unprofitable: nothing lowers.
+      Unprofitable: too little lowers.
     """
     return _Builder(
         specialise(plan, observed, can_emit, find_blas() is not None), threads, cache
@@ -159,8 +160,8 @@ class _Builder:
 
     def build(self, plan: Plan) -> NativePlan:
         special = self.special
-        blocks = _blocks(special.tasks)
         kept = self._kept()
+        blocks = _blocks(stack(special.tasks, kept))
         after = _read_after(blocks, special.outputs)
         segments: list[list[Unit]] = []
         order: list[Any] = []
@@ -176,8 +177,9 @@ class _Builder:
                 order.append(Segment(len(segments)))
                 segments.append(units)
             order += [t for t in block if isinstance(t, Write)]
-        if not segments:
-            raise Unprofitable
+        lowered = sum(len(block) for block in blocks if isinstance(block, list))
+        if not segments or lowered < len(blocks) / 2:
+            raise Unprofitable  # a call in between costs more than what it replaces
         for units in segments:
             for unit in units:
                 verify(unit)

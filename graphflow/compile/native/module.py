@@ -182,7 +182,7 @@ def _product(unit: Product, cut: Share, number: int, place: Any) -> tuple[str, s
     else:
         out = pointers[id(unit.out)]
         for i, (a, b) in enumerate(unit.terms):
-            _call(e, unit, (a, b), gemm, (m, n), (pointers[id(a)], pointers[id(b)], out),
+            _call(e, unit, i, gemm, (m, n), (pointers[id(a)], pointers[id(b)], out),
                   "1.0" if i else "0.0")  # fmt: skip
     return function.text(), set()
 
@@ -220,7 +220,7 @@ def _batch(
         first = e.emit("i1", f"icmp eq i64 {indices[-1]}, 0")
         beta = e.emit("float", f"select i1 {first.text}, float 0.0, float 1.0").text
     for i, (a, b) in enumerate(unit.terms):
-        _call(e, unit, (a, b), gemm, sizes, (at(a), at(b), out), "1.0" if i else beta)
+        _call(e, unit, i, gemm, sizes, (at(a), at(b), out), "1.0" if i else beta)
     e.line(f"{following} = add i64 {index}, 1")
     more = e.emit("i1", f"icmp slt i64 {following}, {bounds[1]}")
     e.line(f"br i1 {more.text}, label %each, label %last")
@@ -237,18 +237,19 @@ def _moved(e: Emitter, pointer: str, index: str, stride: int) -> str:
 def _call(
     e: Emitter,
     unit: Product,
-    term: tuple[Access, Access],
+    number: int,
     gemm: str,
     sizes: tuple[str, str],
     pointers: tuple[str, str, str],
     beta: str,
 ) -> None:
-    """One GEMM; beta 1.0 adds to what the result holds already."""
-    a, lda = _flag(term[0], unit.m, unit.k)
-    b, ldb = _flag(term[1], unit.k, unit.n)
+    """The GEMM of a term; beta 1.0 adds to what the result holds already."""
+    k = unit.inner[number]
+    a, lda = _flag(unit.terms[number][0], unit.m, k)
+    b, ldb = _flag(unit.terms[number][1], k, unit.n)
     m, n = sizes
     e.line(
-        f"call void {gemm}(i32 101, i32 {a}, i32 {b}, i64 {m}, i64 {n}, i64 {unit.k}, "
+        f"call void {gemm}(i32 101, i32 {a}, i32 {b}, i64 {m}, i64 {n}, i64 {k}, "
         f"float 1.0, ptr {pointers[0]}, i64 {lda}, ptr {pointers[1]}, i64 {ldb}, "
         f"float {beta}, ptr {pointers[2]}, i64 {unit.out.strides[-2]})"
     )
