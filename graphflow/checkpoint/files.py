@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -54,7 +55,7 @@ def write_file(path: str, parts: Iterable[bytes | memoryview]) -> None:
       PermissionDeniedError: the folder may not be written.
       UnknownError: the disk fails otherwise.
     """
-    temporary = f"{path}.tmp{os.getpid()}"
+    temporary = f"{path}.tmp{os.getpid()}-{threading.get_ident()}"
     with typed_errors(path):
         try:
             with DISK.create(temporary) as file:

@@ -1,4 +1,5 @@
-"""Tensors as safetensors bytes; strings and complex numbers, which it lacks, are taken apart."""
+"""Tensors as safetensors bytes; strings, complex numbers and bfloat16, which its NumPy side
+lacks, are taken apart."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from graphflow.base.errors import DataLossError
 from graphflow.checkpoint.manifest import Entry
 
 Array = np.ndarray[Any, Any]
-_TEXT, _ENDS = "text", "ends"
+_TEXT, _ENDS = "\0text", "\0ends"  # after the name; no other tensor has such a name
 
 
 def pack(tensors: Mapping[str, Array]) -> bytes:
@@ -60,21 +61,23 @@ def _apart(name: str, array: Array) -> dict[str, Array]:
         items = [bytes(item) for item in array.ravel()]
         ends = np.cumsum([len(item) for item in items], dtype=np.int64)
         text = np.frombuffer(b"".join(items), np.uint8)
-        return {f"{name}/{_TEXT}": text, f"{name}/{_ENDS}": ends}
+        return {name + _TEXT: text, name + _ENDS: ends}
     if array.dtype.kind == "c":
         real = np.float32 if array.dtype == np.complex64 else np.float64
         return {name: np.stack([array.real, array.imag], -1).astype(real)}
+    if array.dtype.kind == "V":  # bfloat16: it can be written, but not read
+        return {name: array.view(np.uint16)}
     return {name: array}
 
 
 def _together(name: str, entry: Entry, parts: Mapping[str, Array]) -> Array:
     if entry.dtype == "string":
-        text = parts[f"{name}/{_TEXT}"].tobytes()
-        ends = [0, *parts[f"{name}/{_ENDS}"].tolist()]
+        text = parts[name + _TEXT].tobytes()
+        ends = [0, *parts[name + _ENDS].tolist()]
         array = np.empty(len(ends) - 1, object)
         array[:] = [text[a:b] for a, b in pairwise(ends)]
         return array.reshape(entry.shape)
     array = parts[name]
     if entry.dtype.startswith("complex"):
         return (array[..., 0] + 1j * array[..., 1]).astype(entry.dtype)
-    return array
+    return array.view(as_dtype("bfloat16").np) if entry.dtype == "bfloat16" else array

@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphflow.base.errors import OpError
 from graphflow.checkpoint import files
 from graphflow.checkpoint.manifest import Entry, Manifest, Payload, digest_of, index_of
 from graphflow.checkpoint.payload import Array, entry_of, pack
@@ -46,6 +45,7 @@ def write(
     token = uuid.uuid4().hex[:8]
     entries: dict[str, Entry] = {}
     payloads: list[Payload] = []
+    index = b""
     try:
         for i, names in enumerate(shards):
             data = pack({name: tensors[name] for name in names})
@@ -54,13 +54,24 @@ def write(
             files.write_file(path, [data])
             entries |= {name: entry_of(tensors[name], i) for name in names}
         manifest = Manifest(entries, tuple(payloads), dict(metadata or {}))
-        files.write_file(index_of(prefix), [manifest.to_bytes()])
-    except OpError:
-        for payload in payloads:
-            files.remove_file(os.path.join(folder, payload.name))
+        index = manifest.to_bytes()
+        files.write_file(index_of(prefix), [index])
+    except BaseException:
+        if not _has(index_of(prefix), index):  # else it fails after the new one has its name
+            for payload in payloads:
+                files.remove_file(os.path.join(folder, payload.name))
         raise
     _remove_others(prefix, {payload.name for payload in payloads})
     return manifest
+
+
+def _has(path: str, content: bytes) -> bool:
+    """Has the file that content?"""
+    try:
+        with open(path, "rb") as file:
+            return file.read() == content
+    except OSError:
+        return False
 
 
 def delete(prefix: str) -> None:

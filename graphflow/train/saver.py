@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from graphflow import checkpoint
 from graphflow.base.errors import GraphError, InvalidArgumentError, NotFoundError
+from graphflow.build import Operation, Tensor
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.keys import GraphKeys
 from graphflow.checkpoint import CheckpointState, Reader
+from graphflow.ops.sources import placeholder
 from graphflow.ops.variables import Variable
 
 
@@ -66,12 +69,14 @@ class Saver:
         self._last: list[tuple[str, float]] = []
         self._next_kept = time.time() + keep_checkpoint_every_n_hours * 3600
         self._built: dict[str, Variable] | None = None
+        self._assignments: list[tuple[Tensor, Operation]] = []
         if not defer_build:
             self.build()
 
     def build(self) -> None:
         """Fix which variables are saved."""
         self._built = self._by_name()
+        self._assignments = _assignments(self._built.values())
 
     def _by_name(self) -> dict[str, Variable]:
         given = self._given
@@ -134,7 +139,7 @@ class Saver:
         prefix = os.path.join(folder, last)
         step = None
         if global_step is not None:
-            step = int(global_step if isinstance(global_step, int) else sess.run(global_step))
+            step = int(global_step if isinstance(global_step, Integral) else sess.run(global_step))
             prefix = f"{prefix}-{step:08d}" if self._pad else f"{prefix}-{step}"
         names = list(variables)
         values = sess.run([variables[name].as_graph_element() for name in names])
@@ -203,9 +208,9 @@ class Saver:
             )
         values = reader.read(variables)
         feeds = {}
-        for name, variable in variables.items():
-            feeds[variable.initial_value] = self._fitting(variable, values[name], save_path)
-        sess.run([variable.initializer for variable in variables.values()], feeds)
+        for (name, variable), (fed, _) in zip(variables.items(), self._assignments, strict=True):
+            feeds[fed] = self._fitting(variable, values[name], save_path)
+        sess.run([assign for _, assign in self._assignments], feeds)
 
     def _fitting(self, variable: Variable, value: Any, path: str) -> Any:
         dims, dtype = variable.dims, variable.dtype
@@ -231,6 +236,21 @@ def _checked(variable: Any) -> Variable:
     if not isinstance(variable, Variable):
         raise TypeError(f"{variable!r} is no tf.Variable, and so cannot be saved")
     return variable
+
+
+def _assignments(variables: Iterable[Variable]) -> list[tuple[Tensor, Operation]]:
+    """For each variable what to feed and what to run to give it a value: that is its initial
+    value and its initializer, unless it begins with the same tensor as one before it."""
+    found: dict[Tensor, Operation] = {}
+    for variable in variables:
+        fed, assign = variable.initial_value, variable.initializer
+        if fed in found:
+            graph = variable.graph
+            with graph.as_default(), graph.control_dependencies(None), graph.name_scope("save"):
+                fed = placeholder(variable.dtype, variable.dims)
+                assign = variable.assign(fed, read_value=False)
+        found[fed] = assign
+    return list(found.items())
 
 
 def _array(value: Any) -> Any:

@@ -22,6 +22,7 @@ from graphflow.base.errors import (
     NotFoundError,
     PermissionDeniedError,
     ResourceExhaustedError,
+    UnknownError,
 )
 from graphflow.checkpoint import files
 
@@ -254,6 +255,38 @@ def test_a_failing_disk_is_typed_and_leaves_the_old_one(tmp_path, monkeypatch, e
     else:
         checkpoint.write(prefix, NEW)
         same(checkpoint.read(prefix), NEW)
+
+
+def test_a_folder_that_fails_to_sync_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
+    """The index has its name by then: its payloads must not go."""
+    prefix = str(tmp_path / "m")
+    checkpoint.write(prefix, OLD)
+
+    class Failing(files.Disk):
+        syncs = 0
+
+        def sync_folder(self, folder):
+            self.syncs += 1
+            if self.syncs == 2:  # that of the index
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "DISK", Failing())
+    with pytest.raises(UnknownError):
+        checkpoint.write(prefix, NEW)
+    same(checkpoint.read(prefix), NEW)
+
+
+def test_an_interrupted_save_leaves_nothing_lying_about(tmp_path, monkeypatch):
+    class Interrupted(files.Disk):
+        def rename(self, source, target):
+            if target.endswith(".index"):
+                raise KeyboardInterrupt
+            super().rename(source, target)
+
+    monkeypatch.setattr(files, "DISK", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.write(str(tmp_path / "m"), OLD)
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- the state file

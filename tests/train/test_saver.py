@@ -117,3 +117,41 @@ def test_saving_over_the_same_name_again_and_again(tmp_path):
         session.run(v.assign(0))
         saver.restore(session, path)
         assert session.run(v) == 7
+
+
+def test_variables_that_begin_with_one_tensor_are_restored_apart(tmp_path):
+    start = tf.zeros([2])
+    a, b = tf.Variable(start, name="a"), tf.Variable(start, name="b")
+    saver = tf.train.Saver()
+    tf.get_default_graph().finalize()
+    with tf.Session() as session:
+        a.load([1.0, 2.0], session)
+        b.load([3.0, 4.0], session)
+        path = saver.save(session, str(tmp_path / "m"))
+    with tf.Session() as session:
+        saver.restore(session, path)
+        assert [v.tolist() for v in session.run([a, b])] == [[1, 2], [3, 4]]
+
+
+def test_dtypes_that_numpy_lacks_and_names_like_those_of_parts(tmp_path):
+    half = tf.Variable(tf.cast([1.5, -2.0], tf.bfloat16), name="half")
+    text = tf.Variable([b"x", b"yz"], name="s")
+    plain = tf.Variable([1.0], name="s/text")
+    saver = tf.train.Saver()
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        want = session.run([half, text, plain])
+        path = saver.save(session, str(tmp_path / "m"))
+    with tf.Session() as session:
+        saver.restore(session, path)
+        for got, value in zip(session.run([half, text, plain]), want, strict=True):
+            assert got.dtype == value.dtype
+            np.testing.assert_array_equal(got, value)
+
+
+def test_a_step_may_be_what_a_session_gave(tmp_path):
+    step = tf.train.get_or_create_global_step()
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        path = tf.train.Saver().save(session, str(tmp_path / "m"), session.run(step))
+    assert path == str(tmp_path / "m-0")
