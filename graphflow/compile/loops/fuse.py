@@ -129,7 +129,9 @@ class _Fusion:
 
     def _place(self, task: Any) -> None:
         if isinstance(task, Join):
-            self.makers[id(task.out)] = set().union(*[self.makers[id(p)] for p in task.pieces])
+            self.makers[id(task.out)] = set().union(
+                *[self.makers.get(id(p), set()) for p in task.pieces]
+            )
             return
         if isinstance(task, Multiply):
             group = Group(())

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphflow.compile.loops.fuse import flops, fuse
 from graphflow.compile.loops.memory import Arena, Interval, arrange
-from graphflow.compile.loops.nests import Product, Unit, verify
+from graphflow.compile.loops.nests import Access, Product, Unit, access, verify
 from graphflow.compile.loops.shares import barriers, share
 from graphflow.compile.loops.specialise import Specialised, specialise
 from graphflow.compile.loops.stack import stack
@@ -270,7 +270,7 @@ class _Builder:
                     touch(_values(unit), position)
                     position += 1
             elif isinstance(action, Foreign):
-                touch([v.value for v in reads(action)], position)
+                touch([_found(v).value for v in reads(action)], position)
                 position += 1
         self.keep = list(values.values())
         return arrange([Interval(k, v.nbytes, first[k], last[k]) for k, v in values.items()])
@@ -310,9 +310,11 @@ class _Builder:
             return Source(-1, 0, (), (), None, True, view)
         size = view.dtype.itemsize
         strides = tuple([s * size for s in view.strides])
-        entry, at = self._place(arena)(view.value)
+        found = _found(view)
+        entry, at = self._place(arena)(found.value)
         same = view.is_whole and view.shape == view.value.shape
-        return Source(entry, at + view.offset * size, view.shape, strides, view.dtype, same)
+        same = same and found.value is view.value
+        return Source(entry, at + found.offset * size, view.shape, strides, view.dtype, same)
 
     def _output(self, view: Any, arena: Arena, shared: set[int]) -> tuple[Source, bool]:
         if isinstance(view, int):
@@ -366,6 +368,11 @@ def _shared(special: Specialised) -> set[int]:
                 shared.add(id(output.value))
             seen.add(id(output.value))
     return shared
+
+
+def _found(view: View) -> Access:
+    """Where a view lies: its value may be part of another."""
+    return access(view.value, view.strides, view.offset)
 
 
 def _values(unit: Unit) -> list[Value]:
