@@ -148,6 +148,8 @@ def _broadcast_args_spec(a: Tensor, b: Tensor) -> Specs:
 )
 def _broadcast_args(xp: Any, a: T, b: T) -> Array:
     """The shape to which two shapes broadcast."""
+    if a.ndim != 1 or b.ndim != 1:
+        raise InvalidArgumentError(None, None, f"shapes are vectors, not {a.shape} and {b.shape}")
     found = shapes.broadcast(tuple(a.tolist()), tuple(b.tolist()))
     if found is shapes.CLASH:
         raise InvalidArgumentError(
