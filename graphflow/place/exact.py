@@ -22,7 +22,7 @@ from graphflow.place.problem import Problem
 from graphflow.place.simulate import Schedule, judge, simulate
 
 GROUPS = 20  # larger problems are not tried
-NODES = 4000  # of the search tree: a bound that is the same on every machine
+NODES = 1000  # of the search tree, some 10 ms each: a bound that is the same on every machine
 GAP = 1e-4  # relative; below it a plan counts as optimal
 
 

@@ -21,10 +21,10 @@ from graphflow.place.coarse import coarsen
 from graphflow.place.constraints import Group, Requests, groups_of
 from graphflow.place.cost import CostModel
 from graphflow.place.devices import Topology
-from graphflow.place.exact import GAP, GROUPS, solve
+from graphflow.place.exact import GAP, GROUPS, NODES, solve
 from graphflow.place.heuristics import heft, single_devices, upward_rank
 from graphflow.place.hoist import hoist_reads, makers
-from graphflow.place.improve import SHORT, STEPS, improve
+from graphflow.place.improve import RUNS, SHORT, STEPS, improve
 from graphflow.place.memory import check_memory
 from graphflow.place.placement import Placement
 from graphflow.place.problem import Problem, is_everywhere, problem_of
@@ -34,6 +34,7 @@ from graphflow.rewrite.subgraph import Subgraph
 WORTH_A_PROGRAM = 1e-3  # seconds gained per step, from which on HiGHS is worth its start
 COARSE_FROM, COARSE_TO = 60, 3000  # tasks
 EXACT_TASKS = 28
+NODE_SECONDS = 10e-3  # of the mixed-integer program
 BOTH_ORDERS = 4000  # tasks, up to which each candidate is tried in two orders
 STARTS = 3  # of the search on the coarse graph
 
@@ -130,7 +131,7 @@ def search(problem: Problem, steps: int = STEPS, exact: bool = True) -> tuple[st
     if better is not best:
         judged.append((f"{name}, annealed", better))
     if exact and (found := _proven(problem, better)) is not None:
-        judged.append(found)
+        judged.insert(0, found)  # of equals, the one that is proven
     return min(judged, key=lambda pair: _with_starts(pair[1]))
 
 
@@ -210,7 +211,8 @@ def _proven(problem: Problem, best: Schedule) -> tuple[str, Schedule] | None:
         return None
     if gap < max(WORTH_A_PROGRAM, GAP * best.makespan) and not best.overflow:
         return None
-    proof = solve(problem, best)
+    nodes = NODES if best.overflow else min(NODES, int(gap * RUNS / NODE_SECONDS))
+    proof = solve(problem, best, nodes)
     schedule = proof.schedule
     if schedule is None or judge(schedule) >= judge(best):
         schedule = best
