@@ -3,6 +3,7 @@
 python tests/bench/run.py core             a table
 python tests/bench/run.py core --json      one JSON object
 python tests/bench/run.py ops              the op set: minutes
+python tests/bench/run.py native           against TensorFlow, PyTorch, JAX and C: minutes
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import environment  # noqa: F401  (before NumPy loads)
 
-NAMES = ("core", "ops", "place")
+NAMES = ("core", "native", "ops", "place")
 
 
 def main() -> None:
