@@ -148,6 +148,7 @@ class _Run:
     losses: int = 0
     missing: set[str] = field(default_factory=set)  # whose answer is awaited
     answers: dict[str, Prepared] = field(default_factory=dict)
+    failure: OpError | None = None  # of output, once it is committed
 
 
 @dataclass
@@ -192,6 +193,9 @@ class Coordinator:
         if isinstance(event, Answered):
             self._acknowledge(event.worker, event.reply.applied)
             if isinstance(event.reply, Applied):
+                for ticket, error in event.reply.failures:
+                    if ticket in self._current:
+                        self._current[ticket].failure = error
                 return self._settle()
             run = self._current.get(event.reply.ticket)
         else:
@@ -340,7 +344,7 @@ class Coordinator:
             if run.state == "committing":
                 run.missing = {w for w in run.missing if self._owes(w, run.ticket)}
                 if not run.missing:
-                    commands += self._finish(run, None)
+                    commands += self._finish(run, run.failure)
         return commands
 
     def _owes(self, worker: str, ticket: Ticket) -> bool:

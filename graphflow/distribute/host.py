@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -120,6 +121,7 @@ class Host:
         self._notices: dict[int, threading.Event] = {}
         self._inputs: dict[int, InputLog] = {}
         self._abandoned: list[Ticket] = []
+        self._failures: deque[tuple[Ticket, OpError]] = deque(maxlen=8)
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
 
@@ -180,7 +182,7 @@ class Host:
         taken.wait(self._patience)
         with self._lock:
             self._notices.pop(notice.sequence, None)
-            return Applied(self._machine.applied)
+            return Applied(self._machine.applied, tuple(self._failures))
 
     def deliver(self, ticket: Ticket, key: str, value: Any) -> None:
         """Take a value from a peer."""
@@ -278,7 +280,10 @@ class Host:
         work.rendezvous.abort(_cancelled())
 
     def _commit(self, command: machine.Commit) -> None:
-        _begun(self._work.pop(command.ticket)).commit()
+        try:
+            _begun(self._work.pop(command.ticket)).commit()
+        except OpError as error:  # of output: the decision is carried out nevertheless
+            self._failures.append((command.ticket, portable(error)))
 
     def _rollback(self, command: machine.Rollback) -> None:
         _begun(self._work.pop(command.ticket)).abort()

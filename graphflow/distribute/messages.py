@@ -117,9 +117,11 @@ class Applied(NamedTuple):
 
     Attributes:
       applied: number of the last decision the worker has applied.
+      failures: the last attempts that were committed, but whose output could not be released.
     """
 
     applied: int
+    failures: Sequence[tuple[Ticket, OpError]] = ()
 
 
 Reply = Prepared | Refused | Applied

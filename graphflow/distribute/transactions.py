@@ -114,7 +114,7 @@ def _owned(value: Any) -> Any:
 class Attempt(Run):
     """A worker's part of an attempt to execute a run."""
 
-    __slots__ = ("_reserved", "_two_phase", "ticket")
+    __slots__ = ("_two_phase", "ticket")
 
     def __init__(
         self,
@@ -128,7 +128,6 @@ class Attempt(Run):
         super().__init__(store, resources, seed, inputs, cancelled)
         self.ticket = ticket
         self._two_phase: TwoPhase = self.transaction  # type: ignore[assignment]
-        self._reserved: list[Any] = []
 
     @property
     def releases(self) -> bool:
@@ -142,19 +141,10 @@ class Attempt(Run):
           Conflict: another run has written what this one has.
           OpError: there is no room for its output.
         """
-        for release in self._outputs:
-            if hasattr(release, "reserve"):
-                release.reserve()
-                self._reserved.append(release)
+        self.reserve()
         self._two_phase.prepare(self.ticket)
 
     def commit(self) -> None:
         self.transaction.commit()
-        for release in self._outputs:
-            release()
-
-    def abort(self) -> None:
-        for release in self._reserved:
-            release.unreserve()
         self._reserved.clear()
-        super().abort()
+        self.release()

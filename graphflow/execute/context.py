@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from graphflow.base.errors import CancelledError, InternalError
+from graphflow.compile.plan import Step
 from graphflow.execute.devices import Device
+from graphflow.execute.failures import explained
 from graphflow.execute.store import Conflict, Store, Transaction
 
 
@@ -74,6 +76,23 @@ class InputLog:
         return value
 
 
+class Output(NamedTuple):
+    """What is released when a run commits.
+
+    Attributes:
+      release: a function; with methods `reserve` and `unreserve` where it may have to wait for
+        room, or fail, before anything is applied.
+      step: what gave it.
+    """
+
+    release: Any
+    step: Step | None
+
+    def explained(self, error: Exception) -> Exception:
+        """The error to raise for what its release, or the reservation for it, raised."""
+        return error if self.step is None else explained(error, self.step, ())
+
+
 class Run:
     """One attempt to run a set of plans: a transaction, and what is released when it commits.
 
@@ -83,7 +102,16 @@ class Run:
       seed: the session's own seed, for random ops without one.
     """
 
-    __slots__ = ("_outputs", "cancelled", "inputs", "lock", "resources", "seed", "transaction")
+    __slots__ = (
+        "_outputs",
+        "_reserved",
+        "cancelled",
+        "inputs",
+        "lock",
+        "resources",
+        "seed",
+        "transaction",
+    )
 
     def __init__(
         self,
@@ -99,42 +127,67 @@ class Run:
         self.inputs = inputs
         self.cancelled = cancelled
         self.lock = threading.Lock()
-        self._outputs: list[Any] = []
+        self._outputs: list[Output] = []
+        self._reserved: list[Any] = []
 
-    def output(self, release: Any) -> None:
+    def output(self, release: Any, step: Step | None = None) -> None:
         with self.lock:
-            self._outputs.append(release)
+            self._outputs.append(Output(release, step))
 
     def outputs(self) -> list[Any]:
         """What is to be released, in order."""
         with self.lock:
-            return list(self._outputs)
+            return [output.release for output in self._outputs]
 
     def commit(self) -> None:
         """Make the run's effects real: state first, then output.
 
-        An output with a `reserve` method gets the chance to wait for room, or to fail, before
-        anything is applied.
-
         Raises:
           Conflict: see `Transaction.commit`; nothing was applied.
+          OpError: there is no room for its output, and nothing was applied; or see `release`.
         """
-        reserved: list[Any] = []
-        try:
-            for release in self._outputs:
-                if hasattr(release, "reserve"):
-                    release.reserve()
-                    reserved.append(release)
-            self.transaction.commit()
-        except BaseException:
-            for release in reserved:
-                release.unreserve()
-            raise
-        for release in self._outputs:
-            release()
+        if self._outputs:
+            self.reserve()
+        self.transaction.commit()
+        self._reserved.clear()
+        if self._outputs:
+            self.release()
+
+    def reserve(self) -> None:
+        """Make room for the output; `abort` gives it back.
+
+        Raises:
+          OpError: there is none.
+        """
+        for output in self._outputs:
+            if hasattr(output.release, "reserve"):
+                try:
+                    output.release.reserve()
+                except Exception as error:
+                    raise output.explained(error) from error.__cause__
+                self._reserved.append(output.release)
+
+    def release(self) -> None:
+        """Release the output of a run that is committed.
+
+        Raises:
+          OpError: a file cannot be written, or the like; the rest was released nevertheless.
+        """
+        failure: Exception | None = None
+        for output in self._outputs:
+            try:
+                output.release()
+            except Exception as error:
+                failure = failure or output.explained(error)
+        if failure is not None:
+            failure.add_note("the run was committed before that: what it assigned stays")
+            raise failure
 
     def abort(self) -> None:
         """Undo everything but what was taken as input."""
+        for release in self._reserved:
+            release.unreserve()
+        self._reserved.clear()
         self.transaction.abort()
         self._outputs.clear()
 
@@ -142,13 +195,24 @@ class Run:
 class Context:
     """The `ctx` of kernels: one device's view of a run."""
 
-    __slots__ = ("_asked", "_device", "_rendezvous", "_run", "device", "read", "write", "xp")
+    __slots__ = (
+        "_asked",
+        "_device",
+        "_rendezvous",
+        "_run",
+        "device",
+        "read",
+        "step",
+        "write",
+        "xp",
+    )
 
     def __init__(self, run: Run, device: Device, rendezvous: Any = None):
         self._run = run
         self._device = device
         self._rendezvous = rendezvous
         self._asked = 0
+        self.step: Step | None = None  # that which is executed, where it may give output
         self.device = device.name
         self.xp = device.xp
         self.read = run.transaction.read
@@ -193,7 +257,7 @@ class Context:
 
     def output(self, release: Any) -> None:
         """Call `release` when the run commits."""
-        self._run.output(release)
+        self._run.output(release, self.step)
 
     @property
     def pending(self) -> Sequence[Any]:

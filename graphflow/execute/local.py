@@ -24,6 +24,7 @@ from graphflow.execute.trace import Trace
 from graphflow.partition import Partitions
 from graphflow.place import Topology, local_topology
 
+_POOL = "graphflow-device"
 _MANY = 4096  # threads at most; idle ones are used again before a new one starts
 _CONFLICTS = 8  # after as many, a run keeps others from committing until it has
 
@@ -103,7 +104,7 @@ class LocalTarget:
         """Threads for devices; started when more than one device is used."""
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(_MANY, thread_name_prefix="graphflow-device")
+                self._pool = ThreadPoolExecutor(_MANY, thread_name_prefix=_POOL)
             return self._pool
 
     def close(self) -> None:
@@ -115,7 +116,8 @@ class LocalTarget:
         self._resources.close()
         self.tiers.close()
         if self._pool is not None:
-            self._pool.shutdown(wait=True)
+            here = threading.current_thread().name.startswith(_POOL)  # a thread of a pool closes it
+            self._pool.shutdown(wait=not here)
 
 
 class LocalExecutable:

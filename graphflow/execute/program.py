@@ -121,9 +121,21 @@ def _bind(step: Step, device: Device) -> Call:
     output = step.outputs[0] if count == 1 else _SEVERAL if count else _NOTHING
     attrs = {name: _bind_bodies(value, device) for name, value in step.attrs.items()}
     function: Callable[..., Any] = partial(kernel, device.xp, **attrs)
+    if step.opdef.effect == "output" and step.opdef.takes_ctx:
+        function = _telling(function, step)
     if not device.is_host:
         function = _placed(function, _host_positions(step), device)
     return Call(function, step.inputs, output, step.outputs, step.frees)
+
+
+def _telling(function: Callable[..., Any], step: Step) -> Callable[..., Any]:
+    """A kernel whose output knows the step that gave it: it may fail after the step has ended."""
+
+    def call(context: Context, *inputs: Any) -> Any:
+        context.step = step
+        return function(context, *inputs)
+
+    return call
 
 
 def _host_positions(step: Step) -> frozenset[int]:

@@ -394,3 +394,20 @@ def test_the_session_leaves_nothing_on_the_workers(cluster, session, two):
     assert len(host._inputs) <= 1
     assert not host._notices
     assert threading.active_count() < 80
+
+
+@pytest.mark.parametrize("worker", [T0, T1])
+def test_output_that_fails_on_a_worker_is_told_and_hurts_no_other_run(
+    cluster, session, two, tmp_path, worker
+):
+    a, b, grow = two
+    with tf.device(worker):
+        lost = tf.write_file(str(tmp_path / "missing" / "file"), "a")
+    with pytest.raises(errors.NotFoundError, match="missing") as caught:
+        session.run([grow, lost])
+    notes = "\n".join(caught.value.__notes__)
+    assert "lost = tf.write_file" in notes
+    assert "the run was committed before that" in notes
+    assert session.run([a, b]) == [3, 3]
+    session.run(grow)
+    assert session.run([a, b]) == [6, 4]

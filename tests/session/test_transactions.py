@@ -208,6 +208,42 @@ def test_output_is_released_only_when_the_run_commits(session):
     assert session.run(queue.size()) == 1
 
 
+def test_output_that_fails_names_its_line_and_keeps_no_other_back(session, tmp_path):
+    v = tf.Variable(0.0)
+    session.run(v.initializer)
+    grow = v.assign_add(1.0)
+    lost = tf.write_file(str(tmp_path / "missing" / "file"), "a")
+    other = tf.write_file(str(tmp_path / "file"), "b")
+    with pytest.raises(tf.errors.NotFoundError, match="missing") as caught:
+        session.run([grow, lost, other])
+    notes = "\n".join(caught.value.__notes__)
+    assert "in WriteFile 'WriteFile'()\n  built at" in notes
+    assert "lost = tf.write_file" in notes
+    assert "the run was committed before that" in notes
+    assert caught.value.op is lost
+    assert (tmp_path / "file").read_bytes() == b"b"
+    assert session.run(v) == 1
+
+
+def test_an_enqueue_that_waits_for_room_names_its_line(session):
+    queue = tf.FIFOQueue(1, [tf.float32])
+    enqueue = queue.enqueue(1.0)
+    session.run(enqueue)
+    with pytest.raises(tf.errors.DeadlineExceededError) as caught:
+        session.run(enqueue, options=tf.RunOptions(timeout_in_ms=50))
+    assert "enqueue = queue.enqueue(1.0)" in "\n".join(caught.value.__notes__)
+
+
+def test_a_session_may_be_closed_by_its_own_function():
+    config = tf.ConfigProto(device_count={"CPU": 2})
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        with tf.device("/cpu:0"):
+            here = tf.constant(1.0) + tf.placeholder_with_default(1.0, [])
+        with tf.device("/cpu:1"):
+            closing = tf.py_func(lambda: (session.close(), np.float32(1))[1], [], tf.float32)
+        assert session.run([here, closing]) == [2.0, 1.0]
+
+
 def test_closing_a_session_wakes_who_waits():
     with tf.Graph().as_default():
         queue = tf.FIFOQueue(10, [tf.int32])
