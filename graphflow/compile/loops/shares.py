@@ -96,7 +96,9 @@ def _rows_span(access: Access, shape: Shape, first: int, last: int) -> tuple[int
     linear = all(moves[i] == moves[i + 1] * rows[i + 1] for i in range(len(rows) - 1))
     if linear:
         return first * moves[-1], (last - 1) * moves[-1] + walk
-    return 0, sum((n - 1) * m for n, m in zip(rows, moves, strict=True)) + walk
+    inner = math.prod(rows[1:])  # exact where shares end with an index of the first axis
+    rest = sum((n - 1) * m for n, m in zip(rows[1:], moves[1:], strict=True))
+    return first // inner * moves[0], (last - 1) // inner * moves[0] + rest + walk
 
 
 def _touched_by_product(unit: Product, axis: str, begin: int, end: int, place: Any) -> Any:
@@ -106,7 +108,12 @@ def _touched_by_product(unit: Product, axis: str, begin: int, end: int, place: A
             return -access.offset, access.value.size - 1 - access.offset
         low = rows[0] * row + columns[0] * column
         high = (rows[1] - 1) * row + (columns[1] - 1) * column
-        high += sum((n - 1) * s for n, s in zip(unit.batch, batch, strict=True))
+        if unit.batch:
+            first, last = (begin, end) if axis == "batch" else (0, math.prod(unit.batch))
+            inner = math.prod(unit.batch[1:])
+            low += first // inner * batch[0]
+            high += (last - 1) // inner * batch[0]
+            high += sum((n - 1) * s for n, s in zip(unit.batch[1:], batch[1:], strict=True))
         return low, high
 
     rows = (begin, end) if axis == "rows" else (0, unit.m)
