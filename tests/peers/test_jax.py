@@ -41,12 +41,14 @@ def check(answers: Answers, seeds: range) -> None:
     assert left <= len(seeds) // 4, f"{left} of {len(seeds)} graphs were badly conditioned"
 
 
+@pytest.mark.peers
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("start", range(0, 200, 50))
 def test_random_graphs_agree(answers: Answers, start: int) -> None:
     check(answers, range(start, start + 50))
 
 
+@pytest.mark.peers
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("start", range(1000, 4000, 500))
@@ -60,6 +62,7 @@ def test_graphs_use_the_whole_table() -> None:
     assert min(seen.values()) >= 3, seen
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("op", ["Tanh", "Mul", "Sum", "MatMul", "GatherV2", "Softmax", "Pad"])
 def test_a_broken_gradient_is_noticed(answers: Answers, op: str) -> None:
     mutant = next(m for m in mutants(OPS[op]) if m.kind == "nudge by 1 %")
