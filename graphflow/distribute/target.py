@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,16 +81,20 @@ class ClusterExecutable:
         for device in partitions.devices:
             devices.setdefault(worker_of(device), []).append(device)
         outputs: dict[str, list[tuple[int, int]]] = {worker: [] for worker in devices}
-        fetches = partitions.subgraph.fetches
-        for tensor in fetches:
+        counts = Counter(partitions.subgraph.fetches)
+        positions = {
+            (name, t): i for name, p in partitions.parts.items() for i, t in enumerate(p.fetches)
+        }
+        places: dict[Tensor, int] = {}  # among its worker's outputs
+        for tensor in partitions.subgraph.fetches:
             device = partitions.fetched[tensor]
+            position = positions[device, tensor]
             worker = worker_of(device)
-            position = partitions.parts[device].fetches.index(tensor)
-            place = devices[worker].index(device), position
-            if place not in outputs[worker]:
-                outputs[worker].append(place)
-            copy = fetches.count(tensor) > 1 or self.plans[device].outputs[position].shared
-            self._fetched.append((worker, outputs[worker].index(place), copy))
+            if tensor not in places:
+                places[tensor] = len(outputs[worker])
+                outputs[worker].append((devices[worker].index(device), position))
+            copy = counts[tensor] > 1 or self.plans[device].outputs[position].shared
+            self._fetched.append((worker, places[tensor], copy))
         routes: dict[str, dict[str, str]] = {worker: {} for worker in devices}
         for transfer in partitions.transfers:
             source, target = worker_of(transfer.source), worker_of(transfer.destination)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -133,7 +134,7 @@ class LocalExecutable:
         self._programs = [target.tiers.program(p, target.device(d)) for d, p in self.plans.items()]
         index = {tensor: i for i, tensor in enumerate(feeds)}
         self._feeds = [[index[t] for t in part.feeds] for part in partitions.parts.values()]
-        self._outputs = [self._output(partitions, tensor) for tensor in partitions.subgraph.fetches]
+        self._outputs = self._positions(partitions)
         self._kept = {
             tensor
             for part, plan in zip(partitions.parts.values(), self.plans.values(), strict=True)
@@ -141,13 +142,20 @@ class LocalExecutable:
             if port.keep
         }
 
-    def _output(self, partitions: Partitions, tensor: Tensor) -> tuple[int, int, bool]:
-        """Device, position and whether to copy, of one fetch."""
-        name = partitions.fetched[tensor]
-        device = partitions.devices.index(name)
-        position = partitions.parts[name].fetches.index(tensor)
-        repeated = partitions.subgraph.fetches.count(tensor) > 1
-        return device, position, repeated or self.plans[name].outputs[position].shared
+    def _positions(self, partitions: Partitions) -> list[tuple[int, int, bool]]:
+        """Device, position and whether to copy, of each fetch."""
+        devices = {name: i for i, name in enumerate(partitions.devices)}
+        positions = {
+            (name, t): i for name, p in partitions.parts.items() for i, t in enumerate(p.fetches)
+        }
+        counts = Counter(partitions.subgraph.fetches)
+        found = []
+        for tensor in partitions.subgraph.fetches:
+            name = partitions.fetched[tensor]
+            position = positions[name, tensor]
+            shared = counts[tensor] > 1 or self.plans[name].outputs[position].shared
+            found.append((devices[name], position, shared))
+        return found
 
     def keeps(self, feed: Tensor) -> bool:
         """Does a run keep what is fed for this tensor, so that it must be a copy?"""
@@ -254,7 +262,11 @@ class LocalExecutable:
                 raise
 
         pairs = list(zip(self._programs, self._feeds, strict=True))
-        futures = [self._target.pool.submit(one, *pair) for pair in pairs[1:]]
+        try:
+            futures = [self._target.pool.submit(one, *pair) for pair in pairs[1:]]
+        except RuntimeError as error:  # the pool takes nothing any more
+            rendezvous.abort(error)
+            raise CancelledError(None, None, "the session was closed") from error
         results: list[Any] = []
         failures: list[BaseException] = []
         try:

@@ -37,7 +37,9 @@ class Rendezvous:
         waited = 0.0
         with self._arrived:
             while key not in self._values:
-                if self._failure is not None or self._cancelled.is_set():
+                if self._cancelled.is_set():
+                    raise CancelledError(None, None, f"the run was cancelled: no {key} comes")
+                if self._failure is not None:
                     raise CancelledError(None, None, f"another device failed before sending {key}")
                 if self._deadline is not None and waited >= self._deadline:
                     raise DeadlineExceededError(

@@ -3,6 +3,7 @@ lost worker."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -176,9 +177,13 @@ class MonitoredSession:
     def _create(self) -> None:
         self._coordinator = Coordinator()
         self._session = self._creator.create_session()
-        start_queue_runners(self._session, self._coordinator)
-        for hook in self._hooks:
-            hook.after_create_session(self._session, self._coordinator)
+        try:
+            start_queue_runners(self._session, self._coordinator)
+            for hook in self._hooks:
+                hook.after_create_session(self._session, self._coordinator)
+        except BaseException:
+            self._discard()
+            raise
 
     @property
     def graph(self) -> Any:
@@ -193,7 +198,15 @@ class MonitoredSession:
 
     def should_stop(self) -> bool:
         """Is it time to leave the training loop?"""
-        return self._stopped or self._session is None or self._coordinator.should_stop()
+        if self._stopped or self._session is None:
+            return True
+        try:
+            self._coordinator.raise_requested_exception()
+        except _LOST:
+            return not self._recovers  # the next run meets the loss, too, and begins anew
+        except Exception:  # closing raises it
+            return True
+        return self._coordinator.should_stop()
 
     def run(
         self, fetches: Any, feed_dict: Any = None, options: Any = None, run_metadata: Any = None
@@ -210,7 +223,8 @@ class MonitoredSession:
                 if not self._recovers:
                     raise
                 _log.warning("a worker is lost (%s): beginning again from what was saved", error)
-                self._discard()
+                with contextlib.suppress(*_LOST):  # threads have met the same loss
+                    self._discard()
                 self._create()
 
     def _run(self, fetches: Any, feeds: Any, options: Any, metadata: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from tests.growth import assert_linear
 
 
 @pytest.fixture(autouse=True)
@@ -176,3 +177,44 @@ def test_values_with_nan_and_infinities_pass_through():
         got = session.run(tf.identity(x) * 1.0, {x: given})
     np.testing.assert_array_equal(got, given)
     assert np.signbit(got[3])
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_planning_many_fetches_is_linear(devices):
+    config = tf.ConfigProto(device_count={"CPU": devices})
+
+    def work_of(size):
+        with tf.Graph().as_default() as graph:
+            start = tf.placeholder_with_default(0.0, [])
+            fetches = [start + float(i) for i in range(size)]
+        session = tf.Session(graph=graph, config=config)
+        return lambda: session.run(fetches)
+
+    assert_linear(work_of, 300)
+
+
+def test_a_run_that_meets_the_end_of_its_session_says_so():
+    config = tf.ConfigProto(device_count={"CPU": 2})
+    started, failures = threading.Event(), []
+    with tf.Graph().as_default():
+        session = tf.Session(config=config)
+        with tf.device("/cpu:1"):
+            far = tf.py_func(lambda: (started.set(), np.float32(1))[1], [], tf.float32)
+
+        with tf.device("/cpu:0"):
+            total = far + 1.0
+
+        def again():
+            try:
+                while True:
+                    session.run(total)
+            except Exception as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=again)
+        thread.start()
+        assert started.wait(20)
+        session.close()
+        thread.join(20)
+    assert not thread.is_alive()
+    assert isinstance(failures[0], tf.errors.CancelledError) or "closed Session" in str(failures[0])

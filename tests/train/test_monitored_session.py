@@ -132,6 +132,46 @@ def test_a_lost_worker_begins_again_from_the_last_checkpoint(tmp_path):
     assert seen == [1, 2, 3, 3, 4, 5]  # the third step was not saved
 
 
+def test_a_loss_that_threads_meet_first_begins_again_too(tmp_path):
+    step, _, train = counting()
+    seen = []
+
+    class Fail(tf.train.SessionRunHook):
+        def after_create_session(self, session, coord):
+            self.coordinator = coord
+
+        def before_run(self, run_context):
+            if len(seen) == 3:
+                gone = tf.errors.UnavailableError(None, None, "worker 1 is gone")
+                self.coordinator.request_stop(gone)
+                seen.append("lost")
+                assert not session.should_stop()
+                raise gone
+
+    with tf.train.MonitoredTrainingSession(
+        checkpoint_dir=str(tmp_path),
+        hooks=[Fail(), tf.train.StopAtStepHook(last_step=5)],
+        save_checkpoint_steps=1,
+    ) as session:
+        while not session.should_stop():
+            session.run(train)
+            seen.append(int(session.raw_session.run(step)))
+    assert seen == [1, 2, 3, "lost", 4, 5]
+
+
+def test_a_hook_that_fails_at_the_start_leaves_no_session():
+    class Fail(tf.train.SessionRunHook):
+        def after_create_session(self, session, coord):
+            self.session = session
+            raise ValueError("no")
+
+    hook = Fail()
+    with pytest.raises(ValueError, match="no"):
+        tf.train.MonitoredSession(hooks=[hook])
+    with pytest.raises(RuntimeError, match="closed"):
+        hook.session.run([])
+
+
 def test_a_variable_without_a_value_is_named():
     tf.Variable(1.0, name="forgotten")
     scaffold = tf.train.Scaffold(init_op=tf.no_op())
