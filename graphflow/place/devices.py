@@ -22,10 +22,12 @@ class Link:
     Attributes:
       alpha: seconds per message.
       beta: bytes per second.
+      hold: share of that time in which the sending device can do nothing else, as it copies.
     """
 
     alpha: float
     beta: float
+    hold: float = 0.0
 
     def time(self, size: float) -> float:
         """Seconds that `size` bytes take."""

@@ -130,6 +130,12 @@ class Problem:
         return [[self.link(a, b).alpha for b in every] for a in every]
 
     @cached_property
+    def hold(self) -> list[list[float]]:
+        """Device -> device -> share of a transfer in which the sender is held."""
+        every = range(len(self.topology.devices))
+        return [[self.link(a, b).hold for b in every] for a in every]
+
+    @cached_property
     def per_byte(self) -> list[list[float]]:
         """Device -> device -> seconds per byte."""
         every = range(len(self.topology.devices))

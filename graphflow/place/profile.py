@@ -146,7 +146,7 @@ def load(path: Path, names: Iterable[str]) -> tuple[Topology, Profile] | None:
         if (content["version"], content["machine"]) != (VERSION, machine()):
             return None
         devices = tuple([Device(**d) for d in content["devices"]])
-        links = {(a, b): Link(alpha, beta) for a, b, alpha, beta in content["links"]}
+        links = {(a, b): Link(*values) for a, b, *values in content["links"]}
         topology = Topology(devices, links, Starts(*content["starts"]))
         profile = Profile({d: dict(known) for d, known in content["means"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OpError):

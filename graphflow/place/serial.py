@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from graphflow.place.problem import Problem
 
-Routes = list[list[tuple[tuple[int, ...], float, float]]]
+Routes = list[list[tuple[tuple[int, ...], float, float, float]]]
 
 
 def routes_of(problem: Problem) -> Routes:
-    """Device -> device -> channels as numbers, alpha, seconds per byte."""
+    """Device -> device -> channels as numbers, alpha, seconds per byte, share that is held."""
     numbers: dict[str, int] = {}
     names = [d.name for d in problem.topology.devices]
     return [
@@ -19,6 +19,7 @@ def routes_of(problem: Problem) -> Routes:
                 tuple(numbers.setdefault(c, len(numbers)) for c in problem.topology.channels(a, b)),
                 problem.alpha[i][j],
                 problem.per_byte[i][j],
+                problem.hold[i][j],
             )
             for j, b in enumerate(names)
         ]
@@ -50,12 +51,15 @@ def serial(problem: Problem, order: Sequence[int], home: Sequence[int], routes: 
                 target = home[group[user]]
                 if (value, target) in arrival:
                     continue
-                ways, alpha, per_byte = routes[device][target]
+                ways, alpha, per_byte, hold = routes[device][target]
                 begin = end
                 for way in ways:
                     if channels[way] > begin:
                         begin = channels[way]
-                arrived = begin + alpha + problem.sizes[value] * per_byte
+                travel = alpha + problem.sizes[value] * per_byte
+                arrived = begin + travel
+                if hold:
+                    free[device] += hold * travel
                 for way in ways:
                     channels[way] = arrived
                 arrival[value, target] = arrived
@@ -98,9 +102,12 @@ def serial_in_memory(
                 key = value, home[group[user]]
                 if key in arrival:
                     continue
-                ways, alpha, per_byte = routes[device][key[1]]
+                ways, alpha, per_byte, hold = routes[device][key[1]]
                 begin = max([end, *[channels[way] for way in ways]])
-                arrived = begin + alpha + sizes[value] * per_byte
+                travel = alpha + sizes[value] * per_byte
+                arrived = begin + travel
+                if hold:
+                    free[device] += hold * travel
                 for way in ways:
                     channels[way] = arrived
                 arrival[key] = last[key] = arrived

@@ -18,6 +18,9 @@ from graphflow.place.devices import Link
 from graphflow.place.problem import Problem
 
 
+ENDS, ARRIVES, RELEASED = range(3)  # events of one moment, in this order
+
+
 class Bar(NamedTuple):
     """One bar of a Gantt chart: a task on a device, or a transfer on "source->target"."""
 
@@ -202,7 +205,7 @@ class _Simulation:
         self.running = [False] * len(devices)
         self.free: dict[str, float] = {}
         self.routes: dict[tuple[int, int], tuple[tuple[str, ...], Link]] = {}
-        # (time, 0 task ends | 1 value arrives, task or value, device)
+        # (time, ENDS | ARRIVES | RELEASED, task or value, device)
         self.events: list[tuple[float, int, int, int]] = []
         self.queue: list[list[int]] | None = None
         if strict:
@@ -221,13 +224,18 @@ class _Simulation:
             now = events[0][0]
             touched: dict[int, None] = {}
             while events and events[0][0] == now:
-                _, arrives, what, device = heapq.heappop(events)
-                if arrives:
+                _, kind, what, device = heapq.heappop(events)
+                if kind == RELEASED:
+                    self.running[device] = False
+                elif kind == ARRIVES:
                     self._deliver(what, device)
                 else:
                     done += 1
                     self.running[device] = False
-                    self._finish(what, device, now, touched)
+                    held = self._finish(what, device, now)
+                    if held:
+                        self.running[device] = True
+                        heapq.heappush(events, (now + held, RELEASED, what, device))
                 touched[device] = None
             self._dispatch(touched, now)
         if done != self.problem.tasks:
@@ -237,7 +245,9 @@ class _Simulation:
             )
         return Schedule(self.problem, self.where, self.start, self.end, self.transfers)
 
-    def _finish(self, task: int, device: int, now: float, touched: dict[int, None]) -> None:
+    def _finish(self, task: int, device: int, now: float) -> float:
+        """Hand over what a task made; for how long that holds its device."""
+        held = 0.0
         problem, where = self.problem, self.where
         for value in problem.makes[task]:
             targets: dict[int, None] = {}
@@ -247,9 +257,10 @@ class _Simulation:
                 else:
                     targets[where[user]] = None
             for target in targets:
-                self._send(value, device, target, now)
+                held += self._send(value, device, target, now)
+        return held
 
-    def _send(self, value: int, source: int, target: int, now: float) -> None:
+    def _send(self, value: int, source: int, target: int, now: float) -> float:
         problem = self.problem
         pair = source, target
         route = self.routes.get(pair)
@@ -258,11 +269,13 @@ class _Simulation:
             channels = problem.topology.channels(*names)
             route = self.routes[pair] = channels, problem.link(source, target)
         begin = max([now, *[self.free.get(c, 0.0) for c in route[0]]])
-        end = begin + route[1].time(problem.sizes[value])
+        travel = route[1].time(problem.sizes[value])
+        end = begin + travel
         for channel in route[0]:
             self.free[channel] = end
         self.transfers.append(Transfer(value, source, target, begin, end))
-        heapq.heappush(self.events, (end, 1, value, target))
+        heapq.heappush(self.events, (end, ARRIVES, value, target))
+        return route[1].hold * travel
 
     def _deliver(self, value: int, device: int) -> None:
         for user in self.problem.users[value]:
@@ -281,7 +294,7 @@ class _Simulation:
             self.running[device] = True
             self.start[task] = now
             self.end[task] = end = now + self.problem.seconds[task][device]
-            heapq.heappush(self.events, (end, 0, task, device))
+            heapq.heappush(self.events, (end, ENDS, task, device))
 
     def _next(self, device: int) -> int | None:
         if self.queue is None:

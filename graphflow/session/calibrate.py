@@ -93,7 +93,7 @@ def _device(open_session: Open, device: Device) -> Device:
             total = add(total, vector)
         tiny = one
         for _ in range(CHAIN):
-            tiny = negative(tiny)
+            tiny = add(tiny, one)  # which no rule simplifies, as it does two negations
     with open_session(graph) as session:
         spans = _spans(session, [product.op, total.op], {one: 1.0})
         chain = _best(lambda: session.run(tiny, {one: 1.0}))
@@ -155,7 +155,16 @@ def _link(open_session: Open, a: str, b: str, step: float) -> Link:
     together = _steps(open_session, [a, b])
     alpha = max(1e-7, (small - together) / HOPS)
     moving = max(1e-9, (large - small - max(0.0, here - step)) / HOPS)
-    return Link(alpha, LARGE / moving)  # LARGE / 4 elements of four bytes
+    beta = LARGE / moving  # LARGE / 4 elements of four bytes
+    with Graph().as_default() as graph:
+        one = placeholder("float32", [])
+        with graph.device(a):
+            value = fill([LARGE // 4], one)
+        with graph.device(b):
+            end = add(value, one)
+    with open_session(graph) as session:
+        sending = _spans(session, [end.op], {one: 1.0}).get("Send", 0.0)
+    return Link(alpha, beta, min(1.0, sending / (alpha + moving)))
 
 
 def _hops(open_session: Open, a: str, b: str, size: int) -> float:
@@ -165,6 +174,6 @@ def _hops(open_session: Open, a: str, b: str, size: int) -> float:
             value = fill([size], one)
         for hop in range(HOPS):
             with graph.device(a if hop % 2 else b):
-                value = negative(value)
+                value = add(value, one)
     with open_session(graph) as session:
         return _best(lambda: session.run(value.op, {one: 1.0}))
