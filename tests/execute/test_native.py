@@ -340,3 +340,31 @@ def test_a_compile_failure_leaves_the_reference_tier(monkeypatch: pytest.MonkeyP
         for _ in range(3):
             np.testing.assert_allclose(session.run(tf.tanh(x) * 2.0, {x: np.zeros(4)}), 0)
     assert [w for w in caught if "no code today" in str(w.message) and "Tanh" in str(w.message)]
+
+
+@pytest.mark.parametrize("channels", [1, 16])
+def test_nothing_is_written_outside_of_the_buffers(
+    monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    from graphflow.execute import buffers, native
+
+    canary, width, made = 0xA5, 4096, []
+
+    def guarded(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Any, Any, int]:
+        size = int(np.prod(shape, dtype=int)) * dtype.itemsize
+        memory = np.full(size + 2 * width + 64, canary, np.uint8)
+        start = width + (-(memory.ctypes.data + width)) % 64
+        made.append((memory, start, start + size))
+        array = memory[start : start + size].view(dtype).reshape(shape)
+        return array, memory, memory.ctypes.data + start
+
+    monkeypatch.setattr(buffers, "aligned", guarded)
+    monkeypatch.setattr(native, "aligned", guarded)
+    programs = [classifier(lambda: tf.train.AdamOptimizer(0.01)), _repeatable(cells),
+                images("SAME", channels), _repeatable(reductions)]  # fmt: skip
+    for program in programs:
+        agree(program, rtol=1e-4, atol=1e-4)
+    assert len(made) > 20
+    for memory, begin, end in made:
+        assert (memory[:begin] == canary).all()
+        assert (memory[end:] == canary).all()
