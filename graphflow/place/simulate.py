@@ -17,7 +17,6 @@ from graphflow.base.errors import InternalError
 from graphflow.place.devices import Link
 from graphflow.place.problem import Problem
 
-
 ENDS, ARRIVES, RELEASED = range(3)  # events of one moment, in this order
 
 
