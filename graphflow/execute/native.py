@@ -273,7 +273,9 @@ class _Instance:
                 raise explained(error, step, values) from (
                     error.__cause__ if hasattr(error, "error_code") else error
                 )
-            results = [result] if len(action.outputs) == 1 else list(result or ())
+            results: Sequence[Any] = (result,) if action.outputs else ()
+            if type(result) is tuple:  # also of one: a split into one part
+                results = result
             for output, value in zip(action.outputs, results, strict=True):
                 if isinstance(output, Port):
                     if borrowed and getattr(value, "base", None) is not None:

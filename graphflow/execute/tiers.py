@@ -42,7 +42,7 @@ class Observer:
         def watched(*arguments: Any) -> Any:
             result = function(*arguments)
             if len(outputs) == 1:
-                self.note(outputs[0], result)
+                self.note(outputs[0], result[0] if type(result) is tuple else result)
             elif outputs:
                 for slot, value in zip(outputs, result, strict=True):
                     self.note(slot, value)

@@ -223,7 +223,7 @@ class _Specialiser:
                 return None
         with np.errstate(all="ignore"):
             result = step.opdef.kernel(np, *values, **step.attrs)
-        results = [result] if len(step.outputs) == 1 else list(result)
+        results = list(result) if type(result) is tuple else [result]
         return [self.constant(r) if _plain(r) else r for r in results]
 
     def _state(self, step: Step, arguments: list[Any]) -> bool:
