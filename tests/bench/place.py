@@ -44,7 +44,7 @@ MEANING = {
     "plan_5000_s": "5,000 ops on 4 devices: planning, s",
     "plan_100000_s": "100,000 ops on 16 devices: planning, s",
     "growth_per_op": "planning time per op at 100,000 ops / at 5,000, both on 16 devices",
-    "simulator_error": "simulated / real step on 2 processes, ops that wait: worst error of 5 plans",
+    "simulator_error": "simulated / real step, 2 processes, ops that wait: worst of 5 plans",
     "simulator_error_products": "the same with products, which need two free cores",
     "kendall_tau_products": "the same with products, which need two free cores",
     "kendall_tau": "order of the 5 plans, simulated against real: Kendall's tau (>= 0.8)",

@@ -60,21 +60,15 @@ def test_the_cache_folder_can_be_given(session, tmp_path, monkeypatch):
     assert path.name.startswith("calibration-")
 
 
-def test_traced_runs_plan_anew_where_the_devices_were_misjudged(session):
-    """A device that is thought a thousand times slower than it is: all goes to the other one."""
+def test_traced_runs_plan_anew_where_a_device_was_misjudged(session):
+    """A device that is thought ten thousand times faster than it is gets everything at first."""
     ends = [tf.matmul(tf.random.normal([500, 500], seed=i), tf.ones([500, 500])) for i in range(6)]
     names = session.list_devices()
-    slow = Device(names[0], flops=2e7), Device(names[1], flops=2e7)
-    session._planner.topology = Topology(slow)
-    before = session.placement(ends)
-    assert len(before.used) == 2
-    values = None
-    for _ in range(4):
-        told = traced(session, ends)
-        assert told
-        values = session.run(ends)
-    after = session.placement(ends)
-    # Measured: 1 ms a product, not 12 s.
-    assert after.makespan < 0.1 * before.makespan
-    again = session.run(ends)
-    assert all(np.shape(v) == (500, 500) for v in [*values, *again])
+    session._planner.topology = Topology(
+        (Device(names[0], flops=2e15, bandwidth=1e15), Device(names[1]))
+    )
+    assert session.placement(ends).used == (names[0],)
+    for _ in range(3):
+        assert traced(session, ends)
+    assert names[1] in session.placement(ends).used
+    assert all(np.shape(value) == (500, 500) for value in session.run(ends))
