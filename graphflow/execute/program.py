@@ -96,8 +96,8 @@ class Program:
             for call in calls:
                 function, inputs, output, outputs, frees = call
                 result = function(*[slots[i] for i in inputs])
-                if output >= 0:
-                    slots[output] = result
+                if output >= 0:  # a split into one part gives a tuple of it
+                    slots[output] = result if type(result) is not tuple else result[0]
                 elif output == _SEVERAL:
                     for slot, value in zip(outputs, result, strict=True):
                         slots[slot] = value

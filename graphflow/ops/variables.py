@@ -17,6 +17,7 @@ from graphflow.build.keys import GraphKeys
 from graphflow.build.opdef import OPS
 from graphflow.build.operators import Operators
 from graphflow.ops import state
+from graphflow.ops.evaluate import ordered
 from graphflow.ops.sources import group
 
 
@@ -103,6 +104,7 @@ class Variable(Operators):
                 "the initial value depends on a tensor inside control flow: variables are lifted "
                 "out of bodies, so give a function that computes the value from outside"
             )
+        self.initial_value = _guarded(self.initial_value)
         dims = self.initial_value.dims
         if validate_shape and not is_known(dims):
             raise ShapeError(
@@ -278,6 +280,32 @@ class Variable(Operators):
 
     def to_proto(self, export_scope: str | None = None) -> NoReturn:
         raise NotImplementedError("variables are exported with their graph")
+
+
+def _guarded(value: Tensor) -> Tensor:
+    """The value, computed from the initial values of variables that have no value yet.
+
+    All variables are initialised in one run, where each would see the others uninitialised.
+    """
+    order = ordered([value.op])
+    if not any(operation.type == "ReadVariable" for operation in order):
+        return value
+    graph = value.graph
+    by_handle = {v.handle: v for v in _all_variables(graph)}
+    instead: dict[Tensor, Tensor] = {}
+    for operation in order:
+        if operation.type == "ReadVariable" and operation.inputs[0] in by_handle:
+            instead[operation.outputs[0]] = by_handle[operation.inputs[0]].initialized_value()
+        elif any(t in instead for t in operation.inputs):
+            inputs = tuple([instead.get(t, t) for t in operation.inputs])
+            again = graph.add(operation.opdef, inputs, operation.attrs, operation.type)
+            instead |= zip(operation.outputs, again.outputs, strict=True)
+    return instead.get(value, value)
+
+
+def _all_variables(graph: Graph) -> list[Variable]:
+    found = [item for items in graph.collections.values() for item in items]
+    return [item for item in found if isinstance(item, Variable)]
 
 
 class init_scope(ExitStack):

@@ -242,3 +242,18 @@ def test_an_unknown_variable_and_one_made_twice_name_what_to_do():
             pytest.raises(ValueError, match=r"'s/w' does not exist.*AUTO_REUSE"),
         ):
             tf.get_variable("w", [2])
+
+
+def test_initial_values_computed_from_other_variables():
+    """One run initialises all, in whatever order; later each has its own value."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        a = tf.Variable(tf.random_normal([3], seed=1))
+        b = tf.Variable(a)
+        c = tf.Variable(tf.reduce_sum(b * 2.0) + a)
+        session.run(tf.global_variables_initializer())
+        x, y, z = session.run([a, b, c])
+        np.testing.assert_array_equal(x, y)
+        np.testing.assert_allclose(z, 2 * x.sum() + x, rtol=1e-6)
+        session.run(a.assign([1.0, 1.0, 1.0]))
+        session.run(b.initializer)  # now from the value that a has
+        assert session.run(b).tolist() == [1, 1, 1]
