@@ -131,7 +131,7 @@ class Fetches:
 def value_of(element: Any) -> Any:
     """The value that is meant where the name of a variable is given."""
     if isinstance(element, Tensor) and element.op.type == "VarHandle":
-        for operation in element.op.graph.operations[element.op.id :]:
+        for operation in element.op.graph.operations:
             if operation.type == "ReadVariable" and operation.inputs[0] is element:
                 return operation.outputs[0]
         with element.op.graph.as_default():

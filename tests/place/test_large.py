@@ -1,6 +1,5 @@
 """Large graphs take time in proportion, and end."""
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from graphflow.base.errors import InvalidArgumentError
 from graphflow.place.place import search
 from graphflow.place.problem import Problem
+from tests.growth import assert_linear
 from tests.place.problems import topology
 
 
@@ -27,24 +27,24 @@ def lanes(n, count=3):
     )
 
 
-def seconds(n):
-    start = time.perf_counter()
-    schedule = search(lanes(n))[1]
-    assert schedule.makespan <= 0.67 * n + 1
-    return time.perf_counter() - start
+def searching(n):
+    problem = lanes(n)
+
+    def work():
+        assert search(problem)[1].makespan <= 0.67 * n + 1
+
+    return work
 
 
-def test_time_grows_with_the_graph():
-    seconds(4000)
-    small = min(seconds(8000) for _ in range(3))
-    large = seconds(64_000)
-    assert large < 8 * 3 * small  # three times what is proportional: a shared machine
+def test_the_cost_is_linear():
+    assert_linear(searching, 8000)
+    searching(64_000)()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(300)  # 46 s measured: it ends
 def test_a_million_ops():
-    assert seconds(1_000_000) < 300  # 46 measured
+    searching(1_000_000)()
 
 
 def test_times_that_are_no_numbers_are_refused_at_once():

@@ -94,6 +94,16 @@ def test_a_variable_is_fetched_by_itself_and_by_name(session):
         np.testing.assert_array_equal(session.run(fetch), [1, 2])
 
 
+def test_a_variables_name_finds_its_read_behind_bodies_and_in_a_finished_graph(session):
+    """Ids count the operations of bodies, too; they are no places in the list of the root."""
+    tf.cond(tf.constant(True), lambda: tf.constant(1.0) + 1.0, lambda: tf.constant(2.0))
+    v = tf.Variable(3.0, name="v")
+    session.run(v.initializer)
+    session.graph.finalize()
+    assert session.run("v:0") == 3
+    assert session.run(v, {"v:0": 4.0}) == 4
+
+
 def test_scalars_come_back_as_numpy_scalars(session):
     value = session.run(tf.constant(1.5))
     assert isinstance(value, np.float32)
