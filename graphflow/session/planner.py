@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from graphflow.place import CostModel, Placement, Topology, place
 from graphflow.place.place import search
@@ -27,7 +28,7 @@ class Planner:
 
     topology: Topology
     profile: Profile = field(default_factory=Profile)
-    _seen: dict[int, int] = field(default_factory=dict)
+    _seen: WeakKeyDictionary[Placement, int] = field(default_factory=WeakKeyDictionary)
 
     def place(self, view: Subgraph, *, soft: bool, held: Mapping[str, str]) -> Placement:
         """As `graphflow.place.place`, with the measured costs."""
@@ -49,7 +50,7 @@ class Planner:
         self.profile.observe(spans, operations, placement.model)
         if placement.groups is None or len(self.topology.devices) == 1:
             return False
-        seen = self._seen[id(placement)] = self._seen.get(id(placement), 0) + 1
+        seen = self._seen[placement] = self._seen.get(placement, 0) + 1
         if seen != SEEN:
             return False
         known = [s for s in spans if s.name in operations]

@@ -187,6 +187,8 @@ class BaseSession:
             feeds = expand(feeds)
             key = (key[0], tuple(feeds), key[2])
         with self._lock, paused_collection():
+            if next(iter(self._cache), key)[2] != key[2]:  # of an older epoch, as all others are
+                self._cache = {}
             prepared = self._cache.get(key)
             if prepared is None:
                 prepared = self._cache[key] = self._build(fetches, tuple(feeds))

@@ -432,6 +432,15 @@ def test_set_shape_after_a_run_is_seen(session):
         session.run(x, {x: [1.0]})
 
 
+def test_plans_of_a_graph_that_has_changed_are_dropped(session):
+    x = tf.placeholder(tf.float32, None)
+    y = x + 1.0
+    for size in range(5):
+        tf.placeholder(tf.float32, None).set_shape([size])
+        assert session.run(y, {x: [1.0]}).tolist() == [2]
+    assert len(session._cache) == 1
+
+
 def test_a_control_input_added_after_a_run_is_seen(session):
     v = tf.Variable(0)
     session.run(v.initializer)
