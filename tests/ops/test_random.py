@@ -34,6 +34,8 @@ class Counters:
 def call(op: str, arguments: dict[str, Any], ctx: Any) -> Any:
     """An entry's kernel on the arguments of TensorFlow's op."""
     given = dict(arguments)
+    if "output_dtype" in given:
+        given["dtype"] = given.pop("output_dtype")
     entry = OPS[op]
     if "dtype" in given:
         given["dtype"] = dtypes.as_dtype(given["dtype"])
@@ -51,8 +53,24 @@ def test_successive_runs_give_tensorflows_numbers(key: str) -> None:
     assert found.dtype == expected.dtype
     if "ormal" in op:  # logarithm, sine and cosine round differently
         np.testing.assert_array_max_ulp(found, expected, 4)
+    elif op == "RandomGamma":
+        same_gammas(found, expected)
     else:
         np.testing.assert_array_equal(found, expected)
+
+
+def same_gammas(found: Any, expected: Any) -> None:
+    """Within 4 ulp, up to 8 for float64 where 1 + c * x cancels; what flips, or is off, counts.
+
+    A sample flips when rounding accepts what TensorFlow rejects: from there it is another number.
+    """
+    tiny = np.finfo(found.dtype).tiny  # TensorFlow flushes what is smaller to 0
+    found, expected = np.maximum(found, tiny), np.maximum(expected, tiny)
+    flips = np.abs(found - expected) > 1e-2 * expected
+    kept, wanted = found[~flips], expected[~flips]
+    off = np.abs(kept - wanted) > 4 * np.spacing(np.minimum(kept, wanted))
+    assert flips.sum() + off.sum() <= found.size // 10_000
+    np.testing.assert_array_max_ulp(kept, wanted, 8 if found.dtype == np.float64 else 4)
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,14 @@ class Program:
     steps: tuple[Step, ...]
     outputs: tuple[int, ...]
 
-    def run(self, library: Any, which: str, inputs: Any) -> list[Any]:
+    def run(
+        self, library: Any, which: str, inputs: Any, change: Callable[[Any], Any] = lambda y: y
+    ) -> list[Any]:
+        """The outputs by one library; `change` is applied to what each step gives."""
         values = list(inputs)
         for step in self.steps:
-            values.append(getattr(step, which)(library, *[values[i] for i in step.inputs]))
+            result = getattr(step, which)(library, *[values[i] for i in step.inputs])
+            values.append(change(result))
         return [values[i] for i in self.outputs]
 
     def __str__(self) -> str:
