@@ -20,7 +20,12 @@ _TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-
          -3.33332819422e-1)  # fmt: skip
 _SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 _COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
-_HALF_PI = (1.5707963267948966, 6.123233995736766e-17)  # in two doubles
+# 2 / pi in parts of 29 bits; the last reaches what the largest float32 needs.
+_TWO_OVER_PI = tuple(
+    float.fromhex(part)
+    for part in ("0x1.45f306dp-1", "0x1.9391054p-30", "0x1.4fe13abp-59", "0x1.d1f534dp-88",
+                 "0x1.b81b6c5p-117", "0x1.5993c4p-148", "0x1.c820ff2p-175")
+)  # fmt: skip
 
 
 def exp(e: Any, x: Any) -> Any:
@@ -54,7 +59,7 @@ def expm1(e: Any, x: Any) -> Any:
     p, n = _exp_parts(e, e.clamped(x, -104.0, 89.0))
     large = e.subtract(_scaled(e, e.add(p, 1.0), n), 1.0)
     small = e.less(e.absolute(x), 0.34)  # there n is 0
-    return e.select(small, p, large)
+    return e.select(small, e.copysign(p, x), large)  # of a zero, too
 
 
 def log(e: Any, x: Any) -> Any:
@@ -97,7 +102,7 @@ def tanh(e: Any, x: Any) -> Any:
     # beyond 10 tanh is 1: 2^n needs one factor
     grown = e.multiply(e.add(t, 1.0), _power_of_two(e, n))
     far = e.subtract(1.0, e.divide(2.0, e.add(grown, 1.0)))
-    return e.select(e.less(a, 0.625), near, e.copysign(far, x))
+    return e.copysign(e.select(e.less(a, 0.625), near, far), x)
 
 
 def sinh(e: Any, x: Any) -> Any:
@@ -126,11 +131,19 @@ def cos(e: Any, x: Any) -> Any:
 
 
 def _circular(e: Any, x: Any, quarter: int) -> Any:
-    """sin(x + quarter * pi / 2): reduced in float64, right up to |x| of about 1e8."""
+    """sin(x + quarter * pi / 2), for every finite x.
+
+    The quarter turns in x, modulo 4: x has 24 bits and each part of 2 / pi has 29, so their
+    products are exact in float64, and so is what is left of each modulo 4.
+    """
     wide = e.widened(x)
-    n = e.wide_round(e.wide("fmul", wide, 2 / 3.141592653589793))
-    r = e.wide_fma(n, -_HALF_PI[0], wide)
-    r = e.narrowed(e.wide_fma(n, -_HALF_PI[1], r))
+    turns: Any = 0.0
+    for part in _TWO_OVER_PI:
+        product = e.wide("fmul", wide, part)
+        whole = e.wide_round(e.wide("fmul", product, 0.25))
+        turns = e.wide("fadd", turns, e.wide_fma(whole, -4.0, product))
+    n = e.wide_round(turns)
+    r = e.narrowed(e.wide("fmul", e.wide("fsub", turns, n), 1.5707963267948966))
     q = e.integer("add", e.wide_to_integer(n), quarter)
     square = e.multiply(r, r)
     sine = e.fma(e.multiply(e.polynomial(square, _SIN), square), r, r)
@@ -139,7 +152,59 @@ def _circular(e: Any, x: Any, quarter: int) -> Any:
     result = e.select(odd, cosine, sine)
     sign = e.integer("shl", e.integer("and", q, 2), 30)
     result = e.float_of(e.integer("xor", e.bits(result), sign))
+    if quarter == 0:
+        result = e.select(e.less(e.absolute(x), 1e-4), x, result)  # keeps the sign of a zero
     return e.select(e.less(e.absolute(x), float("inf")), result, float("nan"))
+
+
+def power(e: Any, x: Any, y: Any) -> Any:
+    """|x|^y = exp(y log |x|) in float64, then C99's cases: signs, zeros, infinities, ones."""
+    size = e.absolute(x)
+    exponent = e.wide("fmul", e.widened(y), _wide_log(e, size))
+    result = e.narrowed(_wide_exp(e, exponent))
+    plain = e.less(size, float("inf"))
+    whole = e.equal(e.call("trunc", "float", y), y)
+    half = e.multiply(y, 0.5)
+    odd = e.both(whole, e.differs(e.call("trunc", "float", half), half))
+    result = e.select(e.both(e.equal(size, 1.0), e.equal(y, y)), 1.0, result)
+    result = e.select(odd, e.copysign(result, x), result)
+    broken = e.both(e.both(e.less(x, 0.0), plain), e.differs(e.call("trunc", "float", y), y))
+    result = e.select(broken, float("nan"), result)
+    return e.select(e.equal(x, 1.0), 1.0, e.select(e.equal(y, 0.0), 1.0, result))
+
+
+def _wide_log(e: Any, x: Any) -> Any:
+    """log of a float32 that is not negative, in float64 to 1e-12: 2 atanh((m - 1) / (m + 1))."""
+    bits = e.emit("i64", f"bitcast double {e.widened(x).text} to i64")  # no float32 is denormal
+    above = e.binary("sub", bits, 0x3FE6A09E667F3BCD, "i64")  # sqrt(1/2)
+    k = e.binary("ashr", above, 52, "i64")
+    scaled = e.binary("sub", bits, e.binary("shl", k, 52, "i64"), "i64")
+    m = e.emit("double", f"bitcast i64 {scaled.text} to double")
+    s = e.wide("fdiv", e.wide("fsub", m, 1.0), e.wide("fadd", m, 1.0))
+    square = e.wide("fmul", s, s)
+    series: Any = 2 / 15
+    for n in (13, 11, 9, 7, 5, 3, 1):
+        series = e.wide_fma(series, square, 2 / n)
+    power = e.emit("i32", f"trunc i64 {k.text} to i32")
+    power = e.emit("double", f"sitofp i32 {power.text} to double")
+    result = e.wide_fma(power, 0.6931471805599453, e.wide("fmul", series, s))
+    result = e.select(e.less(x, float("inf")), result, e.widened(x), "double")  # inf and NaN
+    return e.select(e.equal(x, 0.0), float("-inf"), result, "double")
+
+
+def _wide_exp(e: Any, x: Any) -> Any:
+    """exp in float64 to 1e-11, right wherever its float32 is neither 0 nor infinite."""
+    for test, bound in (("olt", -200.0), ("ogt", 200.0)):  # NaN stays
+        beyond = e.emit("i1", f"fcmp {test} double {x.text}, {e.text(bound, 'double')}")
+        x = e.select(beyond, bound, x, "double")
+    n = e.wide_round(e.wide("fmul", x, _LOG2_E))
+    r = e.wide_fma(n, -0.6931471805599453, x)
+    series: Any = 1 / 3628800
+    for factorial in (362880, 40320, 5040, 720, 120, 24, 6, 2, 1, 1):
+        series = e.wide_fma(series, r, 1 / factorial)
+    exponent = e.emit("i64", f"sext i32 {e.wide_to_integer(n).text} to i64")
+    shifted = e.binary("shl", e.binary("add", exponent, 1023, "i64"), 52, "i64")
+    return e.wide("fmul", series, e.emit("double", f"bitcast i64 {shifted.text} to double"))
 
 
 def erf(e: Any, a: Any) -> Any:
@@ -161,5 +226,5 @@ def erf(e: Any, a: Any) -> Any:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "tanh": tanh, "sinh": sinh,
-    "cosh": cosh, "sin": sin, "cos": cos, "erf": erf,
+    "cosh": cosh, "sin": sin, "cos": cos, "erf": erf, "power": power,
 }  # fmt: skip

@@ -22,7 +22,6 @@ _COMPARED = {"less": "lt", "less_equal": "le", "greater": "gt", "greater_equal":
              "equal": "eq", "not_equal": "ne"}  # fmt: skip
 _ROUNDING = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "roundeven"}
 _LEAVES = frozenset({"arg", "const", "row", "pick"})
-_SQUARES = frozenset({2})
 
 
 class Name(NamedTuple):
@@ -59,11 +58,10 @@ def _known(node: Node) -> bool:
     kind = node.args[0].dtype.kind
     if node.op == "cast":
         return node.args[0].dtype.name in TYPES and not (kind == "f" and node.dtype.kind in "iu")
+    if _is_square(node):
+        return True
     if node.op in FUNCTIONS:
         return node.dtype.name == "float32"
-    if node.op == "power":
-        exponent = node.args[1]
-        return kind == "f" and exponent.op == "const" and exponent.value in _SQUARES
     if node.op in _COMPARED:
         return True
     if kind == "f":
@@ -74,6 +72,13 @@ def _known(node: Node) -> bool:
         return node.op in {"logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or",
                            "bitwise_xor", "invert"}  # fmt: skip
     return node.op in _INT_BINARY or node.op in {"negative", "maximum", "minimum", "abs"}
+
+
+def _is_square(node: Node) -> bool:
+    if node.op != "power" or node.dtype.kind != "f":
+        return False
+    exponent = node.args[1]
+    return exponent.op == "const" and exponent.value == 2
 
 
 def literal(value: Any, kind: str) -> str:
@@ -166,6 +171,12 @@ class Emitter:
     def equal(self, a: Any, b: Any) -> Name:
         return self.emit("i1", f"fcmp oeq float {self.text(a, 'float')}, {self.text(b, 'float')}")
 
+    def differs(self, a: Any, b: Any) -> Name:
+        return self.emit("i1", f"fcmp une float {self.text(a, 'float')}, {self.text(b, 'float')}")
+
+    def both(self, a: Name, b: Name) -> Name:
+        return self.binary("and", a, b, "i1")
+
     def select(self, condition: Name, a: Any, b: Any, kind: str = "float") -> Name:
         return self.emit(
             kind,
@@ -245,8 +256,10 @@ class Emitter:
             return self.cast(args[0], dtype, node.dtype)
         if op in _COMPARED:
             return self._compare(op, args, dtype, kind)
+        if _is_square(node):
+            return self.binary("fmul", args[0], args[0], kind)
         if op in FUNCTIONS:
-            result: Name = FUNCTIONS[op](self, args[0])
+            result: Name = FUNCTIONS[op](self, *args)
             return result
         if dtype.kind == "f":
             return self._float(op, args, kind)
@@ -277,8 +290,6 @@ class Emitter:
             return self.call("fabs", kind, args[0])
         if op in _ROUNDING:
             return self.call(_ROUNDING[op], kind, args[0])
-        if op == "power":
-            return self.binary("fmul", args[0], args[0], kind)
         if op == "sign":
             one = self.call("copysign", kind, 1.0, args[0])
             ordered = self.emit("i1", f"fcmp one {kind} {args[0].text}, {literal(0.0, kind)}")
