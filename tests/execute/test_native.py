@@ -363,7 +363,7 @@ def test_nothing_is_written_outside_of_the_buffers(
     programs = [classifier(lambda: tf.train.AdamOptimizer(0.01)), _repeatable(cells),
                 images("SAME", channels), _repeatable(reductions)]  # fmt: skip
     for program in programs:
-        agree(program, rtol=1e-4, atol=1e-4)
+        agree(program, rtol=1e-4, atol=1e-3)  # gradients of hundreds, which cancel
     assert len(made) > 20
     for memory, begin, end in made:
         assert (memory[:begin] == canary).all()
