@@ -6,6 +6,7 @@ import ctypes
 import math
 import threading
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -257,7 +258,9 @@ class _Instance:
 
     def _call(self, action: Call) -> Any:
         step = action.step
-        kernel = self.kernels[step.name]
+        assert step.opdef.kernel is not None
+        # steps that compiling has added are in no reference program
+        kernel = self.kernels.get(step.name) or partial(step.opdef.kernel, np, **step.attrs)
         # state, queues, lists: they may hold on to what they are given
         keeps = step.opdef.takes_ctx and not step.opdef.random
         keeps = keeps or not all(isinstance(output, Port) for output in action.outputs)

@@ -105,6 +105,11 @@ def _cases(*sizes: tuple[int, ...], kinds: tuple[DType, ...]) -> Any:
     ]
 
 
+def _key_cases(s: Any) -> Any:
+    seeds = {"seed": 1, "seed2": 2, "stream": 0}
+    return [Case((np.array((3, 5), np.int32),), seeds, grad=False)]
+
+
 _FLOATS = (dtypes.float16, dtypes.float32, dtypes.float64)
 _SIZES: tuple[tuple[int, ...], ...] = ((), (7,), (2, 0), (3, 5))
 
@@ -226,6 +231,24 @@ def _shuffle(xp: Any, ctx: Any, value: T, *, seed: Any = 0, seed2: Any = 0, stre
         j = i + word % (count - i)
         order[i], order[j] = order[j], order[i]
     return value[xp.asarray(order)]
+
+
+def _key_spec(shape: Tensor, **_: Any) -> Specs:
+    return [((3,), dtypes.uint64)]
+
+
+@op("PhiloxKey", infer=_key_spec, grad=None, random=True, host=("shape",), cases=_key_cases)
+def philox_key(
+    xp: Any, ctx: Any, shape: Index, *, seed: Any = 0, seed2: Any = 0, stream: Any
+) -> Array:
+    """What an execution draws from: key, and the low and the high half of the counter.
+
+    Native code makes the numbers from it; the stream advances as when a kernel makes them.
+    """
+    key, upper, start = _counted(ctx, math.prod(sizes_of(shape)), seed, seed2, stream)
+    base = (upper << 64) + start
+    low, high = base & (2**64 - 1), (base >> 64) & (2**64 - 1)
+    return xp.asarray(np.array([key & (2**64 - 1), low, high], np.uint64))
 
 
 # ---- TensorFlow's functions

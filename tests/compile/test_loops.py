@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from graphflow.compile.loops import Access, Nest, Store
 from graphflow.compile.loops.memory import Interval, arrange
-from graphflow.compile.loops.nests import Pass, canonical, leaf, verify
+from graphflow.compile.loops.nests import Pass, Product, Reduction, canonical, leaf
 from graphflow.compile.loops.values import Value
+from graphflow.compile.loops.verify import verify, verify_order
 from graphflow.compile.native.cache import ObjectCache
-from graphflow.ops.expression import apply
+from graphflow.ops.expression import Node, apply
 
-F32 = np.dtype(np.float32)
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 @given(
@@ -77,6 +78,82 @@ def test_the_verifier_finds_what_lies_outside() -> None:
     with pytest.raises(ValueError, match="buffer of 32"):
         verify(nest(stride=2))
     assert "tanh(x0)" in str(nest())
+
+
+def shaped(
+    loads: tuple[Access, ...] = (),
+    stores: tuple[Store, ...] = (),
+    reductions: tuple[Reduction, ...] = (),
+    after: tuple[Store, ...] = (),
+) -> Nest:
+    return Nest("bad", (4, 8), loads, (Pass(stores, reductions, after),), chunks=4)
+
+
+def broken() -> dict[str, Nest]:
+    """One nest per rule; the key is what the verifier says of it."""
+    x, y, z = [Value((4, 8), F32, "outside") for _ in range(3)]
+    fixed = Value((4, 8), F32, "constant")
+    ints = Value((4, 8), np.dtype(np.int32), "outside")
+    wide = Store(Access(Value((4, 8), F64), (8, 1)), Node("exp", (leaf("arg", 0, F32),), F64))
+    strange = leaf("arg", 0, ints.dtype)
+    here = Access(y, (8, 1))
+    one, row = leaf("arg", 0, F32), leaf("row", 0, F32)
+    load = (Access(x, (8, 1)),)
+    summed = Reduction("add", one, 0)
+    chunked = Reduction("add", one, partial=Value((3, 8), F32))
+    return {
+        "load 0 of 0": shaped((), (Store(here, one),)),
+        "float32 loaded as int32": shaped(load, (Store(here, strange.astype(F32)),)),
+        "float32 stored as int32": shaped(load, (Store(Access(ints, (8, 1)), one),)),
+        "several rows": shaped(load, (Store(Access(y, (0, 1)), one),)),
+        "two elements": shaped(load, (Store(Access(y, (4, 1)), one),)),
+        "all columns": shaped(load, (Store(Access(y, (1, 0)), one),)),
+        "a row value reads": shaped(load, after=(Store(Access(z, (8, 0)), one),)),
+        "register 0 holds": shaped(load, (Store(here, row),), (summed,)),
+        "written twice": shaped(load, reductions=(summed,)),
+        "subtract of float32": shaped(load, reductions=(Reduction("subtract", one, 0),)),
+        r"columns in \[3, 8\]": shaped(load, reductions=(chunked,)),
+        "exp of float32 gives no": shaped(load, (wide,)),
+        "picks by an index": shaped(
+            load, after=(Store(Access(z, (8, 0)), leaf("pick", (0, 0), F32)),)
+        ),
+        "into a constant": shaped(load, (Store(Access(fixed, (8, 1)), one),)),
+    }
+
+
+@pytest.mark.parametrize("message", broken())
+def test_the_verifier_knows_each_fault(message: str) -> None:
+    found = broken()[message]
+    if message == "written twice":
+        found = Nest("bad", (4, 8), found.loads, found.passes * 2, chunks=4)
+    with pytest.raises(ValueError, match=message):
+        verify(found)
+
+
+def test_the_verifier_checks_products() -> None:
+    a, b, c = [Value((4, 4), F32, "outside") for _ in range(3)]
+
+    def product(left: Access, out: Access) -> Product:
+        return Product("p", 4, 4, (4,), (), ((left, Access(b, (4, 1))),), out)
+
+    verify(product(Access(a, (1, 4)), Access(c, (4, 1))))
+    with pytest.raises(ValueError, match=r"strides 2, 2 of \[4, 4\] suit no GEMM"):
+        verify(product(Access(Value((4, 8), F32), (2, 2)), Access(c, (4, 1))))
+    with pytest.raises(ValueError, match="overwrites a factor"):
+        verify(product(Access(a, (4, 1)), Access(a, (4, 1))))
+    with pytest.raises(ValueError, match="float32"):
+        verify(product(Access(Value((4, 4), F64), (4, 1)), Access(c, (4, 1))))
+
+
+def test_values_are_written_before_they_are_read() -> None:
+    first = nest()
+    middle = first.passes[0].stores[0].access
+    body = apply("exp", leaf("arg", 0, F32))
+    walk = Pass((Store(Access(Value((4, 8), F32), (8, 1)), body),), (), ())
+    second = Nest("exp", (4, 8), (middle,), (walk,), chunks=4)
+    verify_order([first, second], [])
+    with pytest.raises(ValueError, match="exp: reads float32"):
+        verify_order([second, first], [])
 
 
 def test_axes_merge_where_all_accesses_allow_it() -> None:

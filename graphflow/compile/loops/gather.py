@@ -199,7 +199,8 @@ class Assembler:
             for stores_, reductions, after in passes
         )
         loads = tuple([new[id(a)] for a in self.loads])
-        return Nest(self.tasks[0].name, shape, loads, built, length, chunks if columns else rows)
+        names = tuple(dict.fromkeys(task.name for task in self.tasks))
+        return Nest(names[0], shape, loads, built, length, chunks if columns else rows, names)
 
 
 def _access(view: View, space: Shape) -> Access:

@@ -79,6 +79,7 @@ class Nest:
 
     Attributes:
       name: of the first operation in it.
+      names: of all.
       shape: the space.
       loads: what bodies read.
       passes: the walks.
@@ -92,6 +93,7 @@ class Nest:
     passes: tuple[Pass, ...]
     length: int | None = None
     chunks: int = 1
+    names: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -144,41 +146,6 @@ class Product:
 
 
 Unit: TypeAlias = Nest | Product
-
-
-def verify(unit: Unit) -> None:
-    """Check that each access stays within its buffer, and that bodies are typed.
-
-    Raises:
-      ValueError: it does not; names the unit.
-    """
-    if isinstance(unit, Product):
-        _within(unit.name, unit.out, (*unit.batch, unit.m, unit.n), None)
-        for (a, b), k in zip(unit.terms, unit.inner, strict=True):
-            _within(unit.name, a, (*unit.batch, unit.m, k), None)
-            _within(unit.name, b, (*unit.batch, k, unit.n), None)
-        return
-    for access, _ in unit.accesses:
-        _within(unit.name, access, unit.shape, unit.length)
-    for walk in unit.passes:
-        for store in (*walk.stores, *walk.after):
-            if store.body.dtype != store.access.value.dtype:
-                raise ValueError(f"{unit.name}: {store.body.dtype} stored as another dtype")
-
-
-def _within(name: str, access: Access, shape: Shape, length: int | None) -> None:
-    strides = access.strides
-    if len(strides) != len(shape):
-        raise ValueError(f"{name}: {len(strides)} strides in a space of {len(shape)} axes")
-    low = high = access.offset
-    if length is not None and strides == (shape[-1], 1):
-        high += length - 1
-    else:
-        for n, stride in zip(shape, strides, strict=True):
-            low += min(0, (n - 1) * stride)
-            high += max(0, (n - 1) * stride)
-    if low < 0 or high >= max(1, access.value.size):
-        raise ValueError(f"{name}: elements {low}..{high} of a buffer of {access.value.size}")
 
 
 def _show(nest: Nest) -> str:

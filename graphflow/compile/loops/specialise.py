@@ -14,6 +14,8 @@ import numpy as np
 
 from graphflow.base.state import StateKey
 from graphflow.compile.loops.images import IMAGES
+from graphflow.compile.loops.random import draw
+from graphflow.compile.loops.reasons import reason
 from graphflow.compile.loops.rules import RULES
 from graphflow.compile.loops.values import (
     Foreign,
@@ -150,6 +152,11 @@ class _Specialiser:
         self.tasks.append(task)
         return whole(writes(task)[0])
 
+    def before(self, step: Step, shape: Any, out: Value) -> View:
+        """What a kernel computes before everything else; `shape` is its only input."""
+        self.tasks.insert(0, Foreign(step, (None, shape), (out,), step.name))
+        return whole(out)
+
     def static(self, view: Any) -> Any:
         """The array of a constant, or None."""
         if not isinstance(view, View) or view.value.kind != "constant":
@@ -176,8 +183,10 @@ class _Specialiser:
             outputs = self._folded(step, arguments)
             if outputs is None and all(isinstance(a, View) for a in arguments):
                 outputs = self._lowered(step, [a for a in arguments if a is not None])
+        elif step.opdef.random:
+            outputs = draw(self, step, arguments)
         if outputs is None:
-            self._foreign(step)
+            self._foreign(step, arguments)
             return
         for slot, view in zip(step.outputs, outputs, strict=True):
             self.views[slot] = view
@@ -268,7 +277,7 @@ class _Specialiser:
             self.state[key] = whole(self.variables[key])
         return self.state[key]
 
-    def _foreign(self, step: Step) -> None:
+    def _foreign(self, step: Step, arguments: list[Any]) -> None:
         """Let the reference kernel compute it."""
         inputs = tuple([None if s == CONTEXT else self.views.get(s, s) for s in step.inputs])
         outputs: list[Value | None] = []
@@ -276,7 +285,9 @@ class _Specialiser:
             value = self._outside(slot)
             outputs.append(value)
             self.views[slot] = slot if value is None else whole(value)
-        self.tasks.append(Foreign(step, inputs, tuple(outputs), step.name))
+        has_rule = step.opdef.name in RULES or step.opdef.name in IMAGES
+        why = reason(step, arguments, _DTYPES, has_rule, self.lowers)
+        self.tasks.append(Foreign(step, inputs, tuple(outputs), step.name, why))
         self._forget(step, inputs)
 
     def _forget(self, step: Step, inputs: tuple[Any, ...]) -> None:

@@ -21,7 +21,8 @@ class Value:
 
     Attributes:
       shape, dtype: what it is.
-      kind: "computed" by a task, "outside" (handed in), or "constant".
+      kind: "computed" by a task, "outside" (handed in), "constant", or "index": no memory, each
+        element is its own offset.
       slot: the slot of the plan where it is first seen.
       constant: the array of a constant.
       home: for a piece of another value, the part of that where it is stored.
@@ -29,7 +30,7 @@ class Value:
 
     shape: Shape
     dtype: np.dtype[Any]
-    kind: Literal["computed", "outside", "constant"] = "computed"
+    kind: Literal["computed", "outside", "constant", "index"] = "computed"
     slot: int = -1
     constant: Any = None
     home: View | None = None
@@ -200,12 +201,17 @@ class Pick:
 
 @dataclass(eq=False, slots=True)
 class Foreign:
-    """A step that its reference kernel computes."""
+    """A step that its reference kernel computes.
+
+    Attributes:
+      reason: why it is not lowered; "": compiling has added it.
+    """
 
     step: Step
     inputs: tuple[Any, ...]  # views, constants, keys; None for the context
     outputs: tuple[Value | None, ...]
     name: str
+    reason: str = ""
 
 
 @dataclass(eq=False, slots=True)

@@ -10,11 +10,12 @@ import numpy as np
 
 from graphflow.compile.loops.fuse import flops, fuse
 from graphflow.compile.loops.memory import Arena, Interval, arrange
-from graphflow.compile.loops.nests import Access, Product, Unit, access, verify
+from graphflow.compile.loops.nests import Access, Product, Unit, access
 from graphflow.compile.loops.shares import barriers, share
 from graphflow.compile.loops.specialise import Specialised, specialise
 from graphflow.compile.loops.stack import stack
 from graphflow.compile.loops.values import Foreign, Shape, Value, View, Write, reads, writes
+from graphflow.compile.loops.verify import verify
 from graphflow.compile.native.blas import find_blas
 from graphflow.compile.native.cache import ObjectCache
 from graphflow.compile.native.jit import Code, load
@@ -99,7 +100,7 @@ class NativePlan:
       workers: shares that the work is cut in.
       codes: machine code per segment.
       products: does it call GEMM?
-      lowered, called: numbers of steps that lowered, and that did not.
+      called: steps that their reference kernels compute -> why.
       units: the loops of each segment.
       text: the LLVM IR of each segment.
     """
@@ -116,7 +117,7 @@ class NativePlan:
     workers: int
     codes: tuple[Code, ...]
     products: bool
-    called: tuple[str, ...]
+    called: Mapping[str, str]
     units: tuple[tuple[Unit, ...], ...]
     text: tuple[str, ...]
 
@@ -204,7 +205,7 @@ class _Builder:
             workers=workers,
             codes=codes,
             products=any(isinstance(u, Product) for units in segments for u in units),
-            called=tuple([b.name for b in blocks if isinstance(b, Foreign)]),
+            called={b.name: b.reason for b in blocks if isinstance(b, Foreign) and b.reason},
             units=tuple(map(tuple, segments)),
             text=text,
         )

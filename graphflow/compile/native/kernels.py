@@ -177,6 +177,8 @@ class _Writer:
         return self.e.emit("ptr", f"getelementptr {kind}, ptr {self._buffer(value)}, i64 {at}")
 
     def _load(self, value: Any, at: str) -> Name:
+        if value.kind == "index":
+            return Name(at, "i64")
         pointer = self._element(value, at)
         kind = storage(value.dtype)
         found = self.e.emit(kind, f"load {kind}, ptr {pointer.text}")

@@ -13,7 +13,7 @@ from graphflow.ops.expression import Node
 
 TYPES: Mapping[str, str] = {
     "float32": "float", "float64": "double", "int8": "i8", "int16": "i16", "int32": "i32",
-    "int64": "i64", "uint8": "i8", "bool": "i1",
+    "int64": "i64", "uint8": "i8", "uint64": "i64", "bool": "i1",
 }  # fmt: skip
 _FLOAT_BINARY = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 _INT_BINARY = {"add": "add", "subtract": "sub", "multiply": "mul", "bitwise_and": "and",
@@ -71,6 +71,9 @@ def _known(node: Node) -> bool:
     if kind == "b":
         return node.op in {"logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or",
                            "bitwise_xor", "invert"}  # fmt: skip
+    if node.op == "right_shift":  # by what is known: beyond the width, shifts differ
+        count = node.args[1]
+        return kind == "u" and count.op == "const" and count.value < 8 * node.dtype.itemsize
     return node.op in _INT_BINARY or node.op in {"negative", "maximum", "minimum", "abs"}
 
 
@@ -271,6 +274,8 @@ class Emitter:
             return self.binary("xor", args[0], 1, kind)
         if op == "negative":
             return self.binary("sub", 0, args[0], kind)
+        if op == "right_shift":
+            return self.binary("lshr", args[0], args[1], kind)
         if op == "abs":
             zero = self.binary("sub", 0, args[0], kind)
             return self.call("smax", kind, args[0], zero) if dtype.kind == "i" else args[0]

@@ -1,0 +1,235 @@
+"""The verifier of the loop IR: bounds, types, registers, and that no two workers write one place.
+
+Everything that a printer takes for granted is checked here, once, for each unit that is built.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphflow.compile.loops.nests import Access, Nest, Pass, Product, Store, Unit
+from graphflow.compile.loops.values import Shape, Value
+from graphflow.ops.expression import COMPARISONS, LOGICAL, PREDICATES, Node
+
+_REDUCTIONS = frozenset({"add", "maximum", "minimum"})
+_BOOL = np.dtype(bool)
+
+
+def verify(unit: Unit) -> None:
+    """Check one unit.
+
+    Raises:
+      ValueError: an access leaves its buffer, a body is not typed or uses what is not there, or
+        places are written twice; names the unit.
+    """
+    if isinstance(unit, Product):
+        _product(unit)
+    else:
+        _nest(unit)
+
+
+def verify_order(units: Sequence[Unit], known: Iterable[Value]) -> None:
+    """Check that each computed value is written before it is read.
+
+    Args:
+      known: values that are there before the first unit.
+
+    Raises:
+      ValueError: one is not; names the unit.
+    """
+    there = {id(value) for value in known}
+    for unit in units:
+        for access in _reads(unit):
+            value = access.value
+            if value.kind == "computed" and id(value) not in there:
+                raise ValueError(
+                    f"{unit.name}: reads {value.dtype}{list(value.shape)}, which nothing has "
+                    "written yet"
+                )
+        there |= {id(value) for value in _written(unit)}
+
+
+def _reads(unit: Unit) -> Iterator[Access]:
+    """Loads of what the unit does not write itself."""
+    own = {id(value) for value in _written(unit)}
+    loads = [a for term in unit.terms for a in term] if isinstance(unit, Product) else unit.loads
+    return (a for a in loads if id(a.value) not in own)
+
+
+def _written(unit: Unit) -> list[Value]:
+    if isinstance(unit, Product):
+        return [unit.out.value]
+    found = [s.access.value for walk in unit.passes for s in (*walk.stores, *walk.after)]
+    return found + [r.partial for walk in unit.passes for r in walk.reductions if r.partial]
+
+
+# ---- products
+
+
+def _product(unit: Product) -> None:
+    _within(unit.name, unit.out, (*unit.batch, unit.m, unit.n), None)
+    if len(unit.inner) != len(unit.terms):
+        raise ValueError(f"{unit.name}: {len(unit.inner)} inner sizes, {len(unit.terms)} terms")
+    for (a, b), k in zip(unit.terms, unit.inner, strict=True):
+        _within(unit.name, a, (*unit.batch, unit.m, k), None)
+        _within(unit.name, b, (*unit.batch, k, unit.n), None)
+        for access, shape in ((a, (unit.m, k)), (b, (k, unit.n))):
+            _leading(unit.name, access, shape)
+            if access.value is unit.out.value and _meet(unit, access, shape):
+                raise ValueError(f"{unit.name}: the result overwrites a factor")
+    _leading(unit.name, unit.out, (unit.m, unit.n))
+
+
+def _leading(name: str, access: Access, shape: Shape) -> None:
+    """One of the axes must have stride 1, the other be a leading dimension for GEMM."""
+    if access.value.dtype != np.float32:
+        raise ValueError(f"{name}: a product of {access.value.dtype}; GEMM is of float32")
+    (rows, columns), (row, column) = shape, access.strides[-2:]
+    plain = column == 1 and (row >= columns or rows == 1)
+    turned = row == 1 and (column >= rows or columns == 1)
+    if not plain and not turned:
+        raise ValueError(f"{name}: strides {row}, {column} of [{rows}, {columns}] suit no GEMM")
+
+
+def _meet(unit: Product, access: Access, shape: Shape) -> bool:
+    """May the elements of a factor and of the result be the same ones?"""
+    spans = []
+    for found, sizes in ((access, shape), (unit.out, (unit.m, unit.n))):
+        last = sum((n - 1) * s for n, s in zip((*unit.batch, *sizes), found.strides, strict=True))
+        spans.append((found.offset, found.offset + last))
+    (a, b), (c, d) = spans
+    return a <= d and c <= b
+
+
+# ---- nests
+
+
+def _nest(unit: Nest) -> None:
+    for access, stores in unit.accesses:
+        _within(unit.name, access, unit.shape, unit.length)
+        if stores:
+            _apart(unit, access)
+    if not 1 <= unit.chunks <= max(1, unit.rows):
+        raise ValueError(f"{unit.name}: {unit.chunks} chunks of {unit.rows} rows")
+    registers: dict[int, np.dtype[Any]] = {}
+    for walk in unit.passes:
+        found = _pass(unit, walk, registers)
+        if found.keys() & registers.keys():
+            raise ValueError(f"{unit.name}: a register is written twice")
+        registers |= found
+        for store in walk.after:
+            if store.access.strides[-1]:
+                raise ValueError(f"{unit.name}: a row value is stored along the columns")
+            _stored(unit, store, registers, row=True)
+
+
+def _pass(unit: Nest, walk: Pass, registers: dict[int, Any]) -> dict[int, Any]:
+    """Check a walk; the registers that it fills."""
+    for store in walk.stores:
+        if not store.access.strides[-1] and unit.shape[-1] > 1:
+            raise ValueError(f"{unit.name}: all columns are stored in one place")
+        _stored(unit, store, registers, row=False)
+    found: dict[int, Any] = {}
+    for reduction in walk.reductions:
+        if reduction.op not in _REDUCTIONS or reduction.body.dtype.kind != "f":
+            raise ValueError(f"{unit.name}: {reduction.op} of {reduction.body.dtype}")
+        _body(unit, reduction.body, registers, row=False)
+        if reduction.partial is None:
+            found[reduction.register] = reduction.body.dtype
+        elif reduction.partial.shape != (unit.chunks, unit.shape[-1]):
+            raise ValueError(f"{unit.name}: sums of columns in {list(reduction.partial.shape)}")
+    return found
+
+
+def _stored(unit: Nest, store: Store, registers: dict[int, Any], row: bool) -> None:
+    if store.body.dtype != store.access.value.dtype:
+        raise ValueError(f"{unit.name}: {store.body.dtype} stored as {store.access.value.dtype}")
+    if store.access.value.kind in ("constant", "index"):
+        raise ValueError(f"{unit.name}: stores into a constant")
+    _body(unit, store.body, registers, row)
+
+
+def _body(unit: Nest, root: Node, registers: dict[int, Any], row: bool) -> None:
+    """Check an expression; without recursion, each shared node once."""
+    seen: set[int] = set()
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            stack += node.args
+            _node(unit, node, registers, row)
+
+
+def _node(unit: Nest, node: Node, registers: dict[int, Any], row: bool) -> None:
+    if node.op == "const":
+        return
+    if node.op == "row":
+        if registers.get(node.value) != node.dtype:
+            raise ValueError(f"{unit.name}: register {node.value} holds no {node.dtype} here")
+    elif node.op == "arg":
+        _load(unit, node.value, node.dtype)
+        if row and unit.loads[node.value].strides[-1] and unit.shape[-1] > 1:
+            raise ValueError(f"{unit.name}: a row value reads along the columns")
+    elif node.op == "pick":
+        source, index = node.value
+        _load(unit, source, node.dtype)
+        if _load(unit, index, None).dtype.kind not in "iu":
+            raise ValueError(f"{unit.name}: picks by an index that is no integer")
+    elif node.dtype != _result(node):
+        raise ValueError(f"{unit.name}: {node.op} of {node.args[0].dtype} gives no {node.dtype}")
+
+
+def _load(unit: Nest, number: int, dtype: np.dtype[Any] | None) -> Value:
+    if not 0 <= number < len(unit.loads):
+        raise ValueError(f"{unit.name}: load {number} of {len(unit.loads)}")
+    value = unit.loads[number].value
+    if dtype is not None and value.dtype != dtype:
+        raise ValueError(f"{unit.name}: {value.dtype} loaded as {dtype}")
+    return value
+
+
+def _result(node: Node) -> np.dtype[Any]:
+    """The dtype that a function gives."""
+    if node.op == "cast":
+        return node.dtype
+    if node.op in COMPARISONS or node.op in PREDICATES or node.op in LOGICAL:
+        return _BOOL
+    first, second = node.args[0].dtype, node.args[-1].dtype
+    if node.op == "where":
+        return second if first == _BOOL and node.args[1].dtype == second else np.dtype("V1")
+    return first if all(a.dtype == first for a in node.args) else np.dtype("V1")
+
+
+def _within(name: str, access: Access, shape: Shape, length: int | None) -> None:
+    strides = access.strides
+    if len(strides) != len(shape):
+        raise ValueError(f"{name}: {len(strides)} strides in a space of {len(shape)} axes")
+    low = high = access.offset
+    if length is not None and strides == (shape[-1], 1):
+        high += length - 1
+    else:
+        for n, stride in zip(shape, strides, strict=True):
+            low += min(0, (n - 1) * stride)
+            high += max(0, (n - 1) * stride)
+    if low < 0 or high >= max(1, access.value.size):
+        raise ValueError(f"{name}: elements {low}..{high} of a buffer of {access.value.size}")
+
+
+def _apart(unit: Nest, access: Access) -> None:
+    """Rows must store in places of their own: workers share them, and LLVM reorders them."""
+    moves = [(abs(s), n) for s, n in zip(access.strides, unit.shape, strict=True) if n > 1 and s]
+    rows = math.prod(unit.shape[:-1])
+    if rows > 1 and any(
+        not s and n > 1 for s, n in zip(access.strides[:-1], unit.shape[:-1], strict=True)
+    ):
+        raise ValueError(f"{unit.name}: several rows are stored in one place")
+    reach = 0
+    for stride, n in sorted(moves):
+        if stride <= reach:
+            raise ValueError(f"{unit.name}: two elements are stored in one place")
+        reach += stride * (n - 1)
