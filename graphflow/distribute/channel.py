@@ -47,7 +47,8 @@ class Link(Protocol):
     """
 
     def send(self, worker: str, message: Message, hear: Callable[[Reply | Gone], None]) -> None:
-        """Send a message of the coordinator's."""
+        """Send a message of the coordinator's: a `Step` to `Host.step`, others to
+        `Host.notice`."""
         ...
 
     def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
@@ -56,4 +57,10 @@ class Link(Protocol):
 
     def ping(self, worker: str, hear: Hear) -> None:
         """Ask for a sign of life."""
+        ...
+
+    def replace(self, worker: str, hear: Hear) -> None:
+        """Give the name of a lost worker to another one, which is blank, and make it known to its
+        peers.  The lost one is ended, if it is not.  The answer is None, or `Gone` where no worker
+        can be had, or the new one is lost, too; then this may be called again."""
         ...

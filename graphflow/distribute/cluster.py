@@ -42,6 +42,9 @@ class Cluster:
         transport: str = "ray",
         cpus_per_worker: float = 1,
         gpus_per_worker: int = 0,
+        spares: int = 0,
+        recover: bool = True,
+        snapshot_every: int = 100,
         deadline: float = 30.0,
         start_deadline: float = 60.0,
         object_store_memory: int = 256 << 20,
@@ -55,6 +58,12 @@ class Cluster:
             connected to, else one of its own.  What it starts it also ends.
           transport: how messages and values travel; "ray": by actor calls.
           cpus_per_worker, gpus_per_worker: what Ray reserves for each.
+          spares: further workers that take the place of lost ones at once; each that does is
+            replaced by a new one.
+          recover: replace lost workers, by spares or new ones, and get back what they held, so
+            that sessions go on as if nothing had been; otherwise a loss ends them.
+          snapshot_every: steps from one copy of all state to the next.  A recovery goes back to
+            the last copy, and does again what was committed since.
           deadline: seconds without a sign of life after which a worker is given up.
           start_deadline: seconds that the workers may take to start.
           object_store_memory: bytes for values under way, where it starts a Ray of its own.
@@ -66,20 +75,28 @@ class Cluster:
           UnavailableError: Ray or the workers did not start.
         """
         _check(workers, transport, cpus_per_worker, gpus_per_worker, deadline)
+        if spares < 0 or snapshot_every < 1:
+            raise ValueError(f"spares={spares}, snapshot_every={snapshot_every}: out of range")
+        self._every = snapshot_every if recover else None
+        self._start_deadline = start_deadline
+        self._resources = cpus_per_worker, gpus_per_worker
         self.deadline = deadline
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(OVERLAPPING)
         self._sessions: weakref.WeakSet[ClusterTarget] = weakref.WeakSet()
         names = [str(DeviceSpec("worker", 0, task)) for task in range(workers)]
         ray = _ray()
-        cpus, gpus = workers * cpus_per_worker, workers * gpus_per_worker
+        count = workers + spares
+        cpus, gpus = count * cpus_per_worker, count * gpus_per_worker
         ray.connect(address, cpus, gpus, object_store_memory)
         self._actors: dict[str, Any] = {}
-        self._finalizer = weakref.finalize(self, _end, ray, self._actors)
+        self._spares: list[Any] = []
+        self._finalizer = weakref.finalize(self, _end, ray, self._actors, self._spares)
         try:
             _check_resources(ray.resources(), cpus, gpus)
             for name in names:
                 self._actors[name] = ray.start_worker(cpus_per_worker, gpus_per_worker)
+            self._spares += [self._start() for _ in range(spares)]
             self.workers = self._describe(ray, start_deadline)
             self.topology = _topology(self.workers, cpus_per_worker, gpus_per_worker)
         except BaseException:
@@ -102,6 +119,24 @@ class Cluster:
             ) from error
         return found
 
+    def _start(self) -> Any:
+        return _ray().start_worker(*self._resources)
+
+    def replacement(self, worker: str, lost: Any) -> Any:
+        """The actor that takes the place of one that was lost, a spare or a new one; each session
+        that has noticed calls this."""
+        with self._lock:
+            if self._actors[worker] is lost:
+                _ray().end_worker(lost)
+                fresh = self._start()  # becomes a spare where there is one
+                self._spares.append(fresh)
+                self._actors[worker] = self._spares.pop(0)
+            return self._actors[worker]
+
+    def replaced(self, worker: str, found: Any) -> None:
+        """A worker that has taken the place of a lost one is up."""
+        self.workers[worker] = found
+
     def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:
         """A session's place on the workers; what `Session(cluster=…)` calls.
 
@@ -115,8 +150,15 @@ class Cluster:
         """
         if not self._finalizer.alive:
             raise RuntimeError("the cluster is closed")
-        link = _ray().RayLink(uuid.uuid4().hex, self._actors)
-        conductor = Conductor(link, list(self._actors), self.deadline, self._slots)
+        link = _ray().RayLink(uuid.uuid4().hex, self._actors, self)
+        conductor = Conductor(
+            link,
+            list(self._actors),
+            self.deadline,
+            self._slots,
+            every=self._every,
+            start_deadline=self._start_deadline,
+        )
         conductor.open(seed)
         target = ClusterTarget(self.topology, conductor)
         with self._lock:
@@ -152,8 +194,8 @@ def _ray() -> Any:
     return ray_transport
 
 
-def _end(ray: Any, actors: dict[str, Any]) -> None:
-    for actor in actors.values():
+def _end(ray: Any, actors: dict[str, Any], spares: list[Any]) -> None:
+    for actor in (*actors.values(), *spares):
         ray.end_worker(actor)
     ray.disconnect()
 

@@ -17,10 +17,12 @@ from graphflow.base.errors import OpError, ResourceExhaustedError, UnavailableEr
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.host import Shipment
-from graphflow.distribute.messages import Prepared, Refused, Step
+from graphflow.distribute.messages import Message, Prepared, Rebuild, Refused, Save, Step
 from graphflow.distribute.watch import Watch
 
+_KIND = {Step: "steps", Save: "saves", Rebuild: "rebuilds"}
 CLOSING = 5.0  # seconds, at most, that closing waits for the workers
+REPLACEMENTS = 3  # workers that are tried, one after the other, in the place of a lost one
 
 
 class _Outcome:
@@ -32,6 +34,15 @@ class _Outcome:
         self.done = False
         self.answers: Mapping[str, Prepared] = {}
         self.error: OpError | None = None
+
+
+class _Replacement:
+    """A worker that is being put in the place of a lost one."""
+
+    def __init__(self, expires: float):
+        self.expires = expires
+        self.tries = 1
+        self.stage = "replace"  # then "open"
 
 
 class Conductor:
@@ -48,6 +59,8 @@ class Conductor:
         deadline: float,
         slots: threading.Semaphore,
         clock: Callable[[], float] = time.monotonic,
+        every: int | None = None,
+        start_deadline: float = 60.0,
     ):
         """Args:
         link: the way to the workers.
@@ -55,13 +68,21 @@ class Conductor:
         deadline: seconds without a sign of life after which a worker is given up.
         slots: one per run that may be under way on the workers, over all sessions.
         clock: gives seconds.
+        every: runs from one copy of the workers' state to the next; None: a lost worker ends the
+          session.
+        start_deadline: seconds that a worker in the place of a lost one may take to start.
         """
         self.workers = tuple(workers)
         self._link = link
         self._deadline = deadline
         self._slots = slots
         self._clock = clock
-        self._machine = machine.Coordinator(workers)
+        self._machine = machine.Coordinator(workers, every)
+        self._start_deadline = start_deadline
+        self._seed = 0
+        self._shipments: dict[str, dict[int, Shipment]] = {worker: {} for worker in workers}
+        self._incarnations = dict.fromkeys(workers, 0)  # lost workers of that name
+        self._replacements: dict[str, _Replacement] = {}
         self._watch = Watch(deadline)
         self._lock = threading.Lock()  # of what the machine decides, and the order of messages
         self._outcomes: dict[int, _Outcome] = {}
@@ -132,6 +153,23 @@ class Conductor:
                 if not outcome.done:
                     self._mind_the_time(number, outcome, timeout)
 
+    def _until_recovered(self) -> None:
+        """Wait until no worker is lost.
+
+        Raises:
+          OpError: that will not be.
+        """
+        while True:
+            with self._lock:
+                self._take_up()
+                self._mind_the_workers(self._clock())
+                if self._machine.failure is not None:
+                    raise self._machine.failure
+                if self._machine.phase == "serving" or self._closed:
+                    return
+            with self._bell:
+                self._bell.wait_for(lambda: self._inbox, self._watch.interval)
+
     def _mind_the_time(self, number: int, outcome: _Outcome, timeout: float) -> None:
         now = self._clock()
         if outcome.expires is not None and now >= outcome.expires:
@@ -139,6 +177,12 @@ class Conductor:
         elif outcome.wakes is not None and now >= outcome.wakes:
             outcome.wakes = None
             self._handle(machine.Woken(number))
+        self._mind_the_workers(now)
+
+    def _mind_the_workers(self, now: float) -> None:
+        for worker, replacement in list(self._replacements.items()):
+            if now >= replacement.expires:
+                self._again(worker, f"none has started within {self._start_deadline:g} s")
         silent, frozen = self._watch.look(self._machine.awaited(), now)
         for worker in silent:
             self._counts[worker]["pings"] += 1
@@ -149,12 +193,13 @@ class Conductor:
 
     # ---- events
 
-    def _hears(self, worker: str, step: Step | None = None) -> Callable[[Any], None]:
+    def _hears(self, worker: str, message: Any = None) -> Callable[[Any], None]:
         """What puts an answer of that worker down."""
+        incarnation = self._incarnations[worker]
 
         def hear(answer: Any) -> None:
             with self._bell:
-                self._inbox.append((worker, step, answer))
+                self._inbox.append((worker, incarnation, message, answer))
                 self._bell.notify_all()
 
         return hear
@@ -162,29 +207,36 @@ class Conductor:
     def _take_up(self) -> None:
         """Tell the machine what has come in.  The lock is held."""
         while self._inbox:
-            worker, step, answer = self._inbox.popleft()
-            if not isinstance(answer, Gone):
+            worker, incarnation, message, answer = self._inbox.popleft()
+            if incarnation != self._incarnations[worker]:
+                continue  # from one that was lost
+            if isinstance(message, _Replacement):
+                self._progress(worker, message, answer)
+            elif not isinstance(answer, Gone):
                 self._watch.heard(worker, self._clock())
                 if answer is not None:
                     self._handle(machine.Answered(worker, answer))
-            elif answer.worker_lost:
+            elif answer.worker_lost or isinstance(message, Rebuild):
                 self._handle(machine.Lost(worker, answer.reason))
-            elif step is not None:
+            elif isinstance(message, Step):
                 error = UnavailableError(None, None, f"{worker} did not answer: {answer.reason}")
-                refused = Refused(step.ticket, 0, error)
+                refused = Refused(message.ticket, 0, error)
                 self._handle(machine.Answered(worker, refused))
 
     def _handle(self, event: machine.Event) -> None:
         """Let the machine decide, and carry out its commands.  The lock is held."""
         for command in self._machine.handle(event):
             if isinstance(command, machine.Send):
-                step = command.message if isinstance(command.message, Step) else None
-                self._counts[command.worker]["steps" if step else "notices"] += 1
-                hear = self._hears(command.worker, step)
-                self._link.send(command.worker, command.message, hear)
+                message: Message = command.message
+                self._counts[command.worker][_KIND.get(type(message), "notices")] += 1
+                hear = self._hears(command.worker, message)
+                self._link.send(command.worker, message, hear)
             elif isinstance(command, machine.Wake):
                 self._outcomes[command.run].wakes = self._clock() + command.seconds
                 self._ring()
+            elif isinstance(command, machine.Replace):
+                self._incarnations[command.worker] += 1
+                self._replace(command.worker, tries=1)
             else:
                 outcome = self._outcomes.pop(command.run)
                 outcome.answers, outcome.error = command.answers, command.error
@@ -195,6 +247,38 @@ class Conductor:
         with self._bell:
             self._bell.notify_all()
 
+    # ---- replacing lost workers; the lock is held
+
+    def _replace(self, worker: str, tries: int) -> None:
+        replacement = _Replacement(self._clock() + self._start_deadline)
+        replacement.tries = tries
+        self._replacements[worker] = replacement
+        self._counts[worker]["replaced"] += 1
+        self._link.replace(worker, self._hears(worker, replacement))
+        self._ring()
+
+    def _progress(self, worker: str, replacement: _Replacement, answer: Any) -> None:
+        """A replacement has started, or has the session and its plans, or there is none."""
+        if self._replacements.get(worker) is not replacement:
+            return  # it was given up
+        if isinstance(answer, OpError | Gone):
+            self._again(worker, answer.reason if isinstance(answer, Gone) else str(answer))
+        elif replacement.stage == "replace":
+            replacement.stage = "open"
+            arguments = self._seed, self._deadline, self._shipments[worker]
+            self._link.call(worker, "open", *arguments, hear=self._hears(worker, replacement))
+        else:
+            del self._replacements[worker]
+            self._handle(machine.Replaced(worker))
+
+    def _again(self, worker: str, reason: str) -> None:
+        """Try one more replacement, or none."""
+        tries = self._replacements.pop(worker).tries
+        if tries < REPLACEMENTS:
+            self._replace(worker, tries + 1)
+        else:
+            self._handle(machine.Irreplaceable(worker, reason))
+
     # ---- calls that are no steps
 
     def open(self, seed: int) -> None:
@@ -203,7 +287,8 @@ class Conductor:
         Raises:
           OpError: one does not answer within the deadline.
         """
-        self._call("open", {worker: (seed, self._deadline) for worker in self.workers})
+        self._seed = seed
+        self._call("open", {worker: (seed, self._deadline, {}) for worker in self.workers})
 
     def load(self, plan: int, shipments: Mapping[str, Shipment]) -> None:
         """Ship a plan.
@@ -211,8 +296,10 @@ class Conductor:
         Raises:
           OpError: a worker cannot take it, or does not answer within the deadline.
         """
-        for worker in shipments:
+        for worker, shipment in shipments.items():
             self._counts[worker]["loads"] += 1
+            if self._machine.recovers:
+                self._shipments[worker][plan] = shipment
         self._call("load", {worker: (plan, s) for worker, s in shipments.items()})
 
     def statistics(self) -> dict[str, dict[str, int]]:
@@ -224,10 +311,28 @@ class Conductor:
     def _call(
         self, method: str, arguments: Mapping[str, tuple[Any, ...]], patience: float | None = None
     ) -> dict[str, Any]:
-        """Call a method of several workers at once; their answers."""
+        """Call a method of several workers at once; their answers.
+
+        Raises:
+          OpError: one cannot do it, or is lost and not replaced.
+        """
         patience = self._deadline if patience is None else patience
-        if self._machine.failure is not None and method != "close":
-            raise self._machine.failure
+        if method == "close":
+            return self._answers(method, arguments, patience)
+        while True:
+            self._until_recovered()
+            before = self._machine.generation
+            try:
+                return self._answers(method, arguments, patience)
+            except OpError:
+                # A worker in the place of a lost one knows the session and its plans; the others
+                # take them twice.
+                if self._machine.generation == before or self._machine.failure is not None:
+                    raise
+
+    def _answers(
+        self, method: str, arguments: Mapping[str, tuple[Any, ...]], patience: float
+    ) -> dict[str, Any]:
         answers: dict[str, Any] = {}
         arrived = threading.Condition()
 
@@ -258,8 +363,8 @@ class Conductor:
             return UnavailableError(None, None, f"{worker} cannot {method}: {gone.reason}")
         with self._lock:
             self._handle(machine.Lost(worker, gone.reason, frozen))
-            assert self._machine.failure is not None
-            return self._machine.failure
+            failure = self._machine.failure
+            return failure or UnavailableError(None, None, f"{worker} was lost: {gone.reason}")
 
     def close(self) -> None:
         """End the session: runs fail, and its state on the workers is dropped.

@@ -1,210 +1,146 @@
 """The coordinator of a session as a pure state machine: events in, commands out, no I/O.
 
-A run is an attempt on each worker that has a part in its plan.  Where all have prepared, it is
-committed; where one refuses, all undo it.  A decision is made here, at one moment; workers learn
-of it with the next message they get.
+Of a run (`runs` tells how it is decided on):
 
             Begin            all Prepared, no output to release
     (new) ────────► running ─────────────────────────────────────► (committed)
-                    ▲     │ all Prepared, output waits                  ▲
-       Woken, or    │     ├──────────────────────────► committing ──────┘
-       at once      │     │ conflict                               all Applied
-                    │     ▼
-                    resting          error, Lost, Expired, Closed: ───► (aborted)
+                    ▲  ▲  │ all Prepared, output waits                  ▲
+       Woken, or    │  │  ├──────────────────────────► committing ──────┘
+       at once      │  │  │ conflict                               all Applied
+                    │  │  ▼
+                    │  └─ resting          error, Expired, Closed: ──► (aborted)
+                    │
+                suspended ◄── Lost: any that is undecided; Begin during a recovery
+              interrupted ◄── Lost: any that is committing, and goes on with that afterwards
+
+Of the session, where lost workers are replaced:
+
+                 Lost              all Replaced               all Rebuilt
+    serving ─────────────► replacing ─────────────► restoring ─────────────► replaying
+       ▲                       ▲         Lost           │        Lost            │ │
+       │                       └────────────────────────┴────────────────────────┘ │
+       └────────────────────────── the journal is done again ──────────────────────┘
+
+All workers go back to the last cut, and what was committed since is done again in the same order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from graphflow.base.errors import (
     CancelledError,
     DeadlineExceededError,
+    InternalError,
     OpError,
     UnavailableError,
 )
+from graphflow.distribute.events import (
+    Answered,
+    Begin,
+    Closed,
+    Command,
+    Event,
+    Expired,
+    Finish,
+    Irreplaceable,
+    Lost,
+    Replace,
+    Replaced,
+    Send,
+    Wake,
+    Woken,
+)
+from graphflow.distribute.journal import Record
 from graphflow.distribute.messages import (
     Applied,
-    Decision,
-    Feeds,
-    Message,
-    Notice,
     Prepared,
+    Rebuild,
+    Rebuilt,
     Refused,
-    Step,
+    Save,
+    Saved,
     Ticket,
     Verdict,
 )
+from graphflow.distribute.runs import Peer, Run, Runs
 
-# After as many lost races a run makes an undecided one in its way give way.
-PATIENCE = 2
-# Seconds that a run which gave way rests, doubled each time: it gets out of the way of a run of
-# any length, and neither starves.
-REST = 0.002
-LONGEST_REST = 16.0
+__all__ = [
+    "Answered",
+    "Begin",
+    "Closed",
+    "Command",
+    "Coordinator",
+    "Event",
+    "Expired",
+    "Finish",
+    "Irreplaceable",
+    "Lost",
+    "Replace",
+    "Replaced",
+    "Send",
+    "Wake",
+    "Woken",
+]
 
-
-# ---- events
-
-
-class Begin(NamedTuple):
-    """A new run.
-
-    Attributes:
-      run: its number, higher than those before.
-      plan: what to execute.
-      feeds: worker -> values; its keys are the workers that take part.
-      traced: ask for the time of each kernel.
-    """
-
-    run: int
-    plan: int
-    feeds: Feeds
-    traced: bool = False
-
-
-class Answered(NamedTuple):
-    """A worker has answered a message."""
-
-    worker: str
-    reply: Prepared | Refused | Applied
-
-
-class Lost(NamedTuple):
-    """A worker is gone, or frozen: it has not given a sign of life within the deadline."""
-
-    worker: str
-    reason: str
-    frozen: bool = False
-
-
-class Expired(NamedTuple):
-    """The time that the user gave a run is over."""
-
-    run: int
-    seconds: float
-
-
-class Woken(NamedTuple):
-    """A run has rested."""
-
-    run: int
-
-
-class Closed(NamedTuple):
-    """The session ends."""
-
-
-Event = Begin | Answered | Lost | Expired | Woken | Closed
-
-
-# ---- commands
-
-
-class Send(NamedTuple):
-    """Send a message to a worker."""
-
-    worker: str
-    message: Message
-
-
-class Wake(NamedTuple):
-    """Report `Woken(run)` after so many seconds."""
-
-    run: int
-    seconds: float
-
-
-class Finish(NamedTuple):
-    """A run has ended.
-
-    Attributes:
-      run: its number.
-      answers: worker -> what it prepared; empty where the run failed.
-      error: why it failed, or None.
-    """
-
-    run: int
-    answers: Mapping[str, Prepared]
-    error: OpError | None
-
-
-Command = Send | Wake | Finish
-
-
-# ---- the machine
+_LONGEST = 6  # doublings of the distance of cuts, for the sake of long runs
+_FED = 256 << 20  # bytes of feeds that the journal holds, more or less
+_DECIDED = ("committing", "interrupted")
 
 
 @dataclass
-class _Run:
+class _Cut:
+    """A cut that is being made."""
+
     number: int
-    plan: int
-    feeds: Feeds
-    traced: bool
-    ticket: Ticket
-    state: str = "running"
-    losses: int = 0
-    missing: set[str] = field(default_factory=set)  # whose answer is awaited
-    answers: dict[str, Prepared] = field(default_factory=dict)
-    failure: OpError | None = None  # of output, once it is committed
+    missing: set[str]
+    snapshots: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class _Peer:
-    """What is known of a worker."""
-
-    sequence: int = 0  # messages sent
-    decided: int = 0  # decisions made
-    told: int = 0  # number of the last decision that a message has carried
-    pending: list[Decision] = field(default_factory=list)  # not known to be applied
-
-
-class Coordinator:
-    """Decides on the runs of one session.
+class Coordinator(Runs):
+    """Decides on the runs of one session, and on what happens when workers are lost.
 
     Attributes:
-      generation: number of workers lost so far.
-      lost: worker -> how it was lost.
+      lost: worker -> how it was lost; those that have not been replaced.
+      phase: of the session; see above.
+      recoveries: how many there were.
     """
 
-    def __init__(self, workers: Iterable[str]):
+    def __init__(self, workers: Iterable[str], every: int | None = None):
         """Args:
         workers: their names.
+        every: runs from cut to cut; None: a lost worker ends the session.
         """
-        self.generation = 0
+        super().__init__(workers)
         self.lost: dict[str, Lost] = {}
+        self.phase = "serving"
+        self.recoveries = 0
+        self._every = every
+        self._logs = every is not None
         self._during: dict[str, int] = {}  # lost worker -> run that found out
-        self._serial = 0
-        self._peers = {worker: _Peer() for worker in workers}
-        self._runs: dict[int, _Run] = {}
-        self._current: dict[Ticket, _Run] = {}  # undecided attempts, and those committing
+        self._end: Callable[[int], OpError] | None = None  # why nothing can succeed any more
         self._closed = False
+        self._cuts = 0
+        self._cut: _Cut | None = None
+        self._blank: set[str] = set()  # replaced, and not given its state yet
+        self._rebuilding: set[str] = set()
+        self._position = 0  # in the journal, while it is done again
+        self._again: dict[Record, Run] = {}
 
     def handle(self, event: Event) -> list[Command]:
         """What is to be done about an event, in this order."""
-        if isinstance(event, Begin):
-            return self._begin(event)
-        if isinstance(event, Lost):
-            return self._lose(event)
-        if isinstance(event, Closed):
-            return self._close()
         if isinstance(event, Answered):
-            self._acknowledge(event.worker, event.reply.applied)
-            if isinstance(event.reply, Applied):
-                for ticket, error in event.reply.failures:
-                    if ticket in self._current:
-                        self._current[ticket].failure = error
-                return self._settle()
-            run = self._current.get(event.reply.ticket)
-        else:
-            run = self._runs.get(event.run)
-        if run is None:
-            return []  # it was decided on in the meantime
-        what: Any = event.reply if isinstance(event, Answered) else event
-        rule = TABLE.get((run.state, type(what)))
-        return rule(self, run, event) if rule else []
+            return self._answered(event)
+        if isinstance(event, Expired | Woken):
+            return self._apply(self._runs.get(event.run), event, event)
+        return SESSION[type(event)](self, event)
+
+    @property
+    def recovers(self) -> bool:
+        """Are lost workers replaced?"""
+        return self._every is not None
 
     @property
     def running(self) -> bool:
@@ -214,21 +150,31 @@ class Coordinator:
     @property
     def failure(self) -> OpError | None:
         """Why no run can succeed any more; None: they can."""
-        return next((self._loss(lost) for lost in self.lost.values()), None)
+        return self._end(0) if self._end else None
 
     def awaited(self) -> set[str]:
-        """Workers whose answer a run waits for."""
-        return {worker for run in self._runs.values() for worker in run.missing}
+        """Workers whose answer something waits for."""
+        waiting = {worker for run in self._current.values() for worker in run.missing}
+        if self._cut is not None:
+            waiting |= self._cut.missing
+        return (waiting | self._rebuilding) - self.lost.keys()
 
-    # ---- beginning
+    def _reachable(self, worker: str) -> bool:
+        return worker not in self.lost
+
+    # ---- runs
 
     def _begin(self, event: Begin) -> list[Command]:
         refusal = self._refusal()
         if refusal is not None:
             return [Finish(event.run, {}, refusal)]
-        run = _Run(event.run, event.plan, event.feeds, event.traced, Ticket(0, 0, 0))
+        commands = self._save() if self._due() else []
+        run = Run(event.run, event.plan, event.feeds, event.traced, Ticket(0, 0, 0))
         self._runs[event.run] = run
-        commands = self._start(run)
+        if self.phase != "serving":
+            run.state = "suspended"
+            return []
+        commands += self._start(run)
         for worker in self._peers:  # who has no part in this run has no other way to learn
             if worker not in run.feeds:
                 commands += self._tell(worker)
@@ -239,161 +185,113 @@ class Coordinator:
             return CancelledError(None, None, "the session is closed")
         return self.failure
 
-    def _start(self, run: _Run) -> list[Command]:
-        """A new attempt, on all its workers."""
-        self._serial += 1
-        run.ticket = Ticket(self.generation, run.number, self._serial)
-        run.state = "running"
-        run.missing = set(run.feeds)
-        run.answers = {}
-        self._current[run.ticket] = run
-        commands: list[Command] = []
-        for worker, feeds in run.feeds.items():
-            sequence, decisions = self._envelope(worker)
-            step = Step(sequence, decisions, run.ticket, run.plan, feeds, run.traced)
-            commands.append(Send(worker, step))
-        return commands
+    def _answered(self, event: Answered) -> list[Command]:
+        reply = event.reply
+        generation = (
+            reply.ticket.generation if isinstance(reply, Prepared | Refused) else reply.generation
+        )
+        if generation < self._valid:
+            return []  # from before a loss
+        if isinstance(reply, Rebuilt):
+            return self._rebuilt(event.worker, reply)
+        self._acknowledge(event.worker, reply.applied)
+        if isinstance(reply, Saved):
+            return [*self._saved(event.worker, reply), *self._settle()]
+        if isinstance(reply, Applied):
+            for ticket, error in reply.failures:
+                if ticket in self._current:
+                    self._current[ticket].failure = error
+            return self._settle()
+        return self._apply(self._current.get(reply.ticket), reply, event)
 
-    def _envelope(self, worker: str) -> tuple[int, tuple[Decision, ...]]:
-        peer = self._peers[worker]
-        peer.sequence += 1
-        peer.told = peer.decided
-        return peer.sequence, tuple(peer.pending)
-
-    def _tell(self, worker: str) -> list[Command]:
-        """A notice, where there is a decision that no message has carried."""
-        peer = self._peers[worker]
-        if worker in self.lost or peer.told == peer.decided:
+    def _apply(self, run: Run | None, what: Any, event: Event) -> list[Command]:
+        """By the table; None: it was decided on in the meantime."""
+        if run is None:
             return []
-        return [Send(worker, Notice(*self._envelope(worker)))]
+        rule = TABLE.get((run.state, type(what)))
+        return rule(self, run, event) if rule else []
 
-    # ---- answers
+    # ---- cuts
 
-    def _prepared(self, run: _Run, event: Answered) -> list[Command]:
-        assert isinstance(event.reply, Prepared)
-        run.missing.discard(event.worker)
-        run.answers[event.worker] = event.reply
-        if run.missing:
-            return []
-        self._decide(run, Verdict.COMMIT)
-        releasing = [w for w, answer in run.answers.items() if answer.releases]
-        if not releasing:
-            return self._finish(run, None)
-        run.state = "committing"
-        run.missing = set(releasing)
-        self._current[run.ticket] = run
-        return [command for worker in releasing for command in self._tell(worker)]
-
-    def _refused(self, run: _Run, event: Answered) -> list[Command]:
-        assert isinstance(event.reply, Refused)
-        run.missing.discard(event.worker)
-        if event.reply.error is not None:
-            return self._abort(run, event.reply.error)
-        run.losses += 1
-        rival = self._rival(event.reply.holder)
-        if rival is None:  # the other one has committed, so there was progress
-            return [*self._undo(run, Verdict.RETRY), *self._start(run)]
-        if rival.ticket != event.reply.holder:  # it lost, too: the older goes first
-            if rival.number < run.number:
-                return self._rest(run)
-            return [*self._undo(run, Verdict.RETRY), *self._start(run)]
-        if run.losses <= PATIENCE:
-            return self._rest(run)
-        # The other one may wait for input; nobody waits for that.
-        rival.losses += 1
-        return [*self._undo(run, Verdict.RETRY), *self._rest(rival), *self._start(run)]
-
-    def _rival(self, holder: Ticket | None) -> _Run | None:
-        """The run of an attempt that is in the way, unless it is committed or over."""
-        run = self._runs.get(holder.run) if holder else None
-        return run if run is not None and run.state != "committing" else None
-
-    def _rest(self, run: _Run) -> list[Command]:
-        commands = self._undo(run, Verdict.RETRY)
-        run.state = "resting"
-        run.missing = set()
-        seconds = min(LONGEST_REST, REST * 2.0 ** (run.losses - 1))
-        # Two that lost to each other must not meet again and again.
-        return [*commands, Wake(run.number, seconds * (1 + run.number % 8 / 8))]
-
-    def _wake(self, run: _Run, event: Event) -> list[Command]:
-        return self._start(run)
-
-    def _expire(self, run: _Run, event: Event) -> list[Command]:
-        assert isinstance(event, Expired)
-        if run.state == "resting":
-            where = "other runs kept writing what it writes"
-        else:
-            where = f"no answer from {', '.join(sorted(run.missing))}"
-        message = f"run {run.number} did not finish within {event.seconds:g} s: {where}"
-        return self._abort(run, DeadlineExceededError(None, None, message))
-
-    def _late(self, run: _Run, event: Event) -> list[Command]:
-        """It is committed, and the workers that hold output will release it: an error would say
-        that nothing was changed."""
-        return self._finish(run, None)
-
-    def _acknowledge(self, worker: str, applied: int) -> None:
-        peer = self._peers[worker]
-        peer.pending = [d for d in peer.pending if d.number > applied]
-
-    def _settle(self) -> list[Command]:
-        """Finish committed runs whose output has been released."""
-        commands: list[Command] = []
-        for run in list(self._runs.values()):
-            if run.state == "committing":
-                run.missing = {w for w in run.missing if self._owes(w, run.ticket)}
-                if not run.missing:
-                    commands += self._finish(run, run.failure)
-        return commands
-
-    def _owes(self, worker: str, ticket: Ticket) -> bool:
-        if worker in self.lost:
+    def _due(self) -> bool:
+        if self._every is None or self._cut is not None or self.phase != "serving":
             return False
-        return any(d.ticket == ticket for d in self._peers[worker].pending)
+        # A run that is longer than the time from cut to cut must get through all the same.
+        patience = max((run.cut_short for run in self._runs.values()), default=0)
+        distance = self._every << min(patience, _LONGEST)
+        return self._journal.commits >= distance or self._journal.bytes >= _FED
 
-    # ---- deciding
+    def _save(self) -> list[Command]:
+        """Have all workers keep their state.  What is under way begins again after that: it would
+        have to be done again from a state that is older than the cut."""
+        hit = [run for run in self._runs.values() if run.state == "running"]
+        for run in hit:
+            run.cut_short += 1
+            self._decide(run, Verdict.RETRY)
+        self._cuts += 1
+        self._cut = _Cut(self._cuts, set(self._peers))
+        self._journal.mark()
+        commands: list[Command] = []
+        for worker in self._peers:
+            envelope = self._envelope(worker)
+            save = Save(*envelope, self._valid, self._cuts, self._journal.cut)
+            commands.append(Send(worker, save))
+        return commands + [command for run in hit for command in self._start(run)]
 
-    def _decide(self, run: _Run, verdict: Verdict) -> None:
-        self._current.pop(run.ticket, None)
-        for worker in run.feeds:
-            if worker not in self.lost:
-                peer = self._peers[worker]
-                peer.decided += 1
-                peer.pending.append(Decision(peer.decided, run.ticket, verdict))
-
-    def _undo(self, run: _Run, verdict: Verdict) -> list[Command]:
-        """Undo an attempt; those who still work on it, or wait, are told at once."""
-        if run.state != "running":
+    def _saved(self, worker: str, reply: Saved) -> list[Command]:
+        cut = self._cut
+        if cut is None or reply.cut != cut.number:
             return []
-        self._decide(run, verdict)
-        return [c for worker in sorted(run.missing) for c in self._tell(worker)]
+        if reply.error is not None:  # the journal goes on from the cut before
+            self._cut = None
+            return []
+        cut.missing.discard(worker)
+        cut.snapshots[worker] = reply.snapshot
+        if not cut.missing:
+            self._journal.complete(cut.number, cut.snapshots)
+            self._cut = None
+        return []
 
-    def _abort(self, run: _Run, error: OpError) -> list[Command]:
-        return [*self._undo(run, Verdict.ABORT), *self._finish(run, error)]
-
-    def _finish(self, run: _Run, error: OpError | None) -> list[Command]:
-        self._current.pop(run.ticket, None)
-        del self._runs[run.number]
-        return [Finish(run.number, {} if error else run.answers, error)]
-
-    # ---- losses and the end
+    # ---- losses
 
     def _lose(self, event: Lost) -> list[Command]:
         if event.worker in self.lost:
             return []
         self.lost[event.worker] = event
         self.generation += 1
-        commands: list[Command] = []
         hit = [run for run in self._runs.values() if event.worker in run.feeds]
         self._during[event.worker] = hit[0].number if hit else 0
+        if self._end is not None or self._closed:
+            return []
+        if self._every is None:
+            return self._give_up(event, hit)
+        if self.phase == "serving":
+            self.recoveries += 1
+        self.phase = "replacing"
+        self._valid = self.generation
+        self._cut = None
+        self._rebuilding.clear()
+        self._blank.discard(event.worker)
+        self._current.clear()
+        self._outgoing.clear()
+        self._again.clear()
+        for run in self._runs.values():
+            run.state = "interrupted" if run.state in _DECIDED else "suspended"
+            run.missing = set()
+        self._journal.interrupt()
+        return [Replace(event.worker)]
+
+    def _give_up(self, event: Lost, hit: Sequence[Run]) -> list[Command]:
+        """Without recovery: what the worker has a part in fails, and all that comes later."""
+        self._end = lambda run: self._loss(event, run)
+        commands: list[Command] = []
         for run in hit:
             run.missing.discard(event.worker)
             if run.state != "committing":
                 commands += self._abort(run, self._loss(event, run.number))
         return commands + self._settle()
 
-    def _loss(self, lost: Lost, run: int = 0) -> OpError:
+    def _loss(self, lost: Lost, run: int = 0, more: str = "") -> OpError:
         """The error for a run that is hit by the loss, or comes after it."""
         during = run or self._during.get(lost.worker, 0)
         kind = DeadlineExceededError if lost.frozen else UnavailableError
@@ -401,15 +299,118 @@ class Coordinator:
         return kind(
             None,
             None,
-            f"worker {lost.worker} was lost{when}: {lost.reason}. The variables that it held are "
-            "lost with it; open a new session on a new cluster and restore or initialise them",
+            f"worker {lost.worker} was lost{when}: {lost.reason}{more}. The variables that it "
+            "held are lost with it; open a new session on a new cluster and restore or "
+            "initialise them",
         )
 
-    def _close(self) -> list[Command]:
+    def _irreplaceable(self, event: Irreplaceable) -> list[Command]:
+        lost = self.lost[event.worker]
+        more = f"; no other worker can take its place: {event.reason}"
+        return self._fail(lambda run: self._loss(lost, run, more))
+
+    def _fail(self, error: Callable[[int], OpError]) -> list[Command]:
+        """The session is over."""
+        self._end = error
+        self.phase = "ended"
+        self._rebuilding.clear()
+        self._current.clear()
+        commands: list[Command] = []
+        for run in list(self._runs.values()):
+            failure = None if run.state in _DECIDED else error(run.number)
+            commands += self._finish(run, failure)
+        return commands
+
+    # ---- recovery
+
+    def _replaced(self, event: Replaced) -> list[Command]:
+        self.lost.pop(event.worker, None)
+        self._blank.add(event.worker)
+        if self.lost or self._closed or self.phase != "replacing":
+            return []
+        self.phase = "restoring"
+        self._rebuilding = set(self._peers)
+        journal = self._journal
+        commands: list[Command] = []
+        for worker in self._peers:
+            self._peers[worker] = Peer()
+            snapshot = journal.snapshots.get(worker) if worker in self._blank else None
+            commands.append(Send(worker, Rebuild(self.generation, journal.cut, snapshot)))
+        return commands
+
+    def _rebuilt(self, worker: str, reply: Rebuilt) -> list[Command]:
+        if self.phase != "restoring" or reply.generation != self.generation:
+            return []
+        self._blank.discard(worker)
+        self._rebuilding.discard(worker)
+        if self._rebuilding:
+            return []
+        self.phase, self._position = "replaying", 0
+        return self._advance()
+
+    def _advance(self) -> list[Command]:
+        """Do again what can be done now."""
+        commands: list[Command] = []
+        while self._position < len(self._journal):
+            record, commit = self._journal[self._position]
+            if not commit:
+                run = Run(record.run, record.plan, record.feeds, False, Ticket(0, 0, 0))
+                run.state, run.record = "replaying", record
+                self._again[record] = run
+                commands += self._start(run)
+            elif self._again[record].missing:
+                return commands
+            else:
+                run = self._again[record]
+                self._decide(run, Verdict.COMMIT)
+                if record.releases:
+                    self._outgoing[run.ticket] = record
+            self._position += 1
+        return commands + self._resume()
+
+    def _replayed(self, run: Run, event: Answered) -> list[Command]:
+        run.missing.discard(event.worker)
+        return self._advance() if not run.missing else []
+
+    def _diverged(self, run: Run, event: Answered) -> list[Command]:
+        """What was done once cannot be done again."""
+        assert isinstance(event.reply, Refused)
+        cause = event.reply.error or "another run was in its way"
+        message = (
+            f"run {run.number} was committed, and failed when it was done again to get back what "
+            f"a lost worker held: {cause}. Its operations depend on more than feeds, variables and "
+            "logged input; open a new session on a new cluster"
+        )
+        return self._fail(lambda _: InternalError(None, None, message))
+
+    def _resume(self) -> list[Command]:
+        """All is as it was before the loss."""
+        self.phase = "serving"
+        commands: list[Command] = []
+        for run in sorted(self._runs.values(), key=lambda run: run.number):
+            if run.state == "suspended":
+                commands += self._start(run)
+            elif run.state == "interrupted":
+                commands += self._release(run)
+        self._again.clear()
+        return [*commands, *self._settle()]
+
+    def _release(self, run: Run) -> list[Command]:
+        """The loss came between a commit and the word that all output is out."""
+        assert run.record is not None
+        run.ticket = self._again[run.record].ticket
+        run.state = "committing"
+        run.missing = {w for w, answer in run.answers.items() if answer.releases}
+        self._current[run.ticket] = run
+        return [command for worker in sorted(run.missing) for command in self._tell(worker)]
+
+    # ---- the end
+
+    def _close(self, event: Closed) -> list[Command]:
         self._closed = True
         commands: list[Command] = []
         for run in list(self._runs.values()):
-            if run.state == "committing":
+            if run.state in _DECIDED:
                 commands += self._finish(run, None)
             else:
                 error = CancelledError(None, None, f"run {run.number}: the session was closed")
@@ -417,14 +418,26 @@ class Coordinator:
         return commands + [c for worker in self._peers for c in self._tell(worker)]
 
 
-Rule = Callable[[Coordinator, _Run, Any], Sequence[Command]]
+Rule = Callable[[Coordinator, Run, Any], list[Command]]
+
+SESSION: Mapping[type, Callable[[Coordinator, Any], list[Command]]] = {
+    Begin: Coordinator._begin,
+    Lost: Coordinator._lose,
+    Replaced: Coordinator._replaced,
+    Irreplaceable: Coordinator._irreplaceable,
+    Closed: Coordinator._close,
+}
 
 # What is not in the table is late, and changes nothing.
-TABLE: Mapping[tuple[str, type], Callable[[Coordinator, _Run, Any], list[Command]]] = {
+TABLE: Mapping[tuple[str, type], Rule] = {
     ("running", Prepared): Coordinator._prepared,
     ("running", Refused): Coordinator._refused,
     ("running", Expired): Coordinator._expire,
     ("resting", Expired): Coordinator._expire,
     ("resting", Woken): Coordinator._wake,
+    ("suspended", Expired): Coordinator._expire,
     ("committing", Expired): Coordinator._late,
+    ("interrupted", Expired): Coordinator._late,
+    ("replaying", Prepared): Coordinator._replayed,
+    ("replaying", Refused): Coordinator._diverged,
 }

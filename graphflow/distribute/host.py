@@ -19,7 +19,19 @@ from graphflow.base.errors import CancelledError, InternalError, OpError
 from graphflow.compile.plan import Plan
 from graphflow.distribute import worker as machine
 from graphflow.distribute.channel import Channel
-from graphflow.distribute.messages import Applied, Notice, Prepared, Refused, Step, Ticket
+from graphflow.distribute.messages import (
+    Applied,
+    Notice,
+    Prepared,
+    Rebuild,
+    Rebuilt,
+    Refused,
+    Save,
+    Saved,
+    Step,
+    Ticket,
+)
+from graphflow.distribute.snapshot import EMPTY, Snapshot, settled
 from graphflow.distribute.transactions import Attempt, Promised, ShardStore
 from graphflow.execute.context import InputLog, Resources
 from graphflow.execute.devices import Device, open_device
@@ -95,6 +107,15 @@ class _Work:
         self.abandoned = False  # nobody will execute it: it began too late
 
 
+class _Notice:
+    """A message that is no step, until it is answered."""
+
+    def __init__(self) -> None:
+        self.taken = threading.Event()
+        self.snapshot: Snapshot | None = None
+        self.error: OpError | None = None
+
+
 class Host:
     """One session on one worker.
 
@@ -102,11 +123,18 @@ class Host:
       store: the session's variables that live here.
     """
 
-    def __init__(self, seed: int, channel: Channel, patience: float = 30.0):
+    def __init__(
+        self,
+        seed: int,
+        channel: Channel,
+        patience: float = 30.0,
+        shipments: Mapping[int, Shipment] | None = None,
+    ):
         """Args:
         seed: the session's seed, for random ops that have none.
         channel: the way to the peers.
         patience: seconds that a message waits for those sent before it.
+        shipments: plans, where the session has begun without this worker.
         """
         self.store = ShardStore()
         self._seed = seed
@@ -118,12 +146,16 @@ class Host:
         self._loaded: dict[int, _Loaded] = {}
         self._devices: dict[str, Device] = {}
         self._work: dict[Ticket, _Work] = {}
-        self._notices: dict[int, threading.Event] = {}
+        self._notices: dict[tuple[int, int], _Notice] = {}  # by generation and sequence
         self._inputs: dict[int, InputLog] = {}
+        self._snapshots: dict[int, Snapshot] = {0: EMPTY}  # by cut
+        self._released: dict[int, int] = {}  # run whose output has gone out -> cut before that
         self._abandoned: list[Ticket] = []
         self._failures: deque[tuple[Ticket, OpError]] = deque(maxlen=8)
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
+        for plan, shipment in (shipments or {}).items():
+            self.load(plan, shipment)
 
     # ---- what the driver and the peers call
 
@@ -159,7 +191,10 @@ class Host:
             outcome = self._handle(machine.Executed(ticket, error is None))
             applied = self._machine.applied
         if outcome == "prepared":
-            return Prepared(ticket, applied, values, releases, trace.spans if trace else ())
+            spans, attempt = trace.spans if trace else (), _begun(work)
+            return Prepared(
+                ticket, applied, values, releases, spans, attempt.changes, attempt.inputs.taken
+            )
         if isinstance(error, Conflict):
             holder = error.holder if isinstance(error, Promised) else None
             return Refused(ticket, applied, None, holder)
@@ -167,22 +202,30 @@ class Host:
 
     def _starts(self, work: _Work) -> bool:
         """Wait for the messages that were sent before this one."""
-        if work.started.wait(self._patience):
-            return True
+        begun = work.started.wait(self._patience)
         with self._lock:
-            work.abandoned = not work.started.is_set()
+            work.abandoned |= not (begun or work.started.is_set())
             return not work.abandoned
 
-    def notice(self, notice: Notice) -> Applied:
-        """Apply decisions."""
-        taken = threading.Event()
+    def notice(self, message: Notice | Save | Rebuild) -> Applied | Saved | Rebuilt:
+        """Apply decisions; keep the state as it is then, or go back to such a state."""
+        if isinstance(message, Rebuild):
+            with self._lock:
+                self._handle(machine.Arrived(message))
+            return Rebuilt(message.generation)
+        key = message.generation, message.sequence
+        notice = _Notice()
         with self._lock:
-            self._notices[notice.sequence] = taken
-            self._handle(machine.Arrived(notice))
-        taken.wait(self._patience)
+            self._notices[key] = notice
+            self._handle(machine.Arrived(message))
+        notice.taken.wait(self._patience)
         with self._lock:
-            self._notices.pop(notice.sequence, None)
-            return Applied(self._machine.applied, tuple(self._failures))
+            self._notices.pop(key, None)
+            applied = self._machine.applied if self._machine.generation == key[0] else 0
+            if isinstance(message, Notice):
+                return Applied(applied, tuple(self._failures), key[0])
+        error = None if notice.snapshot else notice.error or self._stuck()
+        return Saved(applied, key[0], message.cut, notice.snapshot, error)
 
     def deliver(self, ticket: Ticket, key: str, value: Any) -> None:
         """Take a value from a peer."""
@@ -257,9 +300,13 @@ class Host:
         step = command.step
         ticket = step.ticket
         work = self._work[ticket]
+        quiet = False
+        if step.replay is not None:
+            self._inputs[ticket.run] = InputLog(step.replay.inputs)
+            quiet = step.replay.released or ticket.run in self._released
         inputs = self._inputs.setdefault(ticket.run, InputLog())
         work.attempt = Attempt(
-            ticket, self.store, self._resources, self._seed, inputs, work.cancelled
+            ticket, self.store, self._resources, self._seed, inputs, work.cancelled, quiet
         )
         for key, value in command.early.items():
             work.rendezvous.send(key, value)
@@ -280,8 +327,11 @@ class Host:
         work.rendezvous.abort(_cancelled())
 
     def _commit(self, command: machine.Commit) -> None:
+        attempt = _begun(self._work.pop(command.ticket))
+        if attempt.goes_out:
+            self._released[command.ticket.run] = max(self._snapshots)
         try:
-            _begun(self._work.pop(command.ticket)).commit()
+            attempt.commit()
         except OpError as error:  # of output: the decision is carried out nevertheless
             self._failures.append((command.ticket, portable(error)))
 
@@ -292,7 +342,47 @@ class Host:
         self._inputs.pop(command.run, None)
 
     def _acknowledge(self, command: machine.Acknowledge) -> None:
-        self._notices[command.sequence].set()
+        notice = self._notices.get((self._machine.generation, command.sequence))
+        if notice is not None:  # else it has waited too long
+            notice.taken.set()
+
+    def _keep(self, command: machine.Keep) -> None:
+        message = command.message
+        for cut in [cut for cut in self._snapshots if cut < message.last]:
+            del self._snapshots[cut]
+        self._released = {run: cut for run, cut in self._released.items() if cut >= message.last}
+        inputs = {run: log.copy() for run, log in self._inputs.items()}
+        notice = self._notices.get((message.generation, message.sequence), _Notice())
+        try:
+            snapshot = Snapshot(self.store.entries, self._resources.copies(), inputs)
+            self._snapshots[message.cut] = notice.snapshot = snapshot
+        except Exception as error:  # a resource that cannot be copied
+            notice.error = portable(error)
+        notice.taken.set()
+
+    def _recall(self, command: machine.Recall) -> None:
+        message = command.message
+        if message.snapshot is not None:
+            self._snapshots = {message.cut: settled(message.snapshot)}
+        snapshot = self._snapshots[message.cut]
+        self.store = ShardStore(snapshot.entries)
+        # Those who wait at the old ones are cancelled already, and what they take is not missed.
+        self._resources = Resources(Resources(snapshot.resources).copies())
+        past = {run: log.copy() for run, log in snapshot.inputs.items()}
+        self._inputs = past | {r: log.rewound(past.get(r)) for r, log in self._inputs.items()}
+        self._failures.clear()
+
+    def _drop(self, command: machine.Drop) -> None:
+        message = command.message
+        if isinstance(message, Step):
+            work = self._work.pop(message.ticket)
+            work.abandoned = True
+            work.started.set()
+        else:
+            notice = self._notices.get((message.generation, message.sequence))
+            if notice is not None:
+                notice.error = _cancelled()
+                notice.taken.set()
 
 
 _PERFORM: Mapping[type, Callable[[Host, Any], None]] = {
@@ -303,6 +393,9 @@ _PERFORM: Mapping[type, Callable[[Host, Any], None]] = {
     machine.Rollback: Host._rollback,
     machine.Forget: Host._forget,
     machine.Acknowledge: Host._acknowledge,
+    machine.Keep: Host._keep,
+    machine.Recall: Host._recall,
+    machine.Drop: Host._drop,
 }
 
 

@@ -48,6 +48,18 @@ class Decision(NamedTuple):
     verdict: Verdict
 
 
+class Replay(NamedTuple):
+    """The step was committed before a loss, and is executed again to get its effects back.
+
+    Attributes:
+      inputs: device -> what it took from outside, see `InputLog.taken`.
+      released: its output has gone out, and must not again.
+    """
+
+    inputs: Mapping[str, Sequence[Any]]
+    released: bool
+
+
 class Step(NamedTuple):
     """Execute your part of a plan, and prepare to commit it.
 
@@ -58,6 +70,7 @@ class Step(NamedTuple):
       plan: number of a plan that was loaded.
       feeds: values for the plan's inputs on this worker.
       traced: the answer tells when each kernel ran.
+      replay: None but in a recovery.
     """
 
     sequence: int
@@ -66,6 +79,7 @@ class Step(NamedTuple):
     plan: int
     feeds: Sequence[Any]
     traced: bool
+    replay: Replay | None = None
 
 
 class Notice(NamedTuple):
@@ -73,9 +87,39 @@ class Notice(NamedTuple):
 
     sequence: int
     decisions: tuple[Decision, ...]
+    generation: int = 0
 
 
-Message = Step | Notice
+class Save(NamedTuple):
+    """Keep your state as it is after these decisions, and hand a copy back.
+
+    Attributes:
+      cut: number of the moment at which all workers keep theirs, from 1.
+      last: the last cut of which all copies are known to be safe; those before are needed no more.
+    """
+
+    sequence: int
+    decisions: tuple[Decision, ...]
+    generation: int
+    cut: int
+    last: int
+
+
+class Rebuild(NamedTuple):
+    """A worker was lost: undo all, and go back to a cut.
+
+    Attributes:
+      generation: number of losses; what was sent under a lower one is void.
+      cut: which; 0: before the first run.
+      snapshot: the state, for a worker that has none; None: it has kept its own.
+    """
+
+    generation: int
+    cut: int
+    snapshot: Any = None
+
+
+Message = Step | Notice | Save | Rebuild
 
 
 class Prepared(NamedTuple):
@@ -87,6 +131,8 @@ class Prepared(NamedTuple):
       values: its fetches, per plan output.
       releases: output (an enqueue, a print) waits for the commit: it must not be put off.
       spans: `execute.trace.Span`s, where the step was traced.
+      changes: committing it changes state, takes input or gives output.
+      inputs: what it took from outside, see `InputLog.taken`.
     """
 
     ticket: Ticket
@@ -94,6 +140,8 @@ class Prepared(NamedTuple):
     values: Sequence[Any]
     releases: bool
     spans: Sequence[Any] = ()
+    changes: bool = True
+    inputs: Mapping[str, Sequence[Any]] | None = None
 
 
 class Refused(NamedTuple):
@@ -122,8 +170,32 @@ class Applied(NamedTuple):
 
     applied: int
     failures: Sequence[tuple[Ticket, OpError]] = ()
+    generation: int = 0
 
 
-Reply = Prepared | Refused | Applied
+class Saved(NamedTuple):
+    """Answer to `Save`.
+
+    Attributes:
+      applied: number of the last decision the worker has applied.
+      generation, cut: those of the message.
+      snapshot: a copy of the state, or None where there is an error.
+      error: why the state cannot be copied.
+    """
+
+    applied: int
+    generation: int
+    cut: int
+    snapshot: Any
+    error: OpError | None = None
+
+
+class Rebuilt(NamedTuple):
+    """Answer to `Rebuild`."""
+
+    generation: int
+
+
+Reply = Prepared | Refused | Applied | Saved | Rebuilt
 
 Feeds = Mapping[str, Sequence[Any]]  # worker -> values for its part

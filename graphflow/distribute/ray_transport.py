@@ -5,13 +5,14 @@ Nothing else in graphflow imports Ray, and nothing imports this module before a 
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import ray
 from ray.exceptions import (
@@ -26,7 +27,17 @@ from ray.exceptions import (
 
 from graphflow.distribute.channel import Gone, Hear
 from graphflow.distribute.host import Host, portable
-from graphflow.distribute.messages import Applied, Message, Notice, Prepared, Refused, Step, Ticket
+from graphflow.distribute.messages import (
+    Message,
+    Notice,
+    Prepared,
+    Rebuild,
+    Refused,
+    Reply,
+    Save,
+    Step,
+    Ticket,
+)
 from graphflow.execute.devices import count_gpus
 
 _LOST = (
@@ -91,14 +102,19 @@ class Executor:
     """The actor that a worker is: it holds the sessions."""
 
     def __init__(self) -> None:
-        self._peers: Mapping[str, Any] = {}
+        self._peers: dict[str, Any] = {}
         self._hosts: dict[str, Host] = {}
         self._channels: dict[str, RayChannel] = {}
 
     @_group("control")
+    def meet(self, peers: Mapping[str, Any]) -> None:
+        """Take the addresses of workers, some of which may have changed."""
+        self._peers.update(peers)
+
+    @_group("control")
     def describe(self, peers: Mapping[str, Any]) -> Description:
         """Take the addresses of all workers, and tell what this one has."""
-        self._peers = peers
+        self._peers.update(peers)
         gpus = tuple(str(i) for i in ray.get_gpu_ids())
         return Description(
             ray.get_runtime_context().get_node_id(),
@@ -116,9 +132,9 @@ class Executor:
         except Exception as error:
             return portable(error)
 
-    def _open(self, session: str, seed: int, deadline: float) -> None:
+    def _open(self, session: str, seed: int, deadline: float, plans: Any) -> None:
         channel = self._channels[session] = RayChannel(session, self._peers)
-        self._hosts[session] = Host(seed, channel, deadline)
+        self._hosts[session] = Host(seed, channel, deadline, plans)
 
     def _load(self, session: str, plan: int, shipment: Any) -> None:
         self._hosts[session].load(plan, shipment)
@@ -134,7 +150,7 @@ class Executor:
             host.close()
 
     @_group("control")
-    def notice(self, session: str, notice: Notice) -> Applied | None:
+    def notice(self, session: str, notice: Notice | Save | Rebuild) -> Reply | None:
         """See `Host.notice`."""
         host = self._hosts.get(session)
         return host.notice(notice) if host else None
@@ -159,12 +175,30 @@ class Executor:
 # ---- the driver's side
 
 
+class Reserve(Protocol):
+    """Where actors for lost workers come from."""
+
+    def replacement(self, worker: str, lost: Any) -> Any:
+        """The actor that takes the place of one that was lost; at once."""
+        ...
+
+    def replaced(self, worker: str, found: Description) -> None:
+        """It is up."""
+        ...
+
+
 class RayLink:
     """The driver's way to the workers of one session: actor calls."""
 
-    def __init__(self, session: str, actors: Mapping[str, Any]):
+    def __init__(self, session: str, actors: Mapping[str, Any], reserve: Reserve):
+        """Args:
+        session: its name.
+        actors: worker -> its actor.
+          reserve: where those come from that take the place of lost ones.
+        """
         self._session = session
-        self._actors = actors
+        self._actors = dict(actors)
+        self._reserve = reserve
 
     def send(self, worker: str, message: Message, hear: Hear) -> None:
         actor = self._actors[worker]
@@ -176,6 +210,36 @@ class RayLink:
 
     def ping(self, worker: str, hear: Hear) -> None:
         _call(self._actors[worker].ping, (), hear)
+
+    def replace(self, worker: str, hear: Hear) -> None:
+        if not ray.is_initialized():
+            hear(Gone("the connection to Ray was closed"))
+            return
+        try:
+            actor = self._actors[worker] = self._reserve.replacement(worker, self._actors[worker])
+        except RayError as error:
+            hear(_gone(error))
+            return
+        peers = [peer for name, peer in self._actors.items() if name != worker]
+        left = itertools.count(len(peers) - 1, -1)
+
+        def met(_: Any) -> None:
+            """A peer knows the new worker.  One that is lost, too, is noticed elsewhere."""
+            if next(left) == 0:
+                hear(None)
+
+        def introduce(found: Any) -> None:
+            """The new worker is up; or it is not."""
+            if isinstance(found, Gone):
+                hear(found)
+                return
+            self._reserve.replaced(worker, found)
+            if not peers:
+                hear(None)
+            for peer in peers:
+                _call(peer.meet, ({worker: actor},), met)
+
+        _call(actor.describe, (dict(self._actors),), introduce)
 
 
 def _call(method: Any, arguments: tuple[Any, ...], hear: Hear) -> None:

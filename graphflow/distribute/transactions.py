@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
-
 from graphflow.distribute.messages import Ticket
+from graphflow.distribute.snapshot import owned
 from graphflow.execute.context import InputLog, Resources, Run
-from graphflow.execute.store import Conflict, Store, Transaction
+from graphflow.execute.store import Conflict, Entry, Store, Transaction
 
 
 class Promised(Conflict):
@@ -31,8 +30,8 @@ class ShardStore(Store):
     From prepare to the decision a transaction holds a promise on each key that it writes.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, entries: Mapping[Hashable, Entry] | None = None) -> None:
+        super().__init__(entries)
         self._promises: dict[Hashable, Ticket] = {}
 
     def begin(self) -> TwoPhase:
@@ -85,7 +84,7 @@ class TwoPhase(Transaction):
           Conflict: it could not; see `ShardStore.promise`.
         """
         for key, value in self._writes.items():
-            self._writes[key] = _owned(value)
+            self._writes[key] = owned(value)
         self._shard.promise(self._snapshot, self._read, self._writes, ticket)
         self._held = True
 
@@ -103,18 +102,15 @@ class TwoPhase(Transaction):
         super().abort()
 
 
-def _owned(value: Any) -> Any:
-    """A value that can be kept: what came through Ray is a view of its object store, where it
-    would take room for ever."""
-    if isinstance(value, np.ndarray) and not value.flags.writeable:
-        return value.copy()
-    return value
-
-
 class Attempt(Run):
-    """A worker's part of an attempt to execute a run."""
+    """A worker's part of an attempt to execute a run.
 
-    __slots__ = ("_two_phase", "ticket")
+    Attributes:
+      ticket: its name.
+      quiet: its output has gone out before, and must not again.
+    """
+
+    __slots__ = ("_two_phase", "quiet", "ticket")
 
     def __init__(
         self,
@@ -124,15 +120,27 @@ class Attempt(Run):
         seed: int,
         inputs: InputLog,
         cancelled: threading.Event,
+        quiet: bool = False,
     ):
         super().__init__(store, resources, seed, inputs, cancelled)
         self.ticket = ticket
+        self.quiet = quiet
         self._two_phase: TwoPhase = self.transaction  # type: ignore[assignment]
 
     @property
     def releases(self) -> bool:
         """Does output wait for the commit?"""
         return bool(self._outputs)
+
+    @property
+    def goes_out(self) -> bool:
+        """Is there output that leaves the session?"""
+        return not self.quiet and any(not output.own for output in self._outputs)
+
+    @property
+    def changes(self) -> bool:
+        """Does the session's state depend on whether it is committed?"""
+        return self.transaction.writes or self.inputs.takes or bool(self._outputs)
 
     def prepare(self) -> None:
         """Make sure that `commit` will succeed.
@@ -147,4 +155,6 @@ class Attempt(Run):
     def commit(self) -> None:
         self.transaction.commit()
         self._reserved.clear()
+        if self.quiet:
+            self._outputs = [output for output in self._outputs if output.own]
         self.release()

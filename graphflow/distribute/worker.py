@@ -11,6 +11,9 @@ begun:
                    ▼           ▲
                 aborted ───────┘
                      its execution ends
+
+A worker that is told to go back to a cut gives up all attempts, and takes nothing any more that
+was sent before that.
 """
 
 from __future__ import annotations
@@ -19,7 +22,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from graphflow.base.errors import InternalError
-from graphflow.distribute.messages import Decision, Message, Notice, Step, Ticket, Verdict
+from graphflow.distribute.messages import (
+    Decision,
+    Message,
+    Notice,
+    Rebuild,
+    Save,
+    Step,
+    Ticket,
+    Verdict,
+)
 
 # ---- events
 
@@ -113,9 +125,30 @@ class Acknowledge(NamedTuple):
     sequence: int
 
 
-Command = Start | Put | Cancel | Commit | Rollback | Forget | Answer | Acknowledge
+class Keep(NamedTuple):
+    """Keep the state as it is now, and answer with a copy."""
+
+    message: Save
+
+
+class Recall(NamedTuple):
+    """Go back to the state of a cut, and answer when that is done."""
+
+    message: Rebuild
+
+
+class Drop(NamedTuple):
+    """A message comes too late: nobody waits for its answer."""
+
+    message: Step | Notice | Save
+
+
+Command = (
+    Start | Put | Cancel | Commit | Rollback | Forget | Answer | Acknowledge | Keep | Recall | Drop
+)
 
 RUNNING, PREPARED, ABORTED = "running", "prepared", "aborted"
+BACK = "back"  # to a cut
 
 # (state, what happens) -> (next state, commands about the attempt)
 TABLE: Mapping[tuple[str | None, Any], tuple[str | None, tuple[type, ...]]] = {
@@ -130,6 +163,9 @@ TABLE: Mapping[tuple[str | None, Any], tuple[str | None, tuple[type, ...]]] = {
     (PREPARED, Verdict.RETRY): (None, (Rollback,)),
     (None, Verdict.ABORT): (None, ()),  # it was refused here
     (None, Verdict.RETRY): (None, ()),
+    (RUNNING, BACK): (ABORTED, (Cancel,)),
+    (ABORTED, BACK): (ABORTED, ()),
+    (PREPARED, BACK): (None, (Rollback,)),
 }
 
 
@@ -137,17 +173,21 @@ class Worker:
     """What one worker does for one session.
 
     Attributes:
+      generation: what was sent under a lower one is void.
       applied: number of the last decision applied.
       states: attempt -> state.
     """
 
     def __init__(self) -> None:
+        self.generation = 0
         self.applied = 0
         self.states: dict[Ticket, str] = {}
         self._taken = 0  # messages
-        self._ahead: dict[int, Message] = {}  # arrived before those that were sent before them
+        # What arrived before messages that were sent before it.
+        self._ahead: dict[int, Step | Notice | Save] = {}
         self._begun = 0  # the highest serial number of a step taken
         self._early: dict[Ticket, dict[str, Any]] = {}
+        self._save: Save | None = None  # waits until attempts that are undone have ended
 
     def handle(self, event: Event) -> list[Command]:
         """What is to be done about an event, in this order.
@@ -161,22 +201,43 @@ class Worker:
             return self._delivered(event)
         state = self.states[event.ticket]
         outcome = {RUNNING: "prepared" if event.prepared else "refused"}.get(state, "cancelled")
-        return [*self._move(event.ticket, event.prepared), Answer(event.ticket, outcome)]
+        commands = self._move(event.ticket, event.prepared)
+        commands.append(Answer(event.ticket, outcome))
+        return [*commands, *self._go_on()] if self._save is not None else commands
 
     def _arrived(self, message: Message) -> list[Command]:
+        if isinstance(message, Rebuild):
+            return self._rebuild(message)
+        sent = message.ticket.generation if isinstance(message, Step) else message.generation
+        if sent < self.generation:
+            return [Drop(message)]
         if message.sequence <= self._taken:
             return []  # a repetition
         self._ahead[message.sequence] = message
+        return self._go_on()
+
+    def _go_on(self) -> list[Command]:
+        """Take the messages whose turn it is."""
         commands: list[Command] = []
-        while (following := self._ahead.pop(self._taken + 1, None)) is not None:
+        if self._save is not None and not self._busy():
+            commands.append(Keep(self._save))
+            self._save = None
+        while self._save is None and (message := self._ahead.pop(self._taken + 1, None)):
             self._taken += 1
-            commands += self._take(following)
+            commands += self._take(message)
         return commands
 
-    def _take(self, message: Message) -> list[Command]:
+    def _busy(self) -> bool:
+        """Does an attempt still execute?  It may take input while it does."""
+        return RUNNING in self.states.values() or ABORTED in self.states.values()
+
+    def _take(self, message: Step | Notice | Save) -> list[Command]:
         commands = [c for decision in message.decisions for c in self._decide(decision)]
         if isinstance(message, Notice):
             return [*commands, Acknowledge(message.sequence)]
+        if isinstance(message, Save):
+            self._save = message
+            return [*commands, *self._go_on()]
         ticket = message.ticket
         if ticket.serial <= self._begun:
             raise InternalError(None, None, f"step {ticket} comes after step {self._begun}")
@@ -195,6 +256,18 @@ class Worker:
         if decision.verdict is not Verdict.RETRY:
             commands.append(Forget(decision.ticket.run))
         return commands
+
+    def _rebuild(self, message: Rebuild) -> list[Command]:
+        if message.generation <= self.generation:
+            return []  # a repetition, or overtaken by a further loss
+        self.generation = message.generation
+        commands = [c for ticket in list(self.states) for c in self._move(ticket, BACK)]
+        commands += [Drop(m) for m in (self._save, *self._ahead.values()) if m is not None]
+        self._save = None
+        self._ahead.clear()
+        self._taken = self.applied = 0
+        self._early = {t: v for t, v in self._early.items() if t.generation >= self.generation}
+        return [*commands, Recall(message)]
 
     def _move(self, ticket: Ticket, what: Any) -> list[Command]:
         state = self.states.get(ticket)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
+from enum import Enum
 from typing import Any, NamedTuple
 
 from graphflow.base.errors import CancelledError, InternalError
@@ -21,11 +23,19 @@ class RandomStream(NamedTuple):
 
 
 class Resources:
-    """Objects that are no values: queues, tables.  Shared by all runs of a session."""
+    """Objects that are no values: queues, tables.  Shared by all runs of a session.
 
-    def __init__(self) -> None:
-        self._objects: dict[Hashable, Any] = {}
+    `copy.copy` of an object gives another one of the same content.
+    """
+
+    def __init__(self, objects: Mapping[Hashable, Any] | None = None) -> None:
+        self._objects: dict[Hashable, Any] = dict(objects or {})
         self._lock = threading.Lock()
+
+    def copies(self) -> dict[Hashable, Any]:
+        """Copies of all objects as they are now."""
+        with self._lock:
+            return {key: copy(each) for key, each in self._objects.items()}
 
     def get(self, key: Hashable, factory: Callable[[], Any]) -> Any:
         """The object of that name, made if there is none."""
@@ -44,15 +54,59 @@ class Resources:
                 each.cancel()
 
 
+class Again(Enum):
+    """Stands for input that came out of the session's own state: taken anew, it is the same."""
+
+    AGAIN = "again"
+
+
 class InputLog:
     """What a run took from outside, so that running it again takes the same.
 
     Entries are kept per device, in the order in which that device's program asks for them.
     """
 
-    def __init__(self) -> None:
-        self._taken: dict[str, list[Any]] = {}
+    def __init__(self, taken: Mapping[str, Sequence[Any]] | None = None) -> None:
+        """Args:
+        taken: what was logged elsewhere, see `taken`.
+        """
+        self._taken: dict[str, list[Any]] = {d: list(v) for d, v in (taken or {}).items()}
+        self._own: set[tuple[str, int]] = set()  # entries out of the session's own state
         self._closed = False
+
+    @property
+    def takes(self) -> bool:
+        """Has it taken anything from the session's own state?"""
+        return bool(self._own)
+
+    @property
+    def taken(self) -> Mapping[str, Sequence[Any]] | None:
+        """Device -> what it took, or None where there is nothing.  For a run that is done again on
+        the state from before it, which gives what came out of that once more."""
+        if not self._taken:
+            return None
+        return {
+            device: tuple([Again.AGAIN if (device, i) in self._own else v for i, v in enumerate(t)])
+            for device, t in self._taken.items()
+        }
+
+    def copy(self) -> InputLog:
+        """What it is now."""
+        copy = InputLog(self._taken)
+        copy._own = set(self._own)
+        return copy
+
+    def rewound(self, past: InputLog | None) -> InputLog:
+        """For a run that is tried again on an earlier state: what it had taken then, and what has
+        come from outside since, up to the first that came out of the state."""
+        result = past.copy() if past is not None else InputLog()
+        for device, taken in self._taken.items():
+            kept = result._taken.setdefault(device, [])
+            for i in range(len(kept), len(taken)):
+                if (device, i) in self._own:
+                    break
+                kept.append(taken[i])
+        return result
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
@@ -64,15 +118,18 @@ class InputLog:
         finally:
             self._closed = False
 
-    def take(self, device: str, index: int, function: Callable[[], Any]) -> Any:
-        """The logged value, or what the function gives."""
+    def take(self, device: str, index: int, function: Callable[[], Any], own: bool) -> Any:
+        """The logged value, or what the function gives; `own`: out of the session's state."""
         taken = self._taken.setdefault(device, [])
-        if index < len(taken):
+        logged = index < len(taken)
+        if logged and taken[index] is not Again.AGAIN:
             return taken[index]
         if self._closed:
             raise Conflict(device)
         value = function()
-        taken.append(value)
+        if own:
+            self._own.add((device, index))
+        taken[index:] = [value, *taken[index + 1 :]]
         return value
 
 
@@ -83,10 +140,12 @@ class Output(NamedTuple):
       release: a function; with methods `reserve` and `unreserve` where it may have to wait for
         room, or fail, before anything is applied.
       step: what gave it.
+      own: it goes into the session's own state, and not outside.
     """
 
     release: Any
     step: Step | None
+    own: bool = False
 
     def explained(self, error: Exception) -> Exception:
         """The error to raise for what its release, or the reservation for it, raised."""
@@ -130,9 +189,9 @@ class Run:
         self._outputs: list[Output] = []
         self._reserved: list[Any] = []
 
-    def output(self, release: Any, step: Step | None = None) -> None:
+    def output(self, release: Any, step: Step | None = None, own: bool = False) -> None:
         with self.lock:
-            self._outputs.append(Output(release, step))
+            self._outputs.append(Output(release, step, own))
 
     def outputs(self) -> list[Any]:
         """What is to be released, in order."""
@@ -249,15 +308,25 @@ class Context:
         """The object of that name, made if there is none."""
         return self._run.resources.get(key, factory)
 
-    def input(self, function: Callable[[], Any]) -> Any:
-        """What the function takes from outside; the same again when the run is tried again."""
+    def input(self, function: Callable[[], Any], own: bool = False) -> Any:
+        """What the function takes from outside; the same again when the run is tried again.
+
+        Args:
+          function: takes it.
+          own: it takes it out of one of the session's own resources.
+        """
         index = self._asked
         self._asked += 1
-        return self._run.inputs.take(self.device, index, function)
+        return self._run.inputs.take(self.device, index, function, own)
 
-    def output(self, release: Any) -> None:
-        """Call `release` when the run commits."""
-        self._run.output(release, self.step)
+    def output(self, release: Any, own: bool = False) -> None:
+        """Call `release` when the run commits.
+
+        Args:
+          release: a function.
+          own: it changes one of the session's own resources, and nothing outside.
+        """
+        self._run.output(release, self.step, own)
 
     @property
     def pending(self) -> Sequence[Any]:

@@ -36,10 +36,18 @@ class Store:
     snapshot is a reference to it.
     """
 
-    def __init__(self) -> None:
-        self._entries: Mapping[Hashable, Entry] = {}
+    def __init__(self, entries: Mapping[Hashable, Entry] | None = None) -> None:
+        """Args:
+        entries: the state of another store, to go on from.
+        """
+        self._entries: Mapping[Hashable, Entry] = entries or {}
         self._lock = threading.RLock()
-        self._version = 0
+        self._version = max((entry.version for entry in self._entries.values()), default=0)
+
+    @property
+    def entries(self) -> Mapping[Hashable, Entry]:
+        """The state as it is now; it does not change."""
+        return self._entries
 
     def begin(self) -> Transaction:
         """A transaction on the state as it is now."""
@@ -139,6 +147,11 @@ class Transaction:
         if not self._writes:
             return 0
         return self._store.apply(self._snapshot, self._read, self._writes)
+
+    @property
+    def writes(self) -> bool:
+        """Has anything been written?"""
+        return bool(self._writes)
 
     def abort(self) -> None:
         """Forget the writes."""

@@ -88,7 +88,7 @@ def queue_enqueue(
                 f"an element of shape {part.shape} is enqueued to {queue.name!r}, which takes "
                 f"{format_dims(known)}",
             )
-    ctx.output(Enqueue(queue, elements, ctx.cancelled))
+    ctx.output(Enqueue(queue, elements, ctx.cancelled), own=True)
     return ()
 
 
@@ -145,7 +145,7 @@ def queue_dequeue_many(
 def _taken(ctx: Any, handle: StateKey, count: int, up_to: bool) -> list[tuple[Any, ...]]:
     queue = _found(ctx, handle)
     own = own_elements(ctx.pending, queue)
-    found = ctx.input(lambda: queue.take(count, up_to, own, ctx.cancelled))
+    found = ctx.input(lambda: queue.take(count, up_to, own, ctx.cancelled), own=True)
     return [*found.elements, *take_own(ctx.pending, queue, found.own)]
 
 
@@ -172,7 +172,7 @@ def _stacked(values: list[Any], dims: Dims, dtype: DType, pad: bool) -> Array:
 def queue_close(xp: Any, ctx: Any, handle: Handle, *, cancel_pending_enqueues: Any) -> tuple[()]:
     """Close the queue: what is in it may still be taken, nothing more comes in."""
     queue = _found(ctx, handle)
-    ctx.output(lambda: queue.close(cancel_pending_enqueues))
+    ctx.output(lambda: queue.close(cancel_pending_enqueues), own=True)
     return ()
 
 

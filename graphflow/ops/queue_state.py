@@ -10,6 +10,7 @@ reserved before, so that committing cannot fail half way.
 
 from __future__ import annotations
 
+import copy
 import heapq
 import threading
 from collections import deque
@@ -21,6 +22,7 @@ import numpy as np
 from graphflow.base.errors import CancelledError, OutOfRangeError
 
 Element = tuple[Any, ...]
+_OF_WAITING = ("_changed", "_waiting")
 _POLL = 0.05  # seconds between looks at whether the run was cancelled; elements wake at once
 
 
@@ -48,6 +50,17 @@ class QueueState:
         self._refuses = False  # pending enqueues are cancelled
         self._changed = threading.Condition()
         self._waiting: deque[object] = deque()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The content alone: a copy has nobody who waits, and room for nobody is reserved."""
+        with self._changed:
+            state = {k: copy.copy(v) for k, v in self.__dict__.items() if k not in _OF_WAITING}
+        return state | {"_reserved": 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._changed = threading.Condition()
+        self._waiting = deque()
 
     # ---- order: what subclasses change
 
@@ -172,6 +185,9 @@ class QueueState:
 
 class ShuffleState(QueueState):
     """Any order; keeps `least` elements to choose from until it is closed."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_random": copy.deepcopy(self._random)}
 
     def __init__(self, name: str, capacity: int, least: int, seed: Any):
         super().__init__(name, capacity)

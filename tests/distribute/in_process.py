@@ -24,9 +24,12 @@ class InProcess:
       names: of the workers.
       log: (worker, message) of all that the coordinators sent.
       deliver_later: takes the call that hands a value to a peer, instead of making it.
+      every: runs from cut to cut; None: lost workers are not replaced.
+      before: called with (worker, message) of what is sent, before it is.
+      available: how many workers there are to replace lost ones.
     """
 
-    def __init__(self, workers: int, deadline: float = 20.0):
+    def __init__(self, workers: int, deadline: float = 20.0, every: int | None = None):
         self.names = [f"/job:worker/replica:0/task:{i}" for i in range(workers)]
         self.topology = topology_of([f"{name}/device:CPU:0" for name in self.names])
         self.deadline = deadline
@@ -36,12 +39,17 @@ class InProcess:
         self.dead: set[str] = set()
         self.frozen: set[str] = set()
         self.deliver_later: Callable[[Callable[[], None]], None] | None = None
+        self.every = every
+        self.before: Callable[[str, Any], None] = lambda worker, message: None
+        self.available = 1000
         self.pool = ThreadPoolExecutor(64)
 
     def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:
         link = Link(self)
         self.links.append(link)
-        conductor = Conductor(link, self.names, self.deadline, self.slots)
+        conductor = Conductor(
+            link, self.names, self.deadline, self.slots, every=self.every, start_deadline=2.0
+        )
         conductor.open(seed)
         return ClusterTarget(self.topology, conductor)
 
@@ -63,7 +71,7 @@ class InProcess:
 
     def __exit__(self, *_: object) -> None:
         for link in self.links:
-            for host in link.hosts.values():
+            for host in (*link.hosts.values(), *link.former):
                 host.close()
         self.pool.shutdown(wait=True)
 
@@ -72,11 +80,13 @@ class Link:
     def __init__(self, cluster: InProcess):
         self.cluster = cluster
         self.hosts: dict[str, Host] = {}
+        self.former: list[Host] = []
         self.waiting: dict[str, list[Callable[[Any], None]]] = {n: [] for n in cluster.names}
         self.lock = threading.Lock()
 
     def send(self, worker: str, message: Message, hear: Callable[[Any], None]) -> None:
         self.cluster.log.append((worker, message))
+        self.cluster.before(worker, message)
         method = "step" if isinstance(message, Step) else "notice"
         self._call(worker, hear, lambda m: getattr(self.hosts[worker], method)(m), message)
 
@@ -85,6 +95,17 @@ class Link:
 
     def ping(self, worker: str, hear: Callable[[Any], None]) -> None:
         self._call(worker, hear, lambda: None)
+
+    def replace(self, worker: str, hear: Callable[[Any], None]) -> None:
+        cluster = self.cluster
+        with self.lock:
+            self.waiting[worker] = []
+        self.former.append(self.hosts.pop(worker))
+        self.former[-1].close()
+        cluster.dead.discard(worker)
+        cluster.frozen.discard(worker)
+        cluster.available -= 1
+        hear(None if cluster.available >= 0 else Gone("there is none"))
 
     def died(self, worker: str) -> None:
         with self.lock:
@@ -104,6 +125,9 @@ class Link:
         if worker not in self.cluster.frozen:
             self.cluster.pool.submit(self._answer, worker, hear, function, sent)
 
+    def _alive(self, worker: str) -> bool:
+        return worker not in self.cluster.dead | self.cluster.frozen
+
     def _answer(self, worker: str, hear: Callable[[Any], None], function: Any, sent: bytes) -> None:
         try:
             answer = function(*pickle.loads(sent))
@@ -115,8 +139,8 @@ class Link:
             self.waiting[worker].remove(hear)
         hear(pickle.loads(pickle.dumps(answer)))
 
-    def _open(self, worker: str, seed: int, deadline: float) -> None:
-        self.hosts[worker] = Host(seed, Channel(self), deadline)
+    def _open(self, worker: str, seed: int, deadline: float, plans: Any) -> None:
+        self.hosts[worker] = Host(seed, Channel(self), deadline, plans)
 
     def _load(self, worker: str, plan: int, shipment: Any) -> None:
         self.hosts[worker].load(plan, shipment)
@@ -137,8 +161,9 @@ class Channel:
         sent = pickle.dumps(value)
 
         def deliver() -> None:
-            if worker not in cluster.dead | cluster.frozen:
-                self.link.hosts[worker].deliver(ticket, key, pickle.loads(sent))
+            host = self.link.hosts.get(worker)
+            if self.link._alive(worker) and host is not None:
+                host.deliver(ticket, key, pickle.loads(sent))
 
         if cluster.deliver_later is not None:
             cluster.deliver_later(deliver)

@@ -21,7 +21,7 @@ T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 
 @pytest.fixture
 def mortal(ray_is_up):
-    with tf.Cluster(workers=2, deadline=2.0, start_deadline=30) as cluster:
+    with tf.Cluster(workers=2, recover=False, deadline=2.0, start_deadline=30) as cluster:
         yield cluster
         for worker in cluster.workers.values():  # what a test has stopped
             with suppress(ProcessLookupError):

@@ -1,0 +1,115 @@
+"""What the coordinator of a session is told, and what it wants done: plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from graphflow.base.errors import OpError
+from graphflow.distribute.messages import Feeds, Message, Prepared, Reply
+
+# ---- events
+
+
+class Begin(NamedTuple):
+    """A new run.
+
+    Attributes:
+      run: its number, higher than those before.
+      plan: what to execute.
+      feeds: worker -> values; its keys are the workers that take part.
+      traced: ask for the time of each kernel.
+    """
+
+    run: int
+    plan: int
+    feeds: Feeds
+    traced: bool = False
+
+
+class Answered(NamedTuple):
+    """A worker has answered a message."""
+
+    worker: str
+    reply: Reply
+
+
+class Lost(NamedTuple):
+    """A worker is gone, or frozen: it has not given a sign of life within the deadline."""
+
+    worker: str
+    reason: str
+    frozen: bool = False
+
+
+class Expired(NamedTuple):
+    """The time that the user gave a run is over."""
+
+    run: int
+    seconds: float
+
+
+class Woken(NamedTuple):
+    """A run has rested."""
+
+    run: int
+
+
+class Replaced(NamedTuple):
+    """A blank worker has taken the name of a lost one, and has all plans."""
+
+    worker: str
+
+
+class Irreplaceable(NamedTuple):
+    """No worker can take the place of a lost one."""
+
+    worker: str
+    reason: str
+
+
+class Closed(NamedTuple):
+    """The session ends."""
+
+
+Event = Begin | Answered | Lost | Expired | Woken | Replaced | Irreplaceable | Closed
+
+
+# ---- commands
+
+
+class Send(NamedTuple):
+    """Send a message to a worker."""
+
+    worker: str
+    message: Message
+
+
+class Wake(NamedTuple):
+    """Report `Woken(run)` after so many seconds."""
+
+    run: int
+    seconds: float
+
+
+class Finish(NamedTuple):
+    """A run has ended.
+
+    Attributes:
+      run: its number.
+      answers: worker -> what it prepared; empty where the run failed.
+      error: why it failed, or None.
+    """
+
+    run: int
+    answers: Mapping[str, Prepared]
+    error: OpError | None
+
+
+class Replace(NamedTuple):
+    """Find a worker for the name of a lost one; report `Replaced` or `Irreplaceable`."""
+
+    worker: str
+
+
+Command = Send | Wake | Finish | Replace
