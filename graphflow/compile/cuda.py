@@ -59,14 +59,14 @@ def elementwise(name: str, root: Node, shapes: Sequence[tuple[int, ...]]) -> str
     dimensions = collapse(full, [_strides(shape, full) for shape in shapes])
     lines, offsets = _indices(dimensions, len(shapes))
     loads = [
-        f"const {_type(dtype)} x{i} = in{i}[{offsets[i]}];"
+        f"const {type_name(dtype)} x{i} = in{i}[{offsets[i]}];"
         for i, dtype in sorted(emitter.arguments.items())
     ]
     parameters = [
-        f"const {_type(emitter.arguments.get(i, np.dtype('u1')))}* __restrict__ in{i}"
+        f"const {type_name(emitter.arguments.get(i, np.dtype('u1')))}* __restrict__ in{i}"
         for i in range(len(shapes))
     ]
-    parameters.append(f"{_type(root.dtype)}* __restrict__ out")
+    parameters.append(f"{type_name(root.dtype)}* __restrict__ out")
     body = "\n".join(f"    {x}" for x in [*lines, *loads, *emitter.lines, f"out[i] = {result};"])
     return f"""extern "C" __global__ void {name}({", ".join(parameters)}) {{
   const unsigned threads = gridDim.x * blockDim.x;
@@ -96,23 +96,33 @@ class Emitter:
             self.arguments[node.value] = node.dtype
             return f"x{node.value}"
         if node.op == "const":
-            return _literal(node)
+            return literal(node)
         if id(node) not in self._names:
-            formula = _formula(node, [self.emit(a) for a in node.args])
+            formula = self.formula(node)
             name = self._names[id(node)] = f"t{len(self.lines)}"
-            self.lines.append(f"const {_type(node.dtype)} {name} = {formula};")
+            self.lines.append(f"const {type_name(node.dtype)} {name} = {formula};")
         return self._names[id(node)]
 
+    def formula(self, node: Node) -> str:
+        """The function at the root, on what stands for its arguments."""
+        return _formula(node, [self.emit(a) for a in node.args])
 
-def _type(dtype: np.dtype[Any]) -> str:
+
+def type_name(dtype: np.dtype[Any]) -> str:
+    """The type's name.
+
+    Raises:
+      NoSource: it has none.
+    """
     try:
         return TYPES[dtype.name]
     except KeyError:
         raise NoSource(f"there is no CUDA C++ for {dtype}") from None
 
 
-def _literal(node: Node) -> str:
-    kind = _type(node.dtype)
+def literal(node: Node) -> str:
+    """A constant."""
+    kind = type_name(node.dtype)
     if node.dtype.kind != "f":
         return f"({kind}){int(node.value)}"
     value = float(node.dtype.type(node.value))
@@ -123,7 +133,7 @@ def _literal(node: Node) -> str:
 
 
 def _formula(node: Node, args: list[str]) -> str:
-    op, kind, of = node.op, _type(node.dtype), node.args[0].dtype
+    op, kind, of = node.op, type_name(node.dtype), node.args[0].dtype
     a, b = args[0], args[-1]
     if op in _INFIX:
         return f"({kind})({a} {_INFIX[op]} {b})"  # narrow integers wrap as in NumPy
@@ -138,6 +148,8 @@ def _formula(node: Node, args: list[str]) -> str:
         return f"{a} {sign} {b} || {a} != {a} ? {a} : {b}"  # NaN where either is
     if op == "negative":
         return f"({kind})(-{a})"
+    if op == "right_shift" and of.kind == "u" and node.args[1].op == "const":
+        return f"{a} >> {int(node.args[1].value)}"  # by less than the width, as it is traced
     if op in ("logical_not", "invert"):
         return f"!{a}" if of.kind == "b" else f"({kind})(~{a})"
     if op == "sign":
