@@ -108,6 +108,19 @@ class Plan:
         return "\n".join(lines)
 
 
+def takes_input(plan: Plan) -> bool:
+    """Does a step, also of a body, take something from outside that is gone then?"""
+    plans = [plan]
+    while plans:
+        for step in plans.pop().steps:
+            if step.opdef.effect == "input":
+                return True
+            for value in step.attrs.values():
+                parts = value if type(value) is tuple else (value,)
+                plans += [part for part in parts if isinstance(part, Plan)]
+    return False
+
+
 def _brief(value: Any) -> str:
     if hasattr(value, "shape"):
         return f"{value.dtype}{list(value.shape)}"

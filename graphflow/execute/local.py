@@ -13,7 +13,7 @@ import numpy as np
 
 from graphflow.base.errors import CancelledError, DeadlineExceededError
 from graphflow.build.tensor import Tensor
-from graphflow.compile import Plan, compile_plan
+from graphflow.compile import Plan, compile_plan, takes_input
 from graphflow.execute.context import InputLog, Resources, Run
 from graphflow.execute.devices import Device, count_gpus, open_device
 from graphflow.execute.program import Program
@@ -160,6 +160,20 @@ class LocalExecutable:
     def keeps(self, feed: Tensor) -> bool:
         """Does a run keep what is fed for this tensor, so that it must be a copy?"""
         return feed in self._kept
+
+    def explain(self, feeds: Sequence[Any]) -> list[Any]:
+        """A `Report` per program and combination of shapes; native code is built if it can be.
+
+        What was not compiled yet is run once for its shapes, and that run is aborted.  A plan
+        that takes input, or is cut in parts, is reported as it stands.
+        """
+        if len(self._programs) == 1 and not any(map(takes_input, self.plans.values())):
+            run = self._target.begin(InputLog(), self._target.cancellation(None))
+            try:
+                self._programs[0].observe(run, [feeds[i] for i in self._feeds[0]])
+            finally:
+                run.abort()
+        return [report for program in self._programs for report in program.report()]
 
     def run(
         self, feeds: Sequence[Any], timeout: float | None = None, trace: Any = None

@@ -52,6 +52,15 @@ class Program:
         pairs = zip(self.plan.steps, self._calls, strict=True)
         return {step.name: call.function for step, call in pairs}
 
+    def observe(self, run: Run, values: Sequence[Any]) -> None:
+        """There is nothing to compile."""
+
+    def report(self) -> list[Any]:
+        """One `Report`: the reference tier runs it."""
+        from graphflow.compile.native.report import Report
+
+        return [Report(self.plan, f"the reference tier, on {self.device.name}")]
+
     def at_once(self, values: Sequence[Any]) -> list[Any] | None:
         """Outputs, where no run is needed to compute them; None: `run` must."""
         return None

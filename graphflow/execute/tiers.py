@@ -58,15 +58,17 @@ class _Signature:
       native: the native program, once there is one.
       runs: how often the reference tier has run it.
       settled: nothing more will be compiled.
+      status: what runs it, in words.
     """
 
-    __slots__ = ("faults", "native", "runs", "settled")
+    __slots__ = ("faults", "native", "runs", "settled", "status")
 
     def __init__(self) -> None:
         self.native: Any = None
         self.runs = 0
         self.settled = False
         self.faults = 0
+        self.status = f"the reference tier, for the first {_PATIENCE} runs"
 
 
 class TieredProgram:
@@ -100,6 +102,23 @@ class TieredProgram:
     def native(self) -> list[Any]:
         """The native programs that there are."""
         return [s.native for s in self._signatures.values() if s.native is not None]
+
+    def observe(self, run: Run, values: Sequence[Any]) -> None:
+        """Compile for inputs like these, where that was not done; the run must be aborted."""
+        state = self._add(tuple([v.shape for v in values]))
+        if not state.settled:
+            observer = self._observer(values)
+            self._reference.run(run, values, None, observer)
+            self._compile(state, observer.found)
+
+    def report(self) -> list[Any]:
+        """A `Report` for each combination of shapes that is known."""
+        from graphflow.compile.native.report import Report
+
+        return [
+            Report(self.plan, state.status, shapes, state.native and state.native.plan)
+            for shapes, state in self._signatures.items()
+        ]
 
     def at_once(self, values: Sequence[Any]) -> list[Any] | None:
         """Outputs, where native code alone computes them from the values; else None."""
@@ -144,6 +163,7 @@ class TieredProgram:
             if state.faults >= _FAULTS:
                 state.native = None
                 state.settled = True
+                state.status = f"the reference tier: native code met {_FAULTS} faults"
             return self._reference.run(run, values)
 
     def _warm(self, state: _Signature, run: Run, values: Sequence[Any]) -> list[Any]:
@@ -151,11 +171,10 @@ class TieredProgram:
         state.runs += 1
         if self._submit is not None and state.runs != _PATIENCE:
             return self._reference.run(run, values)
-        observer = Observer()
-        for port, value in zip(self.plan.inputs, values, strict=True):
-            observer.note(port.slot, value)
+        observer = self._observer(values)
         results = self._reference.run(run, values, None, observer)
         if self._submit is not None:
+            state.status = "the reference tier, while native code is compiled"
             self._submit(lambda: self._compile(state, observer.found))
             return results
         self._compile(state, observer.found)
@@ -164,10 +183,20 @@ class TieredProgram:
         run.abort()  # the native tier does the step from its start
         return self._natively(state, run, values)
 
+    def _observer(self, values: Sequence[Any]) -> Observer:
+        observer = Observer()
+        for port, value in zip(self.plan.inputs, values, strict=True):
+            observer.note(port.slot, value)
+        return observer
+
     def _compile(self, state: _Signature, found: Any) -> None:
         try:
             state.native = self._build(self._reference, found)
+            state.status = "native code"
+            if state.native is None:
+                state.status = "the reference tier: too little of the plan lowers"
         except Exception as error:
+            state.status = f"the reference tier: native code could not be built: {error}"
             names = ", ".join(sorted({s.opdef.name for s in self.plan.steps}))
             warnings.warn(
                 f"native code could not be built ({type(error).__name__}: {error}); the "

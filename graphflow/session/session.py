@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from graphflow.base.collector import paused_collection
 from graphflow.base.config import Settings
-from graphflow.base.errors import OpError
+from graphflow.base.errors import OpError, UnimplementedError
 from graphflow.build import Graph, Tensor
 from graphflow.build.defaults import default_session, get_default_graph
 from graphflow.build.sites import user_site
@@ -269,6 +269,34 @@ class BaseSession:
           `chrome_trace`.
         """
         return Explanation(self.placement(fetches, feed_dict))
+
+    def explain(self, fetches: Any, feed_dict: Any = None) -> Any:
+        """What became of the computation of these fetches: loops, kernels, memory, code.
+
+        Where it was not compiled yet for such feeds, it is: the step is run once, and undone.  A
+        step that takes input (a dequeue, a Python function) is reported as it is so far.
+
+        Returns:
+          What prints as text: what was fused, with the user's lines; what calls reference kernels,
+          and why; the memory plan.  It holds one report per device and combination of shapes,
+          each with the attributes `ir`, `llvm`, `assembly` and `cuda`.
+
+        Raises:
+          As `run`; UnimplementedError on a cluster, whose workers run the reference tier.
+        """
+        feeds = expand(feed_dict or {})
+        prepared = self._prepare((key_of(fetches), tuple(feeds), self.graph.epoch), fetches, feeds)[
+            1
+        ]
+        explain = getattr(prepared.executable, "explain", None)
+        if explain is None:
+            raise UnimplementedError(
+                None, None, "explain: workers of a cluster run the reference tier, op by op"
+            )
+        from graphflow.compile.native.report import Reports
+
+        pairs = zip(prepared.keys, prepared.converters, strict=True)
+        return Reports(tuple(explain([convert(feeds[k]) for k, convert in pairs])))
 
     def calibrate(self, path: Any = None) -> Topology:
         """Measure devices and links, which takes a few seconds, and place by that from now on.

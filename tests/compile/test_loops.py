@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphflow.compile.loops import Access, Nest, Store
+from graphflow.compile.loops.listing import Names, listing
 from graphflow.compile.loops.memory import Interval, arrange
 from graphflow.compile.loops.nests import Pass, Product, Reduction, canonical, leaf
 from graphflow.compile.loops.values import Value
@@ -77,7 +78,41 @@ def test_the_verifier_finds_what_lies_outside() -> None:
         verify(nest(offset=1))
     with pytest.raises(ValueError, match="buffer of 32"):
         verify(nest(stride=2))
-    assert "tanh(x0)" in str(nest())
+
+
+def test_the_listing_names_values_and_shared_expressions() -> None:
+    x, y, z = Value((4, 8), F32, "outside"), Value((4, 8), F32), Value((8,), F32)
+    twice = apply("exp", leaf("arg", 0, F32))
+    walk = Pass(
+        (Store(Access(y, (8, 1)), twice * twice + 1.0),),
+        (Reduction("add", twice, partial=Value((4, 8), F32)),),
+        (Store(Access(z, (1, 0)), twice),),
+    )
+    first = Nest("exp", (4, 8), (Access(x, (8, 1)),), (walk,), chunks=4)
+    factors = ((Access(y, (8, 1)), Access(y, (1, 8))),)
+    product = Product("p", 4, 4, (8,), (), factors, Access(x, (4, 1)))
+    assert listing([first, product], Names()) == [
+        "nest [4, 8] in 4 chunks\n"
+        "  a0 = x0 float32[4, 8] at [8, 1]\n"
+        "  for each column\n"
+        "    e0 = exp(a0)\n"
+        "    t0 float32[4, 8] at [8, 1] = (e0 * e0) + 1.0\n"
+        "    t1[chunk, column] add= e0\n"
+        "  t2 float32[8] at [1, 0] = exp(a0)",
+        "product [4, 4]\n"
+        "  x0 float32[4, 8] at [4, 1] = "
+        "t0 float32[4, 8] at [8, 1] x t0 float32[4, 8] at [1, 8], inner 8",
+    ]
+
+
+def test_the_listing_stays_short_where_parts_are_shared() -> None:
+    x, y = Value((4, 8), F32, "outside"), Value((4, 8), F32)
+    body = leaf("arg", 0, F32)
+    for _ in range(200):
+        body = body * body
+    walk = Pass((Store(Access(y, (8, 1)), body),), (), ())
+    (text,) = listing([Nest("n", (4, 8), (Access(x, (8, 1)),), (walk,))], Names())
+    assert len(text) < 10_000
 
 
 def shaped(

@@ -26,11 +26,13 @@ class Arena:
       offsets: key -> byte.
       size: bytes in all.
       bound: bytes that are alive at the worst moment: no plan needs less.
+      intervals: what it was made for.
     """
 
     offsets: Mapping[int, int]
     size: int
     bound: int
+    intervals: tuple[Interval, ...] = ()
 
 
 def arrange(intervals: list[Interval]) -> Arena:
@@ -56,7 +58,7 @@ def arrange(intervals: list[Interval]) -> Arena:
         offsets[each.key] = at
         placed.append((at, at + size, each))
         top = max(top, at + size)
-    return Arena(offsets, top, _bound(intervals))
+    return Arena(offsets, top, _bound(intervals), tuple(intervals))
 
 
 def _rounded(size: int) -> int:

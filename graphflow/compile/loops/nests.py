@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from graphflow.compile.loops.values import Shape, Value
-from graphflow.ops.expression import Node, show
+from graphflow.ops.expression import Node
 
 BLOCK = 4096  # columns of a nest over one axis: partial sums stay in float32 within a block
 
@@ -108,9 +108,6 @@ class Nest:
             found += [(store.access, True) for store in (*walk.stores, *walk.after)]
         return found
 
-    def __str__(self) -> str:
-        return _show(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -138,48 +135,8 @@ class Product:
         """Is the last axis of the batch summed over?"""
         return bool(self.batch) and self.batch[-1] > 1 and self.out.strides[-3] == 0
 
-    def __str__(self) -> str:
-        batch = f"{list(self.batch)} x " if self.batch else ""
-        times = f"{len(self.terms)} of " if len(self.terms) > 1 else ""
-        k = max(self.inner)
-        return f"product {self.name}: {times}{batch}[{self.m}, {k}] x [{k}, {self.n}]"
-
 
 Unit: TypeAlias = Nest | Product
-
-
-def _show(nest: Nest) -> str:
-    names: dict[int, str] = {}
-
-    def name_of(value: Value) -> str:
-        return names.setdefault(id(value), f"{'xyzw'[len(names) % 4]}{len(names)}")
-
-    lines = [f"nest {nest.name} {list(nest.shape)} in {nest.chunks} chunks"]
-    for i, load in enumerate(nest.loads):
-        where = f"{name_of(load.value)}[{load.offset} + {list(load.strides)}]"
-        lines.append(f"  a{i} = {where}: {load.value.dtype}{list(load.value.shape)}")
-    for walk in nest.passes:
-        lines.append("  for each column")
-        lines += [f"    {name_of(s.access.value)} = {_text(s.body)}" for s in walk.stores]
-        lines += [
-            f"    {f'r{r.register}' if r.partial is None else 'columns'} {r.op}= {_text(r.body)}"
-            for r in walk.reductions
-        ]
-        lines += [f"  {name_of(s.access.value)} = {_text(s.body)}" for s in walk.after]
-    return "\n".join(lines)
-
-
-def _text(node: Node) -> str:
-    return show(with_named_leaves(node))
-
-
-def with_named_leaves(node: Node) -> Node:
-    """Leaves that are no arguments, as constants that print their names."""
-    if node.op in ("row", "pick"):
-        return Node("arg", (), node.dtype, f"<{node.op} {node.value}>")
-    if not node.args:
-        return node
-    return Node(node.op, tuple([with_named_leaves(a) for a in node.args]), node.dtype, node.value)
 
 
 def canonical(

@@ -17,6 +17,7 @@ from graphflow.compile.loops.images import IMAGES
 from graphflow.compile.loops.random import draw
 from graphflow.compile.loops.reasons import reason
 from graphflow.compile.loops.rules import RULES
+from graphflow.compile.loops.slices import SLICES
 from graphflow.compile.loops.values import (
     Foreign,
     Map,
@@ -34,6 +35,7 @@ from graphflow.compile.loops.values import (
 from graphflow.compile.plan import CONTEXT, Plan, Step
 from graphflow.ops.expression import Node, compute, scalar_expression
 
+_RULES = {**RULES, **IMAGES, **SLICES}
 _FOLDED = 65536  # elements at most of what is computed here
 _OF_SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _ONLY_READ = frozenset({"ReadVariable", "IsVariableInitialized"})
@@ -196,7 +198,7 @@ class _Specialiser:
         if None in specs or any(a.dtype.name not in _DTYPES for a in arguments):
             return None
         mark = len(self.tasks)
-        rule = RULES.get(step.opdef.name) or IMAGES.get(step.opdef.name)
+        rule = _RULES.get(step.opdef.name)
         if step.opdef.elementwise:
             if rule is not None and (views := rule(self, step, arguments, specs)) is not None:
                 return views
@@ -285,7 +287,7 @@ class _Specialiser:
             value = self._outside(slot)
             outputs.append(value)
             self.views[slot] = slot if value is None else whole(value)
-        has_rule = step.opdef.name in RULES or step.opdef.name in IMAGES
+        has_rule = step.opdef.name in _RULES
         why = reason(step, arguments, _DTYPES, has_rule, self.lowers)
         self.tasks.append(Foreign(step, inputs, tuple(outputs), step.name, why))
         self._forget(step, inputs)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphflow.compile.loops.fuse import flops, fuse
+from graphflow.compile.loops.listing import Names, listing
 from graphflow.compile.loops.memory import Arena, Interval, arrange
 from graphflow.compile.loops.nests import Access, Product, Unit, access
 from graphflow.compile.loops.shares import barriers, share
@@ -129,7 +130,7 @@ class NativePlan:
         ]
         if self.called:
             lines.append(f"reference kernels: {', '.join(self.called)}")
-        return "\n".join([*lines, *[str(u) for segment in self.units for u in segment]])
+        return "\n".join([*lines, *listing([u for s in self.units for u in s], Names())])
 
 
 def build_native(

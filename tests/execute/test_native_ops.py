@@ -1,0 +1,85 @@
+"""Every op that lowers, on the cases of its entry: native code against the reference tier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.build import OpDef
+from graphflow.compile.loops.specialise import _RULES
+from tests.execute.test_native import native_programs
+from tests.ops.registered import as_dtype, cases_of, entries, needs_session
+
+_AT_ONCE = 24  # entries in one graph: compiling it costs more than running it
+# Ops with a rule that no case of theirs fits: other shapes are in test_native.py.
+_OTHERWISE = {"Conv2DBackpropInput", "Conv2DBackpropFilter", "MaxPoolGrad"}
+
+
+def lowerable() -> list[OpDef]:
+    return [
+        entry
+        for name, entry in entries().items()
+        if (entry.elementwise or name in _RULES) and not needs_session(entry) and cases_of(entry)
+    ]
+
+
+def graph(found: list[OpDef]) -> tuple[dict[str, Any], dict[Any, Any]]:
+    """Outputs by name, and feeds: what kernels want on the host is a constant."""
+    outputs, feeds = {}, {}
+    for entry in found:
+        for i, case in enumerate(cases_of(entry)):
+            typed = as_dtype(case, "float32")
+            inputs = []
+            for k, value in enumerate(typed.inputs):
+                if min(k, len(entry.params) - 1) in entry.host:
+                    inputs.append(tf.constant(value))
+                else:
+                    inputs.append(tf.placeholder(value.dtype, value.shape))
+                    feeds[inputs[-1]] = value
+            result = entry(*inputs, name=None, **typed.attrs)
+            for k, tensor in enumerate(result if isinstance(result, (list, tuple)) else [result]):
+                outputs[f"{entry.name} {i} {k}"] = tensor
+    return outputs, feeds
+
+
+@pytest.mark.parametrize("first", range(0, len(lowerable()), _AT_ONCE))
+def test_ops_give_the_reference_tiers_results(
+    first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = lowerable()[first : first + _AT_ONCE]
+    results = {}
+    for tier in ("reference", "native"):
+        monkeypatch.setenv("GRAPHFLOW_TIER", tier)
+        with tf.Graph().as_default():
+            outputs, feeds = graph(found)
+            with tf.Session() as session:
+                results[tier] = session.run(outputs, feeds)
+                if tier == "native":
+                    assert native_programs(session)
+    for name, expected in results["reference"].items():
+        got = results["native"][name]
+        assert np.asarray(got).dtype == np.asarray(expected).dtype, name
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+def test_slices_are_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [4, 6])
+        parts = [x[1:3, ::2], x[::-1, 2], tf.slice(x, [0, 3], [-1, 2]), tf.reverse(x, [1]),
+                 *tf.split(x, [1, 5], axis=1), tf.pad(x, [[1, 0], [2, 3]])]  # fmt: skip
+        outputs = [tf.tanh(part) for part in parts]
+        gradients = tf.gradients(tf.add_n([tf.reduce_sum(y * y) for y in outputs]), x)
+        with tf.Session() as session:
+            value = np.arange(24, dtype=np.float32).reshape(4, 6) / 24
+            session.run([outputs, gradients], {x: value})
+            (program,) = native_programs(session)
+            # gradients of slices that leave gaps, or go backwards, are the kernel's
+            assert all("StridedSliceGrad" in r for r in program.plan.called.values())
+            assert len(program.plan.called) == 2
