@@ -5,6 +5,7 @@ import os
 import pytest
 
 os.environ.setdefault("GRAPHFLOW_VALIDATE", "1")  # a pass that changes results warns: an error here
+os.environ.setdefault("GRAPHFLOW_LEARN", "0")  # plans must not depend on the machine
 
 pytest_plugins = ["pytester", "tests.leaks"]
 

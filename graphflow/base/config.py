@@ -16,10 +16,12 @@ class Settings:
     Attributes:
       validate: check each rewrite pass numerically (GRAPHFLOW_VALIDATE=1).
       tier: which tier executes (GRAPHFLOW_TIER): "auto", "reference" or "native".
+      learn: measure devices and steps where placing gains by it (GRAPHFLOW_LEARN=0: never).
     """
 
     validate: bool = False
     tier: str = "auto"
+    learn: bool = True
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -31,7 +33,15 @@ class Settings:
         tier = environment.get("GRAPHFLOW_TIER", "auto")
         if tier not in TIERS:
             raise ValueError(f"GRAPHFLOW_TIER={tier!r}: it must be one of {', '.join(TIERS)}")
-        flag = environment.get("GRAPHFLOW_VALIDATE", "0")
-        if flag not in ("0", "1", ""):
-            raise ValueError(f"GRAPHFLOW_VALIDATE={flag!r}: it must be 0 or 1")
-        return Settings(validate=flag == "1", tier=tier)
+        return Settings(
+            _flag(environment, "GRAPHFLOW_VALIDATE", False),
+            tier,
+            _flag(environment, "GRAPHFLOW_LEARN", True),
+        )
+
+
+def _flag(environment: Mapping[str, str], name: str, default: bool) -> bool:
+    given = environment.get(name, "")
+    if given not in ("0", "1", ""):
+        raise ValueError(f"{name}={given!r}: it must be 0 or 1")
+    return given == "1" if given else default

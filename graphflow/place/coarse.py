@@ -139,6 +139,10 @@ def _problem(fine: Problem, number: Sequence[int], count: int) -> Problem:
             for target in targets:
                 needs[target][values[key]] = None
         sizes[values[key]] += fine.sizes[value]
+    work = [[0.0, 0.0] for _ in range(count if fine.work else 0)]
+    for task, (flops, moved) in enumerate(fine.work):
+        work[number[task]][0] += flops
+        work[number[task]][1] += moved
     group, allowed = _groups(fine, number, count)
     names = [""] * count
     for task in reversed(range(fine.tasks)):
@@ -153,6 +157,7 @@ def _problem(fine: Problem, number: Sequence[int], count: int) -> Problem:
         group,
         allowed,
         resident,
+        work=[(flops, moved) for flops, moved in work],
     )
 
 

@@ -23,11 +23,13 @@ class Link:
       alpha: seconds per message.
       beta: bytes per second.
       hold: share of that time in which the sending device can do nothing else, as it copies.
+      take: the same of the receiving device, if it is at work when the value arrives.
     """
 
     alpha: float
     beta: float
     hold: float = 0.0
+    take: float = 0.0
 
     def time(self, size: float) -> float:
         """Seconds that `size` bytes take."""
@@ -101,6 +103,18 @@ def assumed_device(name: str, **measured: Any) -> Device:
     return Device(full, **measured)
 
 
+class Host(NamedTuple):
+    """What the devices of one machine share.
+
+    Attributes:
+      compute: how many of them can do arithmetic at full speed at once; infinite: all.
+      memory: how many can move bytes at full speed at once.
+    """
+
+    compute: float = float("inf")
+    memory: float = float("inf")
+
+
 class Starts(NamedTuple):
     """What a step costs besides its operations.
 
@@ -128,11 +142,13 @@ class Topology:
       links: the links that were measured, by (from, to); others are assumed by kind and
         distance.
       starts: what a step costs besides.
+      hosts: machine -> what its devices share, where that was measured.
     """
 
     devices: tuple[Device, ...]
     links: Mapping[tuple[str, str], Link] = field(default_factory=dict)
     starts: Starts = field(default_factory=Starts)
+    hosts: Mapping[str, Host] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.devices:
@@ -146,6 +162,7 @@ class Topology:
                 None, None, f"links of devices that are not there: {', '.join(sorted(unknown))}"
             )
         object.__setattr__(self, "links", MappingProxyType(dict(self.links)))
+        object.__setattr__(self, "hosts", MappingProxyType(dict(self.hosts)))
 
     @cached_property
     def by_name(self) -> Mapping[str, Device]:
@@ -162,6 +179,10 @@ class Topology:
     def _facts(self) -> Mapping[str, tuple[str, str, str]]:
         """Name -> kind, process, machine: parsed once, as a cluster has many pairs."""
         return {d.name: (d.kind, d.process, d.host or d.process) for d in self.devices}
+
+    def machine(self, name: str) -> str:
+        """The machine that a device is in."""
+        return self._facts[name][2]
 
     def link(self, source: str, target: str) -> Link:
         """The link from one device to another."""
@@ -183,7 +204,7 @@ class Topology:
         Between machines that is the sender's way out and the receiver's way in; inside of one,
         each ordered pair of devices has its own way.
         """
-        a, b = self._facts[source][2], self._facts[target][2]
+        a, b = self.machine(source), self.machine(target)
         return (f"{source}->{target}",) if a == b else (f"{a} out", f"{b} in")
 
     def matching(self, request: str | DeviceSpec) -> tuple[Device, ...]:

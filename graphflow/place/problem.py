@@ -34,6 +34,8 @@ class Problem:
       resident: task -> bytes that stay on its device throughout, such as a variable.
       kept: values that live to the end, such as fetches.
       views: values that take no memory where they are made, such as reads of a variable.
+      work: task -> (flops, bytes): what it takes of what the devices of a machine share; empty:
+        they share nothing.
     """
 
     topology: Topology
@@ -47,6 +49,7 @@ class Problem:
     resident: Mapping[int, float]
     kept: frozenset[int] = frozenset()
     views: frozenset[int] = frozenset()
+    work: Sequence[tuple[float, float]] = ()
 
     def __post_init__(self) -> None:
         for name, row in zip(self.names, self.seconds, strict=True):
@@ -136,6 +139,12 @@ class Problem:
         return [[self.link(a, b).hold for b in every] for a in every]
 
     @cached_property
+    def take(self) -> list[list[float]]:
+        """Device -> device -> share of a transfer that the receiver loses, if it is at work."""
+        every = range(len(self.topology.devices))
+        return [[self.link(a, b).take for b in every] for a in every]
+
+    @cached_property
     def per_byte(self) -> list[list[float]]:
         """Device -> device -> seconds per byte."""
         every = range(len(self.topology.devices))
@@ -199,10 +208,14 @@ def problem_of(
     for g, members in enumerate(groups):
         for o in members.members:
             group[index[o]] = g
+    work = [model.work(o) for o in order]
     return Problem(
         topology,
         [o.name for o in order],
-        [_seconds(o, topology, model) for o in order],
+        [
+            [model.seconds(o, w, device) for device in topology.devices]
+            for o, w in zip(order, work, strict=True)
+        ],
         needs,
         values.producer,
         values.sizes,
@@ -215,12 +228,8 @@ def problem_of(
         },
         kept,
         frozenset([v for v, i in enumerate(values.producer) if order[i].type == "ReadVariable"]),
+        work if topology.hosts else (),
     )
-
-
-def _seconds(operation: Operation, topology: Topology, model: CostModel) -> list[float]:
-    work = model.work(operation)
-    return [model.seconds(operation, work, device) for device in topology.devices]
 
 
 class _Values:

@@ -18,9 +18,9 @@ from typing import Any, Protocol
 from graphflow.base.errors import OpError
 from graphflow.build.tensor import Operation
 from graphflow.place.cost import CostModel
-from graphflow.place.devices import Device, Link, Starts, Topology
+from graphflow.place.devices import Device, Host, Link, Starts, Topology
 
-VERSION = 1
+VERSION = 2
 NEW = 0.3  # weight of a new measurement
 OFF, GAIN = 0.20, 0.05  # re-plan where predictions are off by more, and more is gained
 SHAPING = ("transpose_a", "transpose_b", "strides", "padding", "axis", "axes", "ksize", "perm")
@@ -130,6 +130,7 @@ def store(topology: Topology, profile: Profile, path: Path) -> None:
         "devices": [asdict(d) for d in topology.devices],
         "links": [[a, b, *asdict(link).values()] for (a, b), link in topology.links.items()],
         "starts": list(topology.starts),
+        "hosts": {name: list(host) for name, host in topology.hosts.items()},
         "means": profile.means,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +148,8 @@ def load(path: Path, names: Iterable[str]) -> tuple[Topology, Profile] | None:
             return None
         devices = tuple([Device(**d) for d in content["devices"]])
         links = {(a, b): Link(*values) for a, b, *values in content["links"]}
-        topology = Topology(devices, links, Starts(*content["starts"]))
+        hosts = {name: Host(*shares) for name, shares in content["hosts"].items()}
+        topology = Topology(devices, links, Starts(*content["starts"]), hosts)
         profile = Profile({d: dict(known) for d, known in content["means"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OpError):
         return None

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 from graphflow.place.problem import Problem
 
-Routes = list[list[tuple[tuple[int, ...], float, float, float]]]
+Routes = list[list[tuple[tuple[int, ...], float, float, float, float]]]
+
+Coming = dict[int, list[tuple[float, float]]]  # device -> when values come, what they take
 
 
 def routes_of(problem: Problem) -> Routes:
-    """Device -> device -> channels as numbers, alpha, seconds per byte, share that is held."""
+    """Device -> device -> channels as numbers, alpha, seconds per byte, and the shares of a
+    transfer in which the sender and the receiver are held."""
     numbers: dict[str, int] = {}
     names = [d.name for d in problem.topology.devices]
     return [
@@ -20,6 +23,7 @@ def routes_of(problem: Problem) -> Routes:
                 problem.alpha[i][j],
                 problem.per_byte[i][j],
                 problem.hold[i][j],
+                problem.take[i][j],
             )
             for j, b in enumerate(names)
         ]
@@ -27,11 +31,35 @@ def routes_of(problem: Problem) -> Routes:
     ]
 
 
-def serial(problem: Problem, order: Sequence[int], home: Sequence[int], routes: Routes) -> float:
-    """Makespan where devices and channels serve tasks in the given order."""
+def _take(free: list[float], coming: Coming, device: int, arrived: float, seconds: float) -> None:
+    """A value takes so long from a device that is at work then, as planned or as it will be."""
+    if free[device] > arrived:
+        free[device] += seconds
+    else:
+        coming.setdefault(device, []).append((arrived, seconds))
+
+
+def _interrupted(values: list[tuple[float, float]], start: float, end: float) -> float:
+    """When a task ends in which such values come."""
+    for arrived, seconds in values:
+        if start <= arrived < end:
+            end += seconds
+    return end
+
+
+def serial(
+    problem: Problem,
+    order: Sequence[int],
+    home: Sequence[int],
+    routes: Routes,
+    limit: float = float("inf"),
+) -> float:
+    """Makespan where devices and channels serve tasks in the given order; infinite where it is
+    above the limit."""
     free = [0.0] * len(routes)
     channels = [0.0] * (len(routes) * len(routes) + 2 * len(routes))
     arrival: dict[tuple[int, int], float] = {}
+    coming: Coming = {}
     group, needs, makes, users = problem.group, problem.needs, problem.makes, problem.users
     longest = 0.0
     for task in order:
@@ -42,16 +70,20 @@ def serial(problem: Problem, order: Sequence[int], home: Sequence[int], routes: 
             if at > start:
                 start = at
         end = start + problem.seconds[task][device]
+        if device in coming:
+            end = _interrupted(coming.pop(device), start, end)
         free[device] = end
         if end > longest:
             longest = end
+            if end > limit:
+                return float("inf")
         for value in makes[task]:
             arrival[value, device] = end
             for user in users[value]:
                 target = home[group[user]]
                 if (value, target) in arrival:
                     continue
-                ways, alpha, per_byte, hold = routes[device][target]
+                ways, alpha, per_byte, hold, take = routes[device][target]
                 begin = end
                 for way in ways:
                     if channels[way] > begin:
@@ -60,6 +92,8 @@ def serial(problem: Problem, order: Sequence[int], home: Sequence[int], routes: 
                 arrived = begin + travel
                 if hold:
                     free[device] += hold * travel
+                if take:
+                    _take(free, coming, target, arrived, take * travel)
                 for way in ways:
                     channels[way] = arrived
                 arrival[value, target] = arrived
@@ -67,13 +101,18 @@ def serial(problem: Problem, order: Sequence[int], home: Sequence[int], routes: 
 
 
 def serial_in_memory(
-    problem: Problem, order: Sequence[int], home: Sequence[int], routes: Routes
+    problem: Problem,
+    order: Sequence[int],
+    home: Sequence[int],
+    routes: Routes,
+    limit: float = float("inf"),
 ) -> tuple[float, float]:
     """Makespan as `serial` has it, and the bytes that devices lack, as `Schedule.overflow`."""
     n = len(routes)
     free = [0.0] * n
     channels = [0.0] * (n * n + 2 * n)
     arrival: dict[tuple[int, int], float] = {}
+    coming: Coming = {}
     born: dict[tuple[int, int], float] = {}
     last: dict[tuple[int, int], float] = {}
     group, needs, makes, users = problem.group, problem.needs, problem.makes, problem.users
@@ -87,6 +126,10 @@ def serial_in_memory(
             if at > start:
                 start = at
         end = start + problem.seconds[task][device]
+        if device in coming:
+            end = _interrupted(coming.pop(device), start, end)
+        if end > limit:
+            return float("inf"), 0.0
         free[device] = end
         for value in needs[task]:
             key = value, device
@@ -102,12 +145,14 @@ def serial_in_memory(
                 key = value, home[group[user]]
                 if key in arrival:
                     continue
-                ways, alpha, per_byte, hold = routes[device][key[1]]
+                ways, alpha, per_byte, hold, take = routes[device][key[1]]
                 begin = max([end, *[channels[way] for way in ways]])
                 travel = alpha + sizes[value] * per_byte
                 arrived = begin + travel
                 if hold:
                     free[device] += hold * travel
+                if take:
+                    _take(free, coming, key[1], arrived, take * travel)
                 for way in ways:
                     channels[way] = arrived
                 arrival[key] = last[key] = arrived

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from graphflow.base.errors import InternalError
 from graphflow.place.devices import Link
 from graphflow.place.problem import Problem
+from graphflow.place.sharing import Sharing
 
 ENDS, ARRIVES, RELEASED = range(3)  # events of one moment, in this order
 
@@ -206,6 +207,8 @@ class _Simulation:
         self.routes: dict[tuple[int, int], tuple[tuple[str, ...], Link]] = {}
         # (time, ENDS | ARRIVES | RELEASED, task or value, device)
         self.events: list[tuple[float, int, int, int]] = []
+        shares = problem.work or any(map(any, problem.take))
+        self.sharing = Sharing(problem) if shares else None
         self.queue: list[list[int]] | None = None
         if strict:
             self.queue = [[] for _ in devices]
@@ -228,6 +231,8 @@ class _Simulation:
                     self.running[device] = False
                 elif kind == ARRIVES:
                     self._deliver(what, device)
+                elif self._goes_on(what, device, now):
+                    continue
                 else:
                     done += 1
                     self.running[device] = False
@@ -243,6 +248,14 @@ class _Simulation:
                 None, None, f"the schedule never runs {', '.join(stuck) or 'some tasks'}"
             )
         return Schedule(self.problem, self.where, self.start, self.end, self.transfers)
+
+    def _goes_on(self, task: int, device: int, now: float) -> bool:
+        """Has the task lost time that it needs now?"""
+        more = self.sharing.stopped(task, device, now) if self.sharing else 0.0
+        if more:
+            self.end[task] = now + more
+            heapq.heappush(self.events, (now + more, ENDS, task, device))
+        return more > 0
 
     def _finish(self, task: int, device: int, now: float) -> float:
         """Hand over what a task made; for how long that holds its device."""
@@ -277,6 +290,10 @@ class _Simulation:
         return route[1].hold * travel
 
     def _deliver(self, value: int, device: int) -> None:
+        if self.sharing:
+            source = self.where[self.problem.producer[value]]
+            travel = self.routes[source, device][1].time(self.problem.sizes[value])
+            self.sharing.received(source, device, travel)
         for user in self.problem.users[value]:
             if self.where[user] == device:
                 self._arrived(user)
@@ -294,6 +311,8 @@ class _Simulation:
             self.start[task] = now
             self.end[task] = end = now + self.problem.seconds[task][device]
             heapq.heappush(self.events, (end, ENDS, task, device))
+            if self.sharing:
+                self.sharing.started(task, device, now)
 
     def _next(self, device: int) -> int | None:
         if self.queue is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from graphflow.build import Graph
 from graphflow.place import CostModel, Placement, Topology, place
 from graphflow.place.place import search
 from graphflow.place.problem import problem_of
@@ -14,6 +16,7 @@ from graphflow.place.profile import Profile, worth_replanning
 from graphflow.place.simulate import simulate
 from graphflow.rewrite.subgraph import Subgraph
 
+MATTERS = 10e-3  # seconds of a step from which on choosing its devices is worth a calibration
 SEEN = 3  # traced steps of a plan before it is judged: the first one pays for what starts
 
 
@@ -24,15 +27,50 @@ class Planner:
     Attributes:
       topology: devices and links, in what is known of their speeds.
       profile: what traced runs have told.
+      open_session: graph -> another session on the same devices; None: they cannot be measured.
+      learns: measure devices by itself when it first matters, and the first steps of a plan.
     """
 
     topology: Topology
     profile: Profile = field(default_factory=Profile)
+    open_session: Callable[[Graph], Any] | None = None
+    learns: bool = False
+    _calibrated: bool = False
     _seen: WeakKeyDictionary[Placement, int] = field(default_factory=WeakKeyDictionary)
 
     def place(self, view: Subgraph, *, soft: bool, held: Mapping[str, str]) -> Placement:
-        """As `graphflow.place.place`, with the measured costs."""
-        return place(view, self.topology, soft=soft, held=held, model=self.model)
+        """As `graphflow.place.place`, with the measured costs.
+
+        The first step that is long enough, and may go to several devices, has them measured
+        before, unless that was done on this machine once.
+        """
+        placement = place(view, self.topology, soft=soft, held=held, model=self.model)
+        if self.learns and not self._calibrated and self._matters(placement):
+            self.calibrate()
+            placement = place(view, self.topology, soft=soft, held=held, model=self.model)
+        return placement
+
+    def _matters(self, placement: Placement) -> bool:
+        choice = any(len(group.allowed) > 1 for group in placement.groups or ())
+        return choice and placement.predicted >= MATTERS
+
+    def calibrate(self, path: Path | None = None) -> None:
+        """Measure the devices, or read what was measured before; see `Session.calibrate`."""
+        from graphflow.session.calibrate import calibrated
+
+        assert self.open_session is not None
+        self._calibrated = True
+        self.topology, profile = calibrated(self.open_session, self.topology, path)
+        if profile.means:
+            self.profile = profile
+
+    def curious(self, placement: Placement) -> bool:
+        """Is the next step of this plan to be traced, so that `observe` can learn from it?"""
+        if placement.groups is None or not self.learns:
+            return False
+        if placement not in self._seen and not self._matters(placement):
+            self._seen[placement] = SEEN  # no more of this
+        return self._seen.get(placement, 0) < SEEN
 
     @property
     def model(self) -> CostModel:

@@ -27,7 +27,7 @@ from graphflow.place import Explanation, Placement, Topology
 from graphflow.rewrite import prune, rewrite
 from graphflow.session.feeds import converter, expand, fed_tensor, is_plain
 from graphflow.session.fetches import Fetches, Pack, check_fetchable, key_of
-from graphflow.session.options import ConfigProto
+from graphflow.session.options import ConfigProto, RunMetadata
 from graphflow.session.planner import Planner
 
 
@@ -115,7 +115,11 @@ class BaseSession:
         self._lock = threading.Lock()
         self._cluster = cluster
         self._target: Target = self._open(cluster)
-        self._planner = Planner(self._target.topology)
+        self._planner = Planner(
+            self._target.topology,
+            open_session=_siblings(self._config, cluster),
+            learns=self._settings.learn,
+        )
         self._closed = False
         self._finalizer = weakref.finalize(self, self._target.close)
 
@@ -171,6 +175,8 @@ class BaseSession:
             ]
             timeout = self._timeout(options)
             trace = _trace(options, run_metadata)
+            if trace is None and self._planner.curious(prepared.placement):
+                trace = RunMetadata()
             results = prepared.executable.run(values, timeout, trace)
             if trace is not None and self._planner.observe(prepared.placement, trace.step_stats):
                 self._cache.pop(key, None)  # the next run plans by what was measured
@@ -254,6 +260,16 @@ class BaseSession:
         """Names of the devices that the session may use."""
         return [device.name for device in self._target.topology.devices]
 
+    @property
+    def plan(self) -> Placement | None:
+        """The plan of the largest step so far, by its operations; None: nothing has run.
+
+        Checkpoints hold its digest: what was trained by the same plan has the same one.
+        """
+        with self._lock:
+            plans = [prepared.placement for prepared in self._cache.values()]
+        return max(reversed(plans), key=lambda plan: len(plan.devices), default=None)
+
     def placement(self, fetches: Any, feed_dict: Any = None) -> Placement:
         """Which device runs what, for these fetches and feeds."""
         feeds = expand(feed_dict or {})
@@ -302,20 +318,15 @@ class BaseSession:
         """Measure devices and links, which takes a few seconds, and place by that from now on.
 
         What is measured is stored, and read when this is called again on the same machine.
-        Fetches that ran before keep their plans.
+        Fetches that ran before keep their plans.  A session does it by itself before its first
+        step of ten milliseconds or more that may go to several devices, and traces the first
+        steps of such plans, unless GRAPHFLOW_LEARN=0.
 
         Args:
           path: the file; None: one in $GRAPHFLOW_CACHE, else in the user's cache.
         """
-        from graphflow.session.calibrate import calibrated
-
-        def sibling(graph: Graph) -> Session:
-            return Session(graph=graph, config=self._config, cluster=self._cluster)
-
-        where = None if path is None else Path(path)
-        found, self._planner.profile = calibrated(sibling, self._target.topology, where)
-        self._planner.topology = found
-        return found
+        self._planner.calibrate(None if path is None else Path(path))
+        return self._planner.topology
 
     # ---- lifetime
 
@@ -363,6 +374,11 @@ class InteractiveSession(BaseSession):
     def close(self) -> None:
         self._entered.close()
         super().close()
+
+
+def _siblings(config: ConfigProto, cluster: Any) -> Callable[[Graph], Session]:
+    """Opens further sessions of that kind; keeps none alive."""
+    return lambda graph: Session(graph=graph, config=config, cluster=cluster)
 
 
 def _log(placement: Placement) -> None:

@@ -8,13 +8,16 @@ import pytest
 import graphflow as tf
 from graphflow.base.devices import local
 from graphflow.place import CostModel, Device, Link, Topology
-from graphflow.place.devices import Starts
+from graphflow.place.devices import Host, Starts
 from graphflow.place.profile import Profile, load, signature, store, worth_replanning
 from graphflow.session.planner import SEEN, Planner
 
 CPU0, CPU1 = local("CPU", 0), local("CPU", 1)
 TOPOLOGY = Topology(
-    (Device(CPU0, flops=1e9), Device(CPU1)), {(CPU0, CPU1): Link(1e-5, 1e9)}, Starts(1e-4)
+    (Device(CPU0, flops=1e9), Device(CPU1)),
+    {(CPU0, CPU1): Link(1e-5, 1e9, 0.5, 0.25)},
+    Starts(1e-4),
+    {"/job:localhost/replica:0/task:0": Host(1.5, float("inf"))},
 )
 
 
@@ -85,6 +88,7 @@ def test_what_is_stored_is_read(tmp_path):
     assert found is not None
     assert found[0].devices == TOPOLOGY.devices
     assert dict(found[0].links) == dict(TOPOLOGY.links)
+    assert dict(found[0].hosts) == dict(TOPOLOGY.hosts)
     assert (found[0].starts, found[1]) == (TOPOLOGY.starts, profile)
     assert load(path, [CPU0]) is None
 

@@ -7,7 +7,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.place.devices import Device, Topology
-from graphflow.session import calibrate
+from graphflow.session import calibrate, planner, probes
 
 
 @pytest.fixture
@@ -34,22 +34,92 @@ def test_explains_fetches(session):
     assert json.loads(told.chrome_trace())["traceEvents"]
 
 
-def test_calibration_is_measured_once_and_read_again(session, tmp_path, monkeypatch):
+@pytest.fixture
+def quick(monkeypatch):
+    """Probes that take little time, and say little."""
     for name, small in (("SIDE", 64), ("LARGE", 1 << 16), ("CHAIN", 50), ("RUNS", 2)):
-        monkeypatch.setattr(calibrate, name, small)
+        monkeypatch.setattr(probes, name, small)
+
+
+def test_calibration_is_measured_once_and_read_again(session, tmp_path, monkeypatch, quick):
     path = tmp_path / "c.json"
     assumed = session.target.topology
     found = session.calibrate(path)
     assert [d.name for d in found.devices] == [d.name for d in assumed.devices]
     assert all(d.flops != assumed[d.name].flops and d.launch > 0 for d in found.devices)
     assert len(found.links) == 2
+    assert all(0 <= link.hold <= 1 and 0 <= link.take <= 1 for link in found.links.values())
     assert found.starts.step > 0
+    ((machine, host),) = found.hosts.items()
+    assert machine == found.machine(found.devices[0].name)
+    assert all(1 <= share <= 2 or share == float("inf") for share in host)
     monkeypatch.setattr(calibrate, "measure", None)  # not called again
     again = session.calibrate(path)
     assert (again.devices, dict(again.links)) == (found.devices, dict(found.links))
     y = tf.reduce_sum(tf.ones([3]))
     assert session.placement(y).topology.devices == found.devices
     assert session.run(y) == 3.0
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """Topologies that were measured, instead of measuring."""
+    found = []
+    monkeypatch.setenv("GRAPHFLOW_CACHE", str(tmp_path))
+    monkeypatch.setenv("GRAPHFLOW_LEARN", "1")
+    monkeypatch.setattr(calibrate, "measure", lambda _, t: found.append(t) or t)
+    return found
+
+
+def long_steps(count=2):
+    return [tf.matmul(tf.fill([1200, 1200], float(i)), tf.ones([1200, 1200])) for i in range(count)]
+
+
+def two_devices():
+    return tf.Session(config=tf.ConfigProto(device_count={"CPU": 2}))
+
+
+def test_devices_are_measured_before_the_first_step_that_is_long_enough(measured):
+    with tf.Graph().as_default(), two_devices() as session:
+        session.run(tf.ones([3]) + 1.0)  # not worth it
+        with tf.device("/cpu:0"):
+            pinned = long_steps()
+        session.placement(pinned)  # nothing to choose
+        assert not measured
+        ends = long_steps()
+        assert session.placement(ends).predicted > planner.MATTERS
+        assert len(measured) == 1
+        session.placement(long_steps())
+        assert len(measured) == 1
+    with tf.Graph().as_default(), two_devices() as session:
+        session.placement(long_steps())
+        assert len(measured) == 1  # read from the disk
+
+
+def test_a_single_device_is_never_measured(measured):
+    with tf.Graph().as_default(), tf.Session() as session:
+        session.placement(long_steps(4))
+    assert not measured
+
+
+def test_learning_can_be_forbidden(measured, monkeypatch):
+    monkeypatch.setenv("GRAPHFLOW_LEARN", "0")
+    with tf.Graph().as_default(), two_devices() as session:
+        session.placement(long_steps())
+    assert not measured
+    monkeypatch.setenv("GRAPHFLOW_LEARN", "maybe")
+    with pytest.raises(ValueError, match="GRAPHFLOW_LEARN='maybe': it must be 0 or 1"):
+        tf.Session()
+
+
+def test_a_calibration_that_cannot_be_stored_holds_for_the_session(measured, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GRAPHFLOW_CACHE", str(tmp_path / "file"))
+    with tf.Graph().as_default(), two_devices() as session:
+        with pytest.warns(UserWarning, match="was not stored"):
+            session.placement(long_steps())
+        session.placement(long_steps())
+    assert len(measured) == 1
 
 
 def test_the_cache_folder_can_be_given(session, tmp_path, monkeypatch):
@@ -72,3 +142,24 @@ def test_traced_runs_plan_anew_where_a_device_was_misjudged(session):
         assert traced(session, ends)
     assert names[1] in session.placement(ends).used
     assert all(np.shape(value) == (500, 500) for value in session.run(ends))
+
+
+def test_the_first_steps_of_a_long_plan_are_traced_without_being_asked(measured, monkeypatch):
+    with tf.Graph().as_default(), two_devices() as session:
+        ends = [tf.reduce_sum(end) for end in long_steps()]
+        small = tf.ones([3]) + 1.0
+        for _ in range(planner.SEEN + 2):
+            session.run(small)
+        assert not session._planner.profile.means
+        seen = []
+        usual = planner.Planner.observe
+        monkeypatch.setattr(
+            planner.Planner, "observe", lambda *a: seen.append(len(a[2])) or usual(*a)
+        )
+        for _ in range(planner.SEEN + 2):
+            session.run(ends)
+        assert len(seen) == planner.SEEN
+        assert all(seen)
+        assert any(
+            "MatMul" in key for key in session._planner.profile.means[session.list_devices()[0]]
+        )
