@@ -15,14 +15,15 @@ from graphflow.place.problem import Problem
 from graphflow.place.serial import routes_of, serial, serial_in_memory
 from graphflow.place.simulate import Schedule, judge, simulate
 
-STEPS = 30_000
+STEPS = 60_000
 TASKS = 800_000  # steps x tasks at most: about a second
 RUNS = 1000  # the search may take as long as it can gain in so many steps of the program
 SHORT = 50e-6  # seconds; where less can be gained per step, no search is worth its time
 STEP_SECONDS = 0.8e-6  # of the search, per task
-ROUNDS = 6
-HOT, COLD = 0.06, 0.002  # temperatures, as shares of the makespan
-CROWDED = 3.0  # what lacking all memory costs, in makespans
+ROUNDS = 24
+HOT, COLD = 0.1, 0.002  # temperatures, as shares of the makespan
+CROWDED = 3.0  # what lacking all memory costs at first, in makespans
+DEARER = 2.0  # by which it rises after each round that ends with too little
 
 
 def improve(problem: Problem, schedule: Schedule, steps: int = STEPS) -> Schedule:
@@ -31,7 +32,8 @@ def improve(problem: Problem, schedule: Schedule, steps: int = STEPS) -> Schedul
     Memory is part of the objective, where it may not suffice.
 
     Source of the method: Kirkpatrick, Gelatt and Vecchi, "Optimization by simulated
-    annealing", 1983.
+    annealing", 1983.  Rounds with higher prices for what does not fit: Glover, "Tabu search,
+    part I", 1989, strategic oscillation.
     """
     gap = schedule.makespan - problem.lower_bound()
     if schedule.overflow:
@@ -47,8 +49,8 @@ def improve(problem: Problem, schedule: Schedule, steps: int = STEPS) -> Schedul
     ):
         return schedule
     search = _Search(problem, schedule, free)
-    for _ in range(ROUNDS):  # reheating from the best beats one long run
-        search.run(steps // ROUNDS)
+    for turn in range(ROUNDS):  # reheating beats one long run: from the best, and past it
+        search.run(steps // ROUNDS, from_best=turn % 2 == 0)
     rank = [0.0] * problem.tasks
     for position, task in enumerate(search.best_order):
         rank[task] = -float(position)
@@ -73,68 +75,112 @@ class _Search:
         self.routes = routes_of(problem)
         self.memory = sum([d.memory for d in problem.topology.devices])
         self.price = CROWDED * schedule.makespan / self.memory
-        self.cost = self.best = self._cost()
-        self._moves = (self._move_group, self._move_task, self._move_task, self._move_both)
+        self.lack = 0.0  # bytes, of what was judged last
+        self.cost = self._cost()
+        self.best = self.lack, self.cost
+        self._moves = (
+            self._move_group,
+            self._move_task,
+            self._move_task,
+            self._move_both,
+            self._move_both,
+            self._exchange,
+        )
         self.before = [{problem.producer[v] for v in values} for values in problem.needs]
         self.after: list[set[int]] = [set() for _ in self.before]
         for task, earlier in enumerate(self.before):
             for other in earlier:
                 self.after[other].add(task)
 
-    def _cost(self) -> float:
+    def _cost(self, limit: float = math.inf) -> float:
+        """The makespan, and the price of what lacks memory; infinite where it is above the
+        limit for its makespan alone."""
+        self.lack = 0.0
         if self.problem.roomy:
-            return serial(self.problem, self.order, self.home, self.routes)
-        makespan, overflow = serial_in_memory(self.problem, self.order, self.home, self.routes)
-        if overflow <= 1e-9 * self.memory:
+            return serial(self.problem, self.order, self.home, self.routes, limit)
+        makespan, lack = serial_in_memory(self.problem, self.order, self.home, self.routes, limit)
+        if lack <= 1e-9 * self.memory:
             return makespan
+        self.lack = lack
         # Not too little, either, as the least overflow is worse than any makespan.
-        return makespan * 1.05 + self.price * overflow
+        return makespan * 1.05 + self.price * lack
 
-    def run(self, steps: int) -> None:
-        self.order, self.home = list(self.best_order), list(self.best_home)
-        self.cost = self.best
+    def run(self, steps: int, from_best: bool) -> None:
+        """Anneal once more.  What lacks memory is passed through, at its price, but is the best
+        only as long as nothing else is known."""
+        if from_best:
+            self.order, self.home = list(self.best_order), list(self.best_home)
+        self.cost = self._cost()
         temperature = HOT * self.cost
         cooling = (COLD / HOT) ** (1.0 / max(1, steps))
         draw = self.random.random
         for _ in range(steps):
+            temperature *= cooling
             undo = self._moves[int(draw() * len(self._moves))]()
             if not undo:
                 continue
-            cost = self._cost()
-            worse = cost - self.cost
-            if worse <= 0 or draw() < math.exp(-worse / temperature):
-                self.cost = cost
-                if cost < self.best:
-                    self.best = cost
-                    self.best_order, self.best_home = list(self.order), list(self.home)
-            else:
+            limit = self.cost - temperature * math.log(1.0 - draw())  # drawn first: a bound
+            cost = self._cost(limit)
+            if cost > limit:
                 self._undo(undo)
-            temperature *= cooling
+                continue
+            self.cost = cost
+            if (self.lack, cost) < self.best:
+                self.best = self.lack, cost
+                self.best_order, self.best_home = list(self.order), list(self.home)
+        if self.lack:
+            self.price *= DEARER
 
-    def _move_both(self) -> tuple[_Undo, ...]:
-        return (*self._move_group(), *self._move_task())
+    def _any_group(self) -> int:
+        return self.free[int(self.random.random() * len(self.free))]
 
     def _move_group(self) -> tuple[_Undo, ...]:
-        group = self.free[int(self.random.random() * len(self.free))]
+        group = self._any_group()
         old = self.home[group]
         others = [d for d in self.problem.allowed[group] if d != old]
         self.home[group] = others[int(self.random.random() * len(others))]
         return (("group", group, old),)
 
-    def _move_task(self) -> tuple[_Undo, ...]:
-        """Take a task to another place between what it needs and what needs it."""
-        order = self.order
-        at = int(self.random.random() * len(order))
-        task = order[at]
-        low = at
-        while low > 0 and order[low - 1] not in self.before[task]:
-            low -= 1
-        high = at
-        while high < len(order) - 1 and order[high + 1] not in self.after[task]:
-            high += 1
-        to = low + int(self.random.random() * (high - low + 1))
-        if to == at:
+    def _exchange(self) -> tuple[_Undo, ...]:
+        """Two groups of different devices change places."""
+        one, other = self._any_group(), self._any_group()
+        a, b = self.home[one], self.home[other]
+        if a == b or b not in self.problem.allowed[one] or a not in self.problem.allowed[other]:
             return ()
+        self.home[one], self.home[other] = b, a
+        return (("group", one, a), ("group", other, b))
+
+    def _move_both(self) -> tuple[_Undo, ...]:
+        """Take a group to another device, and one of its tasks to another place there."""
+        undo = self._move_group()
+        members = self.problem.members[undo[0][1]]
+        task = members[int(self.random.random() * len(members))]
+        return (*undo, *self._replace(self.order.index(task)))
+
+    def _move_task(self) -> tuple[_Undo, ...]:
+        return self._replace(int(self.random.random() * len(self.order)))
+
+    def _replace(self, at: int) -> tuple[_Undo, ...]:
+        """Take a task to another place between what it needs and what needs it, past one task
+        of its device at least: the others do not feel it."""
+        order, home, group = self.order, self.home, self.problem.group
+        task = order[at]
+        device = home[group[task]]
+        before, after = self.before[task], self.after[task]
+        places = []
+        for low in range(at - 1, -1, -1):
+            if order[low] in before:
+                break
+            if home[group[order[low]]] == device:
+                places.append(low)
+        for high in range(at + 1, len(order)):
+            if order[high] in after:
+                break
+            if home[group[order[high]]] == device:
+                places.append(high)
+        if not places:
+            return ()
+        to = places[int(self.random.random() * len(places))]
         order.insert(to, order.pop(at))
         return (("task", to, at),)
 
