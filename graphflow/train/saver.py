@@ -141,10 +141,13 @@ class Saver:
         if global_step is not None:
             step = int(global_step if isinstance(global_step, Integral) else sess.run(global_step))
             prefix = f"{prefix}-{step:08d}" if self._pad else f"{prefix}-{step}"
+        plan = getattr(sess, "plan", None)  # of what ran so far, not of the save itself
         names = list(variables)
         values = sess.run([variables[name].as_graph_element() for name in names])
         tensors = {name: _array(value) for name, value in zip(names, values, strict=True)}
-        checkpoint.write(prefix, tensors, metadata={} if step is None else {"global_step": step})
+        metadata = {"global_step": step, "plan": plan and plan.digest}
+        known = {key: value for key, value in metadata.items() if value is not None}
+        checkpoint.write(prefix, tensors, metadata=known)
         if write_state:
             self._enter(prefix)
             checkpoint.update_state(folder, prefix, self.last_checkpoints, latest_filename)

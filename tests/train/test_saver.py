@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow import checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,24 @@ def test_values_come_back_in_another_session(tmp_path):
         assert session.run([n, s]) == [3, b"text"]
     assert tf.train.list_variables(str(tmp_path)) == [("n", []), ("s", []), ("w", [2])]
     np.testing.assert_array_equal(tf.train.load_variable(str(tmp_path), "w"), [5, 6])
+
+
+def test_a_checkpoint_tells_which_plan_its_values_are_of(tmp_path):
+    def saved(device, name):
+        with tf.Graph().as_default(), tf.device(device):
+            w = tf.Variable([1.0, 2.0], name="w")
+            step = w.assign(tf.square(w) + w)
+            config = tf.ConfigProto(device_count={"CPU": 2})
+            with tf.Session(config=config) as session:
+                session.run(w.initializer)
+                session.run(step)
+                path = tf.train.Saver().save(session, str(tmp_path / name))
+                plan = session.placement(step).digest
+        metadata = checkpoint.Reader(path).manifest.metadata
+        assert metadata == {"plan": plan}
+        return plan
+
+    assert saved("/cpu:0", "a") == saved("/cpu:0", "b") != saved("/cpu:1", "c")
 
 
 def test_only_the_last_checkpoints_stay(tmp_path):
