@@ -2,7 +2,7 @@
 
 Sizes that are not known before the run are assumed: the first one of a shape is taken as the
 batch (32, or what was fed), any other one as 64, an unknown rank as (batch, 64).  A loop is
-taken to run ten times, a branch to be each branch in turn.
+taken to run ten times, where constants do not say how often, a branch to be each branch in turn.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from graphflow.base.shapes import Dims
 from graphflow.build.body import Body
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.place.devices import Device
+from graphflow.place.trips import trips
 from graphflow.rewrite.effects import bodies as bodies_of
 
 BATCH = 32
@@ -60,7 +61,7 @@ class CostModel:
     Attributes:
       batch: what an unknown first size is taken as.
       size: what other unknown sizes are taken as.
-      trips: how often a loop is taken to run.
+      trips: how often a loop is taken to run, where that is not known.
       measured: seconds by (operation name, device name), where they are known.
       profile: what was measured for operations of that kind and shape.
     """
@@ -130,7 +131,10 @@ class CostModel:
                 work = self.work(inner)
                 flops += work.flops
                 moved += work.bytes
-        times = self.trips if operation.type.startswith("While") else 1.0 / len(bodies)
+        times = 1.0 / len(bodies)
+        if operation.type == "While":
+            known = trips(operation)
+            times = self.trips if known is None else known
         return Work(flops * times, moved * times)
 
     def seconds(self, operation: Operation, work: Work, device: Device) -> float:

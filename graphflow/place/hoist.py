@@ -8,7 +8,7 @@ branch that does not run then needs an initialised variable, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,13 +31,20 @@ class Hoisted(Selection):
         return self.taken
 
 
-def hoist_reads(subgraph: Subgraph) -> Subgraph:
-    """The subgraph with reads moved out of control flow; itself, where there are none."""
+def hoist_reads(
+    subgraph: Subgraph, chosen: Callable[[Operation], bool] = lambda _: True
+) -> Subgraph:
+    """The subgraph with reads moved out of control flow; itself, where there are none.
+
+    Args:
+      subgraph: what is to be placed.
+      chosen: out of which operations.
+    """
     order: list[Operation] = []
     after = dict(subgraph.after)
     moved: dict[Operation, Operation] = {}
     for operation in subgraph.order:
-        reads, owner = _without_reads(operation)
+        reads, owner = _without_reads(operation) if chosen(operation) else ([], operation)
         if reads:
             befores = after.pop(operation, ())
             after |= {o: befores for o in (*reads, owner) if befores}

@@ -28,7 +28,9 @@ from graphflow.place.improve import RUNS, SHORT, STEPS, improve
 from graphflow.place.memory import check_memory
 from graphflow.place.placement import Placement
 from graphflow.place.problem import Problem, is_everywhere, problem_of
+from graphflow.place.profile import GAIN
 from graphflow.place.simulate import Schedule, judge, simulate
+from graphflow.place.unroll import asks_inside, unroll
 from graphflow.rewrite.subgraph import Subgraph
 
 WORTH_A_PROGRAM = 1e-3  # seconds gained per step, from which on HiGHS is worth its start
@@ -71,6 +73,26 @@ def place(
     requests = Requests(topology, soft, default)
     if len(topology.devices) == 1:
         return _on_single(subgraph, topology, requests, model)
+    whole = _on_several(subgraph, topology, requests, held, model, steps)
+    apart = unroll(subgraph)
+    if apart is subgraph:
+        return whole
+    try:
+        other = _on_several(apart, topology, requests, held, model, steps)
+    except InvalidArgumentError:  # requests inside of a loop that whole ones do not heed
+        return whole
+    better = other.predicted < (1 - GAIN) * whole.predicted
+    return other if better or asks_inside(subgraph) else whole
+
+
+def _on_several(
+    subgraph: Subgraph,
+    topology: Topology,
+    requests: Requests,
+    held: Mapping[str, str] | None,
+    model: CostModel,
+    steps: int,
+) -> Placement:
     subgraph, groups = _grouped(subgraph, requests, held)
     problem = problem_of(subgraph, groups, topology, model)
     check_memory(problem, groups, subgraph.order)
