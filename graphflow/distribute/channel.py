@@ -1,15 +1,22 @@
 """How values get from one worker to another, and how the driver reaches the workers.
 
-`transport="ray"` implements both by actor calls.  Shared memory and sockets will be further
-implementations; neither the state machines nor the host of a session knows which one it has.
+`transport="ray"` implements both by actor calls, `transport="fast"` (`distribute/fast/`) by
+channels of its own; neither the state machines nor the host of a session knows which one it has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from graphflow.base.devices import parse
 from graphflow.distribute.messages import Message, Reply, Ticket
+from graphflow.execute.rendezvous import Rendezvous
+
+
+def worker_of(device: str) -> str:
+    """The name of the worker that has a device: "/job:worker/replica:0/task:1"."""
+    return str(parse(device)._replace(device_type=None, device_index=None))
 
 
 class Channel(Protocol):
@@ -22,6 +29,91 @@ class Channel(Protocol):
         The value must not change afterwards.
         """
         ...
+
+    def lend(self, to: Mapping[str, str], ticket: Ticket, arrays: Sequence[Any]) -> Any:
+        """Hand flat arrays of one dtype, one behind the other, to several peers, who read them
+        where they lie.
+
+        Args:
+          to: key -> the peer who gets them by that key.
+          ticket: the attempt.
+          arrays: they may change afterwards.
+
+        Returns:
+          What the peers get; None: memory is not shared with all of them, and nothing was sent.
+          Peers with whom all share memory agree on that.
+        """
+        return None
+
+    def space(self, to: Mapping[str, str], ticket: Ticket, size: int) -> Any:
+        """As `lend`, with so many bytes, which all of them and this worker may write to.
+
+        Raises:
+          ResourceExhaustedError: there is no room.
+        """
+        return None
+
+
+class Meeting:
+    """A device's way to the others of a run, on this worker and on others.  See
+    `execute.collective.Meeting`."""
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        channel: Channel,
+        local: Rendezvous,
+        here: Collection[str],
+        device: str,
+    ):
+        """Args:
+        ticket: the attempt.
+        channel: the way to other workers.
+        local: where devices of this worker meet.
+        here: these devices.
+        device: the one whose way this is.
+        """
+        self._ticket = ticket
+        self._channel = channel
+        self._local = local
+        self._here = here
+        self._device = device
+
+    def send_to(self, device: str, key: str, value: Any) -> None:
+        key = f"{device};{key}"
+        if device in self._here:
+            self._local.send(key, value)
+        else:
+            self._channel.send(worker_of(device), self._ticket, key, value)
+
+    def receive(self, key: str) -> Any:
+        return self._local.receive(f"{self._device};{key}")
+
+    def lend(self, devices: Sequence[str], key: str, arrays: Sequence[Any]) -> bool:
+        far = self._far(devices, key)
+        if not far:
+            return self._local.meeting(self._device).lend(devices, key, arrays)
+        return self._hand_out(devices, key, self._channel.lend(far, self._ticket, arrays))
+
+    def space(self, devices: Sequence[str], key: str, size: int) -> Any:
+        far = self._far(devices, key)
+        if not far:
+            return self._local.meeting(self._device).space(devices, key, size)
+        memory = self._channel.space(far, self._ticket, size)
+        self._hand_out(devices, key, memory)
+        return memory
+
+    def _far(self, devices: Sequence[str], key: str) -> dict[str, str]:
+        return {f"{d};{key}": worker_of(d) for d in devices if d not in self._here}
+
+    def _hand_out(self, devices: Sequence[str], key: str, memory: Any) -> bool:
+        """To the devices of this worker, too."""
+        if memory is None:
+            return False
+        for device in devices:
+            if device in self._here:
+                self._local.send(f"{device};{key}", memory)
+        return True
 
 
 class Gone(NamedTuple):

@@ -18,7 +18,7 @@ import numpy as np
 from graphflow.base.errors import CancelledError, InternalError, OpError
 from graphflow.compile.plan import Plan
 from graphflow.distribute import worker as machine
-from graphflow.distribute.channel import Channel
+from graphflow.distribute.channel import Channel, Meeting
 from graphflow.distribute.messages import (
     Applied,
     Notice,
@@ -79,11 +79,10 @@ class _Loaded(NamedTuple):
 class _Mailbox:
     """The rendezvous of an attempt, whose values may come from and go to other workers."""
 
-    def __init__(
-        self, ticket: Ticket, routes: Mapping[str, str], channel: Channel, local: Rendezvous
-    ):
+    def __init__(self, ticket: Ticket, shipment: Shipment, channel: Channel, local: Rendezvous):
         self._ticket = ticket
-        self._routes = routes
+        self._routes = shipment.routes
+        self._here = [part.device for part in shipment.parts]
         self._channel = channel
         self._local = local
         self.receive = local.receive
@@ -94,6 +93,10 @@ class _Mailbox:
             self._local.send(key, value)
         else:
             self._channel.send(worker, self._ticket, key, value)
+
+    def meeting(self, device: str) -> Meeting:
+        """A device's way to those it sums with."""
+        return Meeting(self._ticket, self._channel, self._local, self._here, device)
 
 
 class _Work:
@@ -253,7 +256,7 @@ class Host:
     def _execute(self, step: Step, work: _Work, trace: Trace | None) -> list[Any]:
         """Values for the driver."""
         loaded = self._loaded[step.plan]
-        mailbox = _Mailbox(step.ticket, loaded.shipment.routes, self._channel, work.rendezvous)
+        mailbox = _Mailbox(step.ticket, loaded.shipment, self._channel, work.rendezvous)
 
         def one(program: Program, part: Part) -> list[Any]:
             try:

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from graphflow.base.errors import OpError
+from graphflow.execute.trace import Span
 
 
 class Ticket(NamedTuple):
@@ -130,7 +131,7 @@ class Prepared(NamedTuple):
       applied: number of the last decision it has applied.
       values: its fetches, per plan output.
       releases: output (an enqueue, a print) waits for the commit: it must not be put off.
-      spans: `execute.trace.Span`s, where the step was traced.
+      spans: when its kernels ran, where the step was traced.
       changes: committing it changes state, takes input or gives output.
       inputs: what it took from outside, see `InputLog.taken`.
     """
@@ -139,7 +140,7 @@ class Prepared(NamedTuple):
     applied: int
     values: Sequence[Any]
     releases: bool
-    spans: Sequence[Any] = ()
+    spans: Sequence[Span] = ()
     changes: bool = True
     inputs: Mapping[str, Sequence[Any]] | None = None
 

@@ -10,7 +10,7 @@ import math
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -25,7 +25,13 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from graphflow.distribute.channel import Gone, Hear
+from graphflow.base.errors import UnavailableError
+from graphflow.distribute.channel import Channel, Gone, Hear
+from graphflow.distribute.fast.channel import FastChannel, opened
+from graphflow.distribute.fast.exchange import Invitation
+from graphflow.distribute.fast.parcels import Frame
+from graphflow.distribute.fast.peers import Access, Address, Peers
+from graphflow.distribute.fast.service import Service
 from graphflow.distribute.host import Host, portable
 from graphflow.distribute.messages import (
     Message,
@@ -50,7 +56,7 @@ _LOST = (
 # Threads of a worker, by what they do.  A step that waits for input keeps its thread; decisions,
 # values and signs of life must come through nevertheless.  There are more threads for steps than
 # a cluster has runs: of those that were cancelled, some may still compute.
-_GROUPS = {"steps": 160, "values": 4, "control": 4}
+_GROUPS = {"steps": 160, "values": 4, "control": 4, "life": 1}
 
 LOOPBACK = "127.0.0.1"
 
@@ -78,7 +84,7 @@ class Description(NamedTuple):
     threads: int
 
 
-class RayChannel:
+class RayChannel(Channel):
     """Values go to peers as arguments of actor calls, by value."""
 
     def __init__(self, session: str, peers: Mapping[str, Any]):
@@ -104,7 +110,9 @@ class Executor:
     def __init__(self) -> None:
         self._peers: dict[str, Any] = {}
         self._hosts: dict[str, Host] = {}
-        self._channels: dict[str, RayChannel] = {}
+        self._channels: dict[str, Any] = {}
+        self._service: Service | None = None
+        self._values: Peers | None = None  # past Ray
 
     @_group("control")
     def meet(self, peers: Mapping[str, Any]) -> None:
@@ -125,6 +133,41 @@ class Executor:
         )
 
     @_group("control")
+    def join(self, name: str, invitation: Invitation, access: Access) -> Address:
+        """Take messages and values past Ray, too; where values are taken."""
+        service = self._service = Service(invitation, self._find)
+        if access.interface != LOOPBACK:  # the driver's; here it is this node's
+            access = access._replace(interface=ray.util.get_node_ip_address())
+        self._values = Peers(name, access, self._take, service.report)
+        return self._values.address
+
+    @_group("control")
+    def locate(self, addresses: Mapping[str, Address]) -> None:
+        """Learn where the peers take values."""
+        if self._values is not None:
+            self._values.meet(addresses)
+
+    @_group("control")
+    def collect(self, serial: int) -> Any:
+        """See `Service.collect`."""
+        assert self._service is not None
+        return self._service.collect(serial)
+
+    def _take(self, frame: Frame) -> None:
+        session, ticket, key, value = opened(frame)
+        host = self._hosts.get(session)
+        if host is not None:  # else it was closed
+            host.deliver(ticket, key, value)
+
+    def _find(self, session: bytes) -> Host | None:
+        return self._hosts.get(session.hex())
+
+    @_group("life")
+    def live(self) -> None:
+        """Never returns: who waits for it learns of the end of this worker."""
+        threading.Event().wait()
+
+    @_group("control")
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """Open, load, close, statistics; an error is returned, not raised."""
         try:
@@ -133,7 +176,10 @@ class Executor:
             return portable(error)
 
     def _open(self, session: str, seed: int, deadline: float, plans: Any) -> None:
-        channel = self._channels[session] = RayChannel(session, self._peers)
+        channel: Any = RayChannel(session, self._peers)
+        if self._values is not None:
+            channel = FastChannel(session, self._values, channel)
+        self._channels[session] = channel
         self._hosts[session] = Host(seed, channel, deadline, plans)
 
     def _load(self, session: str, plan: int, shipment: Any) -> None:
@@ -210,6 +256,10 @@ class RayLink:
 
     def ping(self, worker: str, hear: Hear) -> None:
         _call(self._actors[worker].ping, (), hear)
+
+    def collect(self, worker: str, serial: int, hear: Hear) -> None:
+        """Ask for an answer that a worker keeps, see `Executor.collect`."""
+        _call(self._actors[worker].collect, (serial,), hear)
 
     def replace(self, worker: str, hear: Hear) -> None:
         if not ray.is_initialized():
@@ -380,10 +430,52 @@ def describe(actors: Mapping[str, Any], patience: float) -> dict[str, Descriptio
       TimeoutError: names those that are not.
       RayError: one could not be started.
     """
-    references = {name: actor.describe.remote(dict(actors)) for name, actor in actors.items()}
-    ray.wait(list(references.values()), num_returns=len(references), timeout=patience)
+    return _results(
+        {name: actor.describe.remote(dict(actors)) for name, actor in actors.items()}, patience
+    )
+
+
+def interface(found: Iterable[Description]) -> str:
+    """The address on which this process listens for these workers: loopback, where all of them
+    are on this machine."""
+    here = ray.get_runtime_context().get_node_id()
+    return LOOPBACK if all(f.node == here for f in found) else ray.util.get_node_ip_address()
+
+
+def join(
+    actors: Mapping[str, Any], given: Mapping[str, tuple[Any, ...]], patience: float
+) -> dict[str, Address]:
+    """See `fast.network.Calls`."""
+    try:
+        return _results({w: actors[w].join.remote(*each) for w, each in given.items()}, patience)
+    except RayError as error:
+        raise UnavailableError(None, None, f"a worker did not join: {reason(error)}") from error
+
+
+def locate(actors: Mapping[str, Any], addresses: Mapping[str, Address], patience: float) -> None:
+    """See `fast.network.Calls`."""
+    calls = [actor.locate.remote(dict(addresses)) for actor in actors.values()]
+    ray.wait(calls, num_returns=len(calls), timeout=patience)
+
+
+def outlive(actor: Any, ended: Callable[[str], None]) -> None:
+    """See `fast.network.Calls`."""
+
+    def tell(answer: Any) -> None:
+        ended(answer.reason if isinstance(answer, Gone) else "it has ended")
+
+    _call(actor.live, (), tell)
+
+
+def _results(calls: Mapping[str, Any], patience: float) -> dict[str, Any]:
+    """What several workers answer.
+
+    Raises:
+      TimeoutError: names one that does not.
+    """
+    ray.wait(list(calls.values()), num_returns=len(calls), timeout=patience)
     found = {}
-    for name, reference in references.items():
+    for name, reference in calls.items():
         if not ray.wait([reference], timeout=0)[0]:
             raise TimeoutError(name)
         found[name] = ray.get(reference)

@@ -9,19 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.base.devices import parse
 from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan
+from graphflow.distribute.channel import worker_of
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.host import Part, Shipment
 from graphflow.distribute.messages import Prepared
 from graphflow.partition import Partitions
 from graphflow.place import Topology
-
-
-def worker_of(device: str) -> str:
-    """The name of the worker that has a device: "/job:worker/replica:0/task:1"."""
-    return str(parse(device)._replace(device_type=None, device_index=None))
 
 
 class ClusterTarget:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from graphflow.base.errors import CancelledError, InternalError
 from graphflow.compile.plan import Step
+from graphflow.execute import collective
 from graphflow.execute.devices import Device
 from graphflow.execute.failures import explained
 from graphflow.execute.store import Conflict, Store, Transaction
@@ -348,6 +349,23 @@ class Context:
         value = self._channel().receive(key)
         put = self._device.put
         return tuple([put(v) for v in value]) if isinstance(value, tuple) else put(value)
+
+    def all_reduce(
+        self, key: str, members: tuple[str, ...], buckets: Mapping[int, Sequence[Any]]
+    ) -> list[Any]:
+        """Sums over replicas that several devices have; see `collective.all_reduce`.
+
+        Args:
+          key: unique in the step.
+          members: the device of each replica.
+          buckets: replica -> its tensors, for the replicas of this device.
+        """
+        get, put = self._device.get, self._device.put
+        shapes = tuple([tuple(x.shape) for x in next(iter(buckets.values()))])
+        there = {rank: [get(x) for x in bucket] for rank, bucket in buckets.items()}
+        meeting = self._channel().meeting(self.device)
+        group = collective.Group(key, members, shapes)
+        return [put(x) for x in collective.all_reduce(meeting, group, self.device, there)]
 
     def _channel(self) -> Any:
         if self._rendezvous is None:

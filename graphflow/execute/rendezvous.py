@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from graphflow.base.errors import CancelledError, DeadlineExceededError
 
@@ -54,3 +57,33 @@ class Rendezvous:
         with self._arrived:
             self._failure = failure
             self._arrived.notify_all()
+
+    def meeting(self, device: str) -> Meeting:
+        """A device's way to the others of the process."""
+        return Meeting(self, device)
+
+
+class Meeting:
+    """By reference: devices of one process share its memory.  See `collective.Meeting`."""
+
+    def __init__(self, rendezvous: Rendezvous, device: str):
+        self._rendezvous = rendezvous
+        self._device = device
+
+    def send_to(self, device: str, key: str, value: Any) -> None:
+        self._rendezvous.send(f"{device};{key}", value)
+
+    def receive(self, key: str) -> Any:
+        return self._rendezvous.receive(f"{self._device};{key}")
+
+    def lend(self, devices: Sequence[str], key: str, arrays: Sequence[Any]) -> bool:
+        flat = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        for device in devices:
+            self.send_to(device, key, flat)
+        return True
+
+    def space(self, devices: Sequence[str], key: str, size: int) -> Any:
+        memory = np.empty(size, np.uint8)
+        for device in devices:
+            self.send_to(device, key, memory)
+        return memory

@@ -20,6 +20,7 @@ from graphflow.build.opdef import OPS
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.partition.merge import merge_small
 from graphflow.partition.partitions import Partitions, Transfer
+from graphflow.partition.spread import spread
 from graphflow.partition.transfer import pair, short
 from graphflow.partition.verify import verify
 from graphflow.place.hoist import makers
@@ -43,7 +44,7 @@ def partition(subgraph: Subgraph, placement: Placement) -> Partitions:
     devices = placement.used or (placement.topology.devices[0].name,)
     if len(devices) == 1:
         return _whole(subgraph, placement, devices[0])
-    result = _Cut(subgraph, placement).partitions()
+    result = _Cut(*spread(subgraph, placement)).partitions()
     verify(result)
     return result
 
@@ -95,7 +96,10 @@ class _Cut:
         self._lay_out()
         order = [transfer for o in self.order for transfer in self.sends.get(o, ())]
         order = merge_small(
-            order, {d: p.order for d, p in self.parts.items()}, self.placement, self.maker
+            order,
+            {d: p.order for d, p in self.parts.items()},
+            self.placement,
+            makers(self.placement.subgraph),
         )
         self._replace_receives(order)
         fetched = {t: self._fetch(t) for t in dict.fromkeys(self.subgraph.fetches)}
@@ -110,6 +114,7 @@ class _Cut:
                 self.subgraph.origins,
             )
             for device, part in self.parts.items()
+            if part.order or part.feeds  # a sum that was cut leaves nothing where it was placed
         }
         return Partitions(
             self.subgraph, self.placement, MappingProxyType(parts), tuple(order), fetched

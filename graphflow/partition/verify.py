@@ -1,8 +1,8 @@
 """Check that partitions do what the whole would do, whatever the timing.
 
-Receives block.  The check runs the parts in virtual time with vector clocks, one entry per
-device: how far that device is known to have come.  What holds for the clocks holds for every
-interleaving.
+Receives block, and sums over replicas meet.  The check runs the parts in virtual time with vector
+clocks, one entry per device: how far that device is known to have come.  What holds for the clocks
+holds for every interleaving.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ class _Run:
             for position, o in enumerate(part.order)
         }
         self.sent: dict[str, list[int]] = {}  # key -> the sender's clock
+        self.met: dict[str, dict[str, list[int]]] = {}  # sum -> the clocks of who has arrived
         self.found: list[str] = []
 
     def problems(self) -> list[str]:
@@ -132,6 +133,12 @@ class _Run:
             if known is None:
                 return False
             clock[:] = [max(a, b) for a, b in zip(clock, known, strict=True)]
+        if operation.type == "AllReducePart":
+            met = self.met.setdefault(operation.attrs["key"], {})
+            met[device] = list(clock)
+            if not met.keys() >= set(operation.attrs["members"]):
+                return False
+            clock[:] = [max(times) for times in zip(*met.values(), strict=True)]
         self._check(device, operation, clock)
         clock[self.number[device]] = position
         if operation.type == "Send":

@@ -33,6 +33,27 @@ def shared(ray_is_up: None) -> Iterator[tf.Cluster]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def by_ray(ray_is_up: None) -> Iterator[tf.Cluster]:
+    """The oracle of transports, which no test may harm."""
+    with tf.Cluster(2, deadline=20.0, cpus_per_worker=0, transport="ray") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def by_sockets(ray_is_up: None) -> Iterator[tf.Cluster]:
+    """As between machines, which no test may harm."""
+    with tf.Cluster(2, deadline=20.0, cpus_per_worker=0, transport="sockets", tls=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session", params=["shared", "by_sockets", "by_ray"])
+def either(request: pytest.FixtureRequest) -> tf.Cluster:
+    """Each transport."""
+    cluster: tf.Cluster = request.getfixturevalue(request.param)
+    return cluster
+
+
 @pytest.fixture
 def cluster() -> Iterator[InProcess]:
     """Two workers in threads, which a test may harm as it likes."""

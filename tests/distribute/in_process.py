@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from graphflow.distribute import channel
 from graphflow.distribute.channel import Gone
 from graphflow.distribute.cluster import OVERLAPPING
 from graphflow.distribute.conductor import Conductor
@@ -152,7 +153,7 @@ class Link:
         return {}
 
 
-class Channel:
+class Channel(channel.Channel):
     def __init__(self, link: Link):
         self.link = link
 

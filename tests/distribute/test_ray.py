@@ -13,6 +13,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
+from graphflow.ops.collectives import all_reduce, ordered_sum
 from tests.distribute.programs import train
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(60)]
@@ -21,11 +22,11 @@ T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 W0, W1 = "/job:worker/replica:0/task:0", "/job:worker/replica:0/task:1"
 
 
-def test_two_workers_train_to_the_very_bits_of_one_process(shared, graph):
+def test_two_workers_train_to_the_very_bits_of_one_process(either, graph):
     losses, weights = train(None, steps=12)
     for scopes in ((T0, T1), (None, None)):
         with tf.Graph().as_default():
-            far_losses, far_weights = train(shared, steps=12, scopes=scopes)
+            far_losses, far_weights = train(either, steps=12, scopes=scopes)
         np.testing.assert_array_equal(far_losses, losses)
         for far, near in zip(far_weights, weights, strict=True):
             np.testing.assert_array_equal(far, near)
@@ -56,7 +57,7 @@ def test_a_step_is_one_call_per_worker_and_variables_stay_where_they_are(shared,
         assert session.run(seen) == size * 12
 
 
-def test_large_values_travel_and_come_back_as_the_users_own(shared, graph):
+def test_large_values_travel_and_come_back_as_the_users_own(either, graph):
     x = tf.placeholder(tf.float32, [None])
     with tf.device(T0):
         v = tf.Variable(np.zeros(300_000, np.float32))
@@ -65,13 +66,34 @@ def test_large_values_travel_and_come_back_as_the_users_own(shared, graph):
         back = tf.Variable(np.zeros(300_000, np.float32))
         kept = back.assign(there)
     feed = np.arange(300_000, dtype=np.float32)
-    with tf.Session(cluster=shared) as session:
+    with tf.Session(cluster=either) as session:
         session.run(tf.global_variables_initializer())
         got = session.run(kept, {x: feed})
         feed[:] = 0
         got[:] = -1
         np.testing.assert_array_equal(session.run(v), np.arange(300_000))
         np.testing.assert_array_equal(session.run(back), np.arange(300_000))
+
+
+def test_sums_over_replicas_have_the_bits_of_one_process(either, graph):
+    data = [np.random.default_rng(i).standard_normal((3, 40_000)).astype("f") for i in range(4)]
+    fed = [tf.placeholder(tf.float32, x.shape) for x in data]
+    buckets = []
+    for i, x in enumerate(fed):  # two replicas on each worker
+        with tf.device((T0, T1, T1, T0)[i]):
+            buckets.append([x * 1.0, x[0, :5] * 3.0])
+    sums = all_reduce(buckets)
+    with tf.device(T1):
+        again = tf.reduce_sum(sums[1][0] - sums[0][0])
+    feeds = dict(zip(fed, data, strict=True))
+    with tf.Session(cluster=either) as session:
+        for _ in range(3):
+            got, difference = session.run([sums, again], feeds)
+            assert difference == 0.0
+    for t, terms in enumerate(([x * 1.0 for x in data], [x[0, :5] * np.float32(3) for x in data])):
+        wanted = ordered_sum(np, terms)
+        for bucket in got:
+            np.testing.assert_array_equal(bucket[t], wanted)
 
 
 def test_overlapping_runs_lose_no_update(shared, graph):
@@ -106,6 +128,22 @@ def test_errors_come_back_typed_with_both_lines(shared, graph):
         assert "session.run(bad, {x: [3]})" in notes
         assert caught.value.op is bad.op
         np.testing.assert_array_equal(session.run(bad, {x: [2, 2]}), np.zeros((2, 2)))
+
+
+def test_steps_go_past_ray_and_what_is_no_plain_data_by_it(shared, graph):
+    x = tf.placeholder(tf.float32, [None])
+    with tf.device(T1):
+        y = tf.reduce_sum(x)
+        name = tf.py_func(lambda v: np.array([str(v), b"b"], object), [x], tf.string)
+    with tf.Session(cluster=shared) as session:
+        assert session.run(y, {x: np.ones(50_000, np.float32)}) == 50_000
+        assert list(session.run(name, {x: [1.0]})) == [b"[1.]", b"b"]
+        link = session._target.conductor._link
+        calls = []
+        link._slow.send = lambda *arguments: calls.append(arguments)
+        assert session.run(y, {x: [2.0, 3.0]}) == 5.0
+        assert not calls
+        assert not link._network.dropped
 
 
 def test_workers_are_other_processes_with_their_share_of_threads(shared):

@@ -1,0 +1,274 @@
+"""The driver's end of the control channel: all its workers, over two sockets.
+
+    driver  ROUTER ──── messages ───► DEALER   worker
+            PULL   ◄─── answers ─────  PUSH
+
+A socket either sends, under a lock, or receives, on one thread: ZeroMQ's are not for several.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from graphflow.distribute.channel import Gone, Hear
+from graphflow.distribute.fast import codec
+from graphflow.distribute.fast.codec import Elsewhere, Failed, Missed
+from graphflow.distribute.fast.door import WATCHED, Door, server
+from graphflow.distribute.fast.frames import Gate, Kind, pack
+
+NOBODY = bytes(16)  # the session of frames that belong to none
+_RETRY = 0.002  # seconds between attempts to reach a worker that is about to connect
+
+
+class Invitation(NamedTuple):
+    """What a worker needs to take part.  Secret: it travels by Ray's authenticated calls only.
+
+    Attributes:
+      messages, answers: endpoints.
+      server: the driver's public key.
+      public, secret: the worker's keys.
+      name: what the driver calls it by; nobody can guess it.
+    """
+
+    messages: str
+    answers: str
+    server: bytes
+    public: bytes
+    secret: bytes
+    name: bytes
+
+
+class Left(NamedTuple):
+    """The answer has to be taken another way.
+
+    Attributes:
+      serial: of what it answers.
+    """
+
+    serial: int
+
+
+class _Waiting(NamedTuple):
+    worker: str
+    hear: Hear
+
+
+class Exchange:
+    """Sends messages to workers, and hands their answers to whoever waits for them.
+
+    Answers, and the loss of a connection, are told on a thread of its own.
+    """
+
+    def __init__(self, address: str):
+        """Args:
+        address: the interface to listen on; loopback, where all workers are on this machine.
+        """
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._public, secret = zmq.curve_keypair()
+        self._door = Door(self._context)
+        self._gate = Gate()
+        self._out = self._context.socket(zmq.ROUTER)
+        self._out.router_mandatory = 1  # an error where a worker is not connected
+        self._out.sndhwm = 0  # never wait: a step is one message, and has an answer
+        self._in = self._context.socket(zmq.PULL)
+        self._in.rcvhwm = 0
+        self._messages = server(self._out, secret, address)
+        self._answers = server(self._in, secret, address)
+        self._monitors = {s: s.get_monitor_socket(WATCHED) for s in (self._out, self._in)}
+        self._lock = threading.Lock()  # of what follows, and of sending
+        self._serials = itertools.count(1)
+        self._waiting: dict[int, _Waiting] = {}
+        self._members: dict[str, Invitation] = {}
+        # Who ends with a connection: by its descriptor, or by the name that peers report.
+        self._connections: dict[Any, tuple[str, Invitation]] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name="graphflow-control", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Connections "refused", frames "malformed" or "replayed", so far."""
+        return self._door.dropped + self._gate.dropped
+
+    # ---- members
+
+    def invite(self, worker: str) -> Invitation:
+        """Keys for a worker, in place of those that it had."""
+        public, secret = zmq.curve_keypair()
+        name = b"w" + os.urandom(16)
+        invitation = Invitation(self._messages, self._answers, self._public, public, secret, name)
+        with self._lock:
+            before = self._members.get(worker)
+            if before is not None:
+                self._door.dismiss(before.public)
+            self._members[worker] = invitation
+            self._door.admit(public)
+        return invitation
+
+    def greet(self, worker: str, patience: float) -> None:
+        """Wait until a worker that was invited is connected, both ways.
+
+        Raises:
+          TimeoutError: it is not.
+        """
+        heard = threading.Event()
+        until = time.monotonic() + patience
+        answer: list[Any] = []
+
+        def hear(what: Any) -> None:
+            answer.append(what)
+            heard.set()
+
+        while True:
+            heard.clear()
+            self.send(worker, NOBODY, Kind.PING, hear)
+            heard.wait(max(0.0, until - time.monotonic()))
+            if answer and answer[-1] is None:
+                return
+            if time.monotonic() >= until:
+                raise TimeoutError(worker)
+            time.sleep(_RETRY)
+
+    def settle(self, invitation: Invitation, name: str) -> None:
+        """Learn by which name its peers know who was invited."""
+        with self._lock:
+            for worker, member in self._members.items():
+                if member is invitation:
+                    self._connections[name] = worker, member
+
+    def lose(self, worker: str, reason: str, member: Invitation | None = None) -> None:
+        """Nothing will come from a worker any more: tell those who wait.
+
+        Args:
+          worker: its name.
+          reason: why.
+          member: nothing is done where another one has that name by now.
+        """
+        with self._lock:
+            present = self._members.get(worker)
+            if present is None or member not in (None, present):
+                return
+            del self._members[worker]
+            self._door.dismiss(present.public)
+            self._connections = {k: v for k, v in self._connections.items() if v[1] != present}
+            lost = [serial for serial, w in self._waiting.items() if w.worker == worker]
+            hears = [self._waiting.pop(serial).hear for serial in lost]
+        for hear in hears:
+            hear(Gone(reason))
+
+    # ---- messages
+
+    def send(
+        self,
+        worker: str,
+        session: bytes,
+        kind: Kind,
+        hear: Callable[[Any], None],
+        message: Any = None,
+    ) -> None:
+        """Send a message, or a ping.  Does not wait.
+
+        `hear` gets the answer, None to a ping, `Left`, or `Gone`, on this thread where it is known
+        by now.
+
+        Raises:
+          Unencodable: the message is not plain data.
+        """
+        head, arrays = codec.encode(message) if message is not None else (b"", [])
+        gone: Gone | None = None
+        with self._lock:
+            member = self._members.get(worker)
+            if member is None or self._closed:
+                gone = Gone("its connection was closed")
+            else:
+                serial = next(self._serials)
+                parts = [member.name, pack(kind, session, serial, head), *arrays]
+                self._waiting[serial] = _Waiting(worker, hear)
+                try:
+                    self._out.send_multipart(parts)
+                except zmq.ZMQError as error:
+                    del self._waiting[serial]
+                    gone = Gone(f"it is not connected: {error}")
+        if gone is not None:
+            hear(gone)
+
+    # ---- the thread
+
+    def _serve(self) -> None:
+        poller = zmq.Poller()
+        for socket in (self._in, self._door.zap, *self._monitors.values()):
+            poller.register(socket, zmq.POLLIN)
+        try:
+            while True:
+                for socket, _ in poller.poll():
+                    if socket is self._in:
+                        self._receive()
+                    elif socket is self._door.zap:
+                        self._door.answer()
+                    else:
+                        self._monitored(socket)
+        except zmq.ContextTerminated:
+            pass
+        finally:
+            for socket in (self._in, self._door.zap, *self._monitors.values()):
+                socket.close(0)
+
+    def _receive(self) -> None:
+        parts = self._in.recv_multipart(copy=False)
+        frame = self._gate.read([part.buffer for part in parts])
+        if frame is None:
+            return
+        if isinstance(frame.body, Missed):
+            self._end(frame.body.name, "another worker's connection to it has ended")
+            return
+        with self._lock:
+            waiting = self._waiting.pop(frame.serial, None)
+            if waiting is not None and frame.kind is Kind.PONG:
+                member = self._members.get(waiting.worker)
+                if member is not None:
+                    descriptor = parts[0].get(zmq.SRCFD)
+                    self._connections[descriptor] = waiting.worker, member
+        if waiting is None:
+            self._gate.dropped["replayed"] += 1
+            return
+        if isinstance(frame.body, Failed):
+            waiting.hear(Gone(frame.body.reason, worker_lost=False))
+        elif isinstance(frame.body, Elsewhere):
+            waiting.hear(Left(frame.serial))
+        else:
+            waiting.hear(frame.body)
+
+    def _monitored(self, monitor: Any) -> None:
+        event = parse_monitor_message(monitor.recv_multipart())
+        self._door.heard(event["event"])
+        if event["event"] == zmq.EVENT_DISCONNECTED and monitor is self._monitors[self._in]:
+            self._end(event["value"], "its connection has ended")
+
+    def _end(self, sign: Any, reason: str) -> None:
+        with self._lock:
+            worker, member = self._connections.get(sign, ("", None))
+        if member is not None:
+            self.lose(worker, reason, member)
+
+    def close(self) -> None:
+        """Close all connections; who waits for an answer is told."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._out.close(0)
+            members = list(self._members)
+        for worker in members:
+            self.lose(worker, "the cluster was closed")
+        # Wakes the thread, which closes its sockets; ends when all are closed.
+        self._context.term()
+        self._thread.join()

@@ -1,0 +1,75 @@
+"""The driver's way to the workers of one session, past Ray."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from graphflow.base.errors import UnavailableError
+from graphflow.distribute.channel import Gone, Hear, Link
+from graphflow.distribute.fast.codec import Unencodable
+from graphflow.distribute.fast.exchange import NOBODY, Left
+from graphflow.distribute.fast.frames import Kind
+from graphflow.distribute.fast.network import Network
+from graphflow.distribute.messages import Message
+
+
+class Slow(Link, Protocol):
+    """The link of the same session by Ray's calls."""
+
+    def collect(self, worker: str, serial: int, hear: Hear) -> None:
+        """Ask for an answer that a worker keeps, to the message of that number."""
+        ...
+
+
+class FastLink:
+    """Steps, notices and pings go by the exchange; plans, and what is no plain data, by Ray."""
+
+    def __init__(self, session: str, network: Network, slow: Slow, actors: Mapping[str, Any]):
+        """Args:
+        session: 32 hexadecimal digits.
+        network: reaches the workers of the cluster.
+        slow: takes what does not go that way.
+        actors: the workers of the cluster, those that have taken the place of lost ones, too.
+        """
+        self._session = bytes.fromhex(session)
+        self._network = network
+        self._exchange = network.exchange
+        self._slow = slow
+        self._actors = actors
+
+    def send(self, worker: str, message: Message, hear: Hear) -> None:
+        def take(answer: Any) -> None:
+            if isinstance(answer, Left):
+                self._slow.collect(worker, answer.serial, hear)
+            else:
+                hear(answer)
+
+        try:
+            self._exchange.send(worker, self._session, Kind.MESSAGE, take, message)
+        except Unencodable:  # messages may overtake each other
+            self._slow.send(worker, message, hear)
+
+    def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
+        self._slow.call(worker, method, *arguments, hear=hear)
+
+    def ping(self, worker: str, hear: Hear) -> None:
+        self._exchange.send(worker, NOBODY, Kind.PING, hear)
+
+    def replace(self, worker: str, hear: Hear) -> None:
+        def join() -> None:
+            try:
+                self._network.join(self._actors, [worker])
+            except UnavailableError as error:
+                hear(Gone(error.message))
+            else:
+                hear(None)
+
+        def joined(answer: Any) -> None:
+            if answer is not None:
+                hear(answer)
+            else:  # it waits for calls, and this may be a thread that brings their answers
+                threading.Thread(target=join, name="graphflow-join", daemon=True).start()
+
+        self._slow.replace(worker, joined)

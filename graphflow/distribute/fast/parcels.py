@@ -1,0 +1,176 @@
+"""Values on a connection between two workers: framing, for bytes that follow and for slots.
+
+    fixed part     magic, kind, length of the head, number of arrays
+    per array      where it is (it follows, or lies in a slot), slot, length, size of the slot
+    head           see `codec`
+    bytes of the arrays that follow
+
+The descriptor of a slot comes beside the first frame that names it (SCM_RIGHTS).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from graphflow.distribute.fast.codec import ARRAYS_LIMIT, HEAD_LIMIT, Buffer, Malformed
+from graphflow.distribute.fast.greeting import fill
+from graphflow.distribute.fast.slots import READERS, SEALS, Buffers, Slot
+
+MAGIC = b"gd"
+_FIXED = struct.Struct("<2sBxII")
+_ARRAY = struct.Struct("<BBxxIQQ")
+_SIZE_LIMIT = 1 << 40  # bytes of an array
+_DESCRIPTORS = 253  # the kernel's limit on one message
+
+
+class Kind(IntEnum):
+    """What a frame is for."""
+
+    VALUE = 1  # of a transfer: the head tells which
+    SPACE = 2  # the same, but it is memory to write to
+    FORGET = 3  # the slots of these numbers are no more
+
+
+class Where(IntEnum):
+    """Where an array's bytes are."""
+
+    HERE = 0  # they follow
+    SLOT = 1
+    OPEN_SLOT = 2  # and the reader may write there
+
+
+class Lent(NamedTuple):
+    """An array that lies in a slot.
+
+    Attributes:
+      slot: of the sender.
+      size: bytes.
+      writeable: the reader may write there.
+    """
+
+    slot: Slot
+    size: int
+    writeable: bool = False
+
+
+def pack(kind: Kind, head: bytes, arrays: Sequence[Buffer | Lent], reader: int = 0) -> list[Buffer]:
+    """The parts of a frame for a reader of slots."""
+    table, follow = [_FIXED.pack(MAGIC, kind, len(head), len(arrays))], []
+    for array in arrays:
+        if isinstance(array, Lent):
+            where = Where.OPEN_SLOT if array.writeable else Where.SLOT
+            table.append(_ARRAY.pack(where, reader, array.slot.number, array.size, array.slot.size))
+        else:
+            view = memoryview(array).cast("B")
+            table.append(_ARRAY.pack(Where.HERE, 0, 0, len(view), 0))
+            follow.append(view)
+    return [b"".join([*table, head]), *follow]
+
+
+class Frame(NamedTuple):
+    """Attributes:
+    kind: what it is for.
+    head: bytes.
+    arrays: the bytes of each.
+    """
+
+    kind: Kind
+    head: bytes
+    arrays: list[Any]
+
+
+class Reader:
+    """Reads the frames of one connection, and maps the slots that they name."""
+
+    def __init__(self, connection: Any, buffers: Buffers):
+        """Args:
+        connection: a socket, on which the other side is known.
+        buffers: to receive into.
+        """
+        self._connection = connection
+        self._buffers = buffers
+        self._local = getattr(connection, "family", None) == socket.AF_UNIX
+        self._descriptors: deque[int] = deque()
+        self._slots: dict[int, Slot] = {}
+
+    def read(self) -> Frame:
+        """The next frame.
+
+        Raises:
+          EOFError: the connection has ended.
+          Malformed: what has come is no frame; nothing after it can be read.
+          OSError: the connection failed.
+        """
+        magic, number, length, count = _FIXED.unpack(self._begin(_FIXED.size))
+        if magic != MAGIC or number not in _KINDS or length > HEAD_LIMIT or count > ARRAYS_LIMIT:
+            raise Malformed(f"a frame that begins with {magic!r}, {number}, {length}, {count}")
+        rest = bytearray(count * _ARRAY.size + length)
+        fill(self._connection, memoryview(rest))
+        head = bytes(memoryview(rest)[count * _ARRAY.size :])
+        arrays = [self._array(*_ARRAY.unpack_from(rest, i * _ARRAY.size)) for i in range(count)]
+        return Frame(_KINDS[number], head, arrays)
+
+    def _begin(self, size: int) -> bytes:
+        """The fixed part, and the descriptors beside it."""
+        if not self._local:
+            data = bytearray(size)
+            fill(self._connection, memoryview(data))
+            return bytes(data)
+        received = bytearray()
+        while len(received) < size:
+            some, descriptors, _, _ = socket.recv_fds(
+                self._connection, size - len(received), _DESCRIPTORS
+            )
+            self._descriptors.extend(descriptors)
+            if not some:
+                raise EOFError("the connection has ended")
+            received += some
+        return bytes(received)
+
+    def _array(self, where: int, reader: int, number: int, size: int, whole: int) -> Any:
+        if size > _SIZE_LIMIT or where not in _WHERES or reader >= READERS:
+            raise Malformed(f"an array of {size} bytes at {where} for reader {reader}")
+        if where == Where.HERE:
+            array = self._buffers.take(size)
+            fill(self._connection, array.data)
+            return array
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = self._map(number, whole)
+        if size > slot.size:
+            raise Malformed(f"{size} bytes of a slot of {slot.size}")
+        return slot.view(size, reader, where == Where.OPEN_SLOT)
+
+    def _map(self, number: int, size: int) -> Slot:
+        if not self._descriptors:
+            raise Malformed(f"slot {number} is unknown")
+        descriptor = self._descriptors.popleft()
+        try:
+            if fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & SEALS != SEALS:
+                raise Malformed("a slot that may shrink")
+            if size > _SIZE_LIMIT or os.fstat(descriptor).st_size != READERS + size:
+                raise Malformed(f"a slot that has not {size} bytes")
+            return Slot(number, descriptor, size)
+        finally:
+            os.close(descriptor)
+
+    def forget(self, numbers: Sequence[int]) -> None:
+        """Unmap slots, as soon as nothing refers to them."""
+        for number in numbers:
+            self._slots.pop(number, None)
+
+    def close(self) -> None:
+        """Close descriptors that nobody has asked for."""
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+_WHERES = frozenset(int(where) for where in Where)

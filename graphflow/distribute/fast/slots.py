@@ -1,0 +1,185 @@
+"""Shared memory between the processes of a machine: slots that are written once, read by several
+peers where they lie, and used again when all of those have let go.
+
+A slot is a memory file without a name (memfd), whose descriptor goes to a peer over a Unix socket.
+So nothing is left behind when a process is killed, and a container's small /dev/shm is no limit.
+Its first bytes are flags, one per reader, set by the writer and cleared by the reader: no message
+says that a slot is free.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import threading
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+READERS = 64  # flags, and so peers on a machine that may share a slot; a cache line
+OWN = READERS - 1  # the flag of the process that has made a slot
+LEAST = 1 << 14  # bytes; smaller values are copied through the socket in less time
+LIMIT = 1 << 30  # bytes of slots that a process keeps
+# Its size is fixed, so that a reader need not fear that it shrinks, which would end the process.
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class Slot:
+    """A piece of shared memory, in a process that has it mapped.
+
+    Attributes:
+      number: its name among the slots of its owner.
+      size: bytes of data.
+      data: the bytes.
+    """
+
+    def __init__(self, number: int, descriptor: int, size: int):
+        self.number = number
+        self.size = size
+        self.descriptor = descriptor
+        with_flags = mmap.mmap(descriptor, READERS + size)
+        everything = np.frombuffer(with_flags, np.uint8)
+        self._flags, self.data = everything[:READERS], everything[READERS:]
+
+    @property
+    def free(self) -> bool:
+        """Have all readers let go?"""
+        return not self._flags.any()
+
+    def lend(self, readers: Iterable[int]) -> None:
+        """Set the flags of those who will read it."""
+        for reader in readers:
+            self._flags[reader] = 1
+
+    def give_back(self, reader: int) -> None:
+        """Clear the flag of a reader."""
+        self._flags[reader] = 0
+
+    def view(self, size: int, reader: int, writeable: bool = False) -> Bytes:
+        """The first bytes, as an array; the reader's flag is cleared when nothing refers to that
+        array, or to a view of it, any more."""
+        view = np.frombuffer(self.data.data[:size], np.uint8)
+        view.flags.writeable = writeable
+        weakref.finalize(view, self.give_back, reader).atexit = False
+        return view
+
+
+class Pool:
+    """The slots of one process.
+
+    Attributes:
+      bytes: of all its slots.
+      dropped: numbers of slots that are no more, for whoever has to tell the readers.
+    """
+
+    def __init__(self, name: str, limit: int = LIMIT):
+        """Args:
+        name: shows in /proc/PID/maps; a job's.
+        limit: bytes.
+        """
+        self.bytes = 0
+        self.dropped: list[int] = []
+        self._name = name
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._slots: dict[int, list[Slot]] = {}  # by size
+        self._count = 0
+
+    def take(self, size: int, readers: Iterable[int]) -> Slot | None:
+        """A free slot of at least that size, lent to these readers; None: there is no room."""
+        size = _rounded(size)
+        with self._lock:
+            slots = self._slots.setdefault(size, [])
+            slot = next((s for s in slots if s.free), None)
+            if slot is None and self._has_room(size):
+                slot = self._make(size)
+                slots.append(slot)
+            if slot is not None:
+                slot.lend(readers)
+            return slot
+
+    def _has_room(self, size: int) -> bool:
+        """Make room by dropping free slots of other sizes."""
+        for slots in self._slots.values():
+            for slot in [s for s in slots if s.free]:
+                if self.bytes + size <= self._limit:
+                    break
+                slots.remove(slot)
+                os.close(slot.descriptor)
+                self.bytes -= slot.size
+                self.dropped.append(slot.number)
+        return self.bytes + size <= self._limit
+
+    def _make(self, size: int) -> Slot:
+        self._count += 1
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        descriptor = os.memfd_create(f"{self._name}-{self._count}", flags)
+        os.ftruncate(descriptor, READERS + size)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
+        self.bytes += size
+        return Slot(self._count, descriptor, size)
+
+    def release(self, reader: int) -> None:
+        """A reader is gone: it will clear no flag."""
+        with self._lock:
+            for slots in self._slots.values():
+                for slot in slots:
+                    slot.give_back(reader)
+
+    def close(self) -> None:
+        """Close the descriptors; what is mapped stays as long as something refers to it."""
+        with self._lock:
+            for slots in self._slots.values():
+                for slot in slots:
+                    os.close(slot.descriptor)
+            self._slots.clear()
+            self.bytes = 0
+
+
+def _rounded(size: int) -> int:
+    """At most an eighth more, so that values of about one size use the same slots."""
+    step = max(4096, 1 << max(0, size.bit_length() - 4))
+    return -(-size // step) * step
+
+
+class Buffers:
+    """Memory to receive into, used again when nothing refers to it.
+
+    A fresh array of megabytes costs a page fault per 4 KB, as much time as to fill it.
+    """
+
+    def __init__(self, limit: int = 256 << 20):
+        self._limit = limit
+        self._free: dict[int, list[Bytes]] = {}
+        self._kept = 0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> Bytes:
+        """An array of that many bytes; its memory comes back by itself."""
+        if size < LEAST:
+            return np.empty(size, np.uint8)
+        rounded = _rounded(size)
+        with self._lock:
+            free = self._free.get(rounded)
+            memory = free.pop() if free else None
+            self._kept -= rounded if memory is not None else 0
+        if memory is None:
+            memory = np.empty(rounded, np.uint8)
+        view = np.frombuffer(memory.data[:size], np.uint8)
+        weakref.finalize(view, self._put, memory).atexit = False
+        return view
+
+    def _put(self, memory: Bytes) -> None:
+        # A finalizer may run while this thread holds the lock: it must not wait for it.
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._kept + len(memory) <= self._limit:
+                    self._kept += len(memory)
+                    self._free.setdefault(len(memory), []).append(memory)
+            finally:
+                self._lock.release()

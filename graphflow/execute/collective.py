@@ -1,0 +1,252 @@
+"""All-reduce between the devices of a run, over whatever carries values between them.
+
+The sums are those of the op `AllReduce`, bit for bit: chunk c of a tensor is x[c] + x[c + 1] + ...
+over the replicas (`ops/collectives.py`).  There are two ways to them:
+
+`direct`, where devices reach each other's memory: each sums some chunks, reading what the others
+have where it lies, into one result that all of them use.
+
+`ring`, where they do not: chunks go round, first gathering what each replica adds, then spreading
+the sums, so that a device sends and receives 2 (n - 1) / n of the data, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from graphflow.ops.collectives import chunk
+
+Array = np.ndarray[Any, Any]
+
+
+class Meeting(Protocol):
+    """How one device of a run reaches the others."""
+
+    def send_to(self, device: str, key: str, value: Any) -> None:
+        """Hand a value to a device.  It must not change before that one has used it."""
+        ...
+
+    def receive(self, key: str) -> Any:
+        """Wait for a value that was handed to this device."""
+        ...
+
+    def lend(self, devices: Sequence[str], key: str, arrays: Sequence[Array]) -> bool:
+        """Let devices read flat arrays of one dtype, one behind the other, where they lie; False:
+        they do not share memory."""
+        ...
+
+    def space(self, devices: Sequence[str], key: str, size: int) -> Array | None:
+        """So many bytes that this device and the others may write to: they receive them by that
+        key.  None: they do not share memory."""
+        ...
+
+
+class Group(NamedTuple):
+    """Who sums.
+
+    Attributes:
+      key: unique in a step.
+      members: the device of each replica.
+      shapes: of the tensors of a bucket.
+    """
+
+    key: str
+    members: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def world(self) -> int:
+        return len(self.members)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Each once, in the order of their first replicas."""
+        return tuple(dict.fromkeys(self.members))
+
+    def ranks(self, device: str) -> list[int]:
+        """The replicas of a device."""
+        return [rank for rank, member in enumerate(self.members) if member == device]
+
+
+class Layout:
+    """Where the chunks of a bucket are, in its tensors one behind the other."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], world: int):
+        sizes = [int(np.prod(shape, dtype=np.int64)) for shape in shapes]
+        self.bounds = [0, *accumulate(sizes)]
+        self._shapes = shapes
+        self._chunks = [[chunk(size, world, i) for size in sizes] for i in range(world)]
+
+    @property
+    def size(self) -> int:
+        return self.bounds[-1]
+
+    def within(self, index: int) -> list[slice]:
+        """The slices that a chunk has of the tensors."""
+        return self._chunks[index]
+
+    @cached_property
+    def flat(self) -> list[list[slice]]:
+        """For each chunk, its slices of the whole."""
+        starts = self.bounds[:-1]
+        return [
+            [slice(low + s.start, low + s.stop) for low, s in zip(starts, slices, strict=True)]
+            for slices in self._chunks
+        ]
+
+    def tensors(self, flat: Array) -> list[Array]:
+        """The whole as tensors, without a copy."""
+        pairs = zip(pairwise(self.bounds), self._shapes, strict=True)
+        return [flat[low:high].reshape(shape) for (low, high), shape in pairs]
+
+
+def all_reduce(
+    meeting: Meeting, group: Group, device: str, buckets: Mapping[int, Sequence[Array]]
+) -> list[Array]:
+    """The sums over all replicas.  All devices of a group call it in the same step.
+
+    Args:
+      meeting: the way to the other devices.
+      group: who sums.
+      device: this one.
+      buckets: replica -> its tensors, for each replica of this device.
+
+    Returns:
+      A sum per tensor of a bucket, which nobody may write to.
+    """
+    flats = {
+        rank: [np.ascontiguousarray(x).reshape(-1) for x in bucket]
+        for rank, bucket in buckets.items()
+    }
+    layout = Layout(group.shapes, group.world)
+    total = direct(meeting, group, device, flats, layout)
+    if total is None:
+        total = ring(meeting, group, device, flats, layout)
+    return layout.tensors(total)
+
+
+def direct(
+    meeting: Meeting,
+    group: Group,
+    device: str,
+    flats: Mapping[int, Sequence[Array]],
+    layout: Layout,
+) -> Array | None:
+    """By memory that all can reach; None: there is none, and nothing was sent."""
+    key, devices = group.key, group.devices
+    others = [d for d in devices if d != device]
+    dtype = next(iter(flats.values()))[0].dtype
+    mine = [x for rank in sorted(flats) for x in flats[rank]]
+    if not meeting.lend(others, f"{key}/of/{devices.index(device)}", mine):
+        return None
+    if device == devices[0]:
+        space = meeting.space(others, f"{key}/sum", layout.size * dtype.itemsize)
+        assert space is not None
+    else:
+        space = meeting.receive(f"{key}/sum")
+    total = space.view(dtype)
+    inputs: dict[int, Sequence[Array]] = dict(flats)
+    for other in others:
+        lent = meeting.receive(f"{key}/of/{devices.index(other)}").view(dtype)
+        for i, rank in enumerate(group.ranks(other)):
+            start = i * layout.size
+            inputs[rank] = [
+                lent[start + low : start + high] for low, high in pairwise(layout.bounds)
+            ]
+    for index in flats:  # as many chunks as it has replicas
+        order = [inputs[(index + i) % group.world] for i in range(group.world)]
+        pairs = zip(layout.within(index), layout.flat[index], strict=True)
+        for t, (within, flat) in enumerate(pairs):
+            _sum([bucket[t][within] for bucket in order], total[flat])
+    for other in others:
+        meeting.send_to(other, f"{key}/done/{devices.index(device)}", None)
+    for other in others:
+        meeting.receive(f"{key}/done/{devices.index(other)}")
+    total.flags.writeable = False
+    return total
+
+
+def _sum(terms: Sequence[Array], into: Array) -> None:
+    np.add(terms[0], terms[1], out=into)
+    for term in terms[2:]:
+        np.add(into, term, out=into)
+
+
+def ring(
+    meeting: Meeting,
+    group: Group,
+    device: str,
+    flats: Mapping[int, Sequence[Array]],
+    layout: Layout,
+) -> Array:
+    """By messages from each replica to the next one."""
+    world = group.world
+    round_ = _Round(meeting, group, device)
+    totals = {rank: np.empty(layout.size, flat[0].dtype) for rank, flat in flats.items()}
+
+    def part(rank: int, index: int) -> Array:
+        return _joined([totals[rank][at] for at in layout.flat[index]])
+
+    for rank, flat in flats.items():
+        own = [x[at] for x, at in zip(flat, layout.within(rank), strict=True)]
+        round_.send(rank, 0, _joined(own))
+    for step in range(1, world):  # gather what each adds
+        for rank in flats:
+            index = (rank - step) % world
+            got, at = round_.receive(rank, step - 1), 0
+            for x, within, into in zip(
+                flats[rank], layout.within(index), layout.flat[index], strict=True
+            ):
+                size = into.stop - into.start
+                np.add(got[at : at + size], x[within], out=totals[rank][into])
+                at += size
+        for rank in flats:
+            round_.send(rank, step, part(rank, (rank - step) % world))
+    for step in range(world, 2 * world - 1):  # spread the sums
+        last = step == 2 * world - 2
+        for rank in flats:
+            index = (rank - step) % world
+            got, at = round_.receive(rank, step - 1), 0
+            for into in layout.flat[index]:
+                size = into.stop - into.start
+                totals[rank][into] = got[at : at + size]
+                at += size
+            if not last:
+                round_.send(rank, step, got)
+    return next(iter(totals.values()))
+
+
+def _joined(pieces: Sequence[Array]) -> Array:
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+class _Round:
+    """The messages of one ring."""
+
+    def __init__(self, meeting: Meeting, group: Group, device: str):
+        self._meeting = meeting
+        self._group = group
+        self._device = device
+        self._here: dict[str, Any] = {}  # to replicas of this device
+
+    def send(self, rank: int, step: int, value: Array) -> None:
+        """To the next replica."""
+        following = (rank + 1) % self._group.world
+        key = f"{self._group.key}/{following}/{step}"
+        if self._group.members[following] == self._device:
+            self._here[key] = value
+        else:
+            self._meeting.send_to(self._group.members[following], key, value)
+
+    def receive(self, rank: int, step: int) -> Array:
+        """What the replica before has sent in that step."""
+        key = f"{self._group.key}/{rank}/{step}"
+        if key in self._here:
+            return self._here.pop(key)
+        got: Array = self._meeting.receive(key)
+        return got

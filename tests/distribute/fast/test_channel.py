@@ -1,0 +1,321 @@
+"""Values between the workers of a job, over every kind of connection, within one process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import queue
+import socket
+import struct
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graphflow.distribute.fast import certificates, greeting
+from graphflow.distribute.fast.channel import FastChannel, opened
+from graphflow.distribute.fast.greeting import Refused, greet
+from graphflow.distribute.fast.parcels import MAGIC
+from graphflow.distribute.fast.peers import Access, Peers
+from graphflow.distribute.fast.slots import LEAST, OWN, Pool
+from graphflow.distribute.messages import Ticket
+
+PATIENCE = 5.0
+KEY = b"k" * 32
+TICKET = Ticket(0, 1, 1)
+PLAIN = Access("test", KEY, "127.0.0.1", shared_memory=False)
+WAYS = {
+    "shared": PLAIN._replace(shared_memory=True),
+    "sockets": PLAIN,
+    "tls": Access(*PLAIN[:4], *certificates.make("test")),
+}
+
+
+class Worker:
+    def __init__(self, name, access):
+        self.came = queue.Queue()
+        self.lost = queue.Queue()
+        self.odd = []
+        self.peers = Peers(name, access, self._take, self.lost.put)
+        self.channel = FastChannel("s", self.peers, self)
+
+    def _take(self, frame):
+        self.came.put(opened(frame)[1:])
+
+    def send(self, *arguments):
+        self.odd.append(arguments)
+
+    def value(self):
+        return self.came.get(timeout=PATIENCE)[-1]
+
+
+@contextmanager
+def workers(access, count=2):
+    found = [Worker(name, access) for name in "abcd"[:count]]
+    addresses = {w.peers.name: w.peers.address for w in found}
+    for worker in found:
+        worker.peers.meet(addresses)
+    try:
+        yield found
+    finally:
+        for worker in found:
+            worker.peers.close()
+
+
+def slots_of(worker):
+    return [slot for slots in worker.peers.pool._slots.values() for slot in slots]
+
+
+def until(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        gc.collect()
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_values_of_all_sizes_come_in_order(way):
+    with workers(WAYS[way]) as (a, b):
+        sent = [np.arange(n, dtype=np.float32) for n in (0, 1, 5000, 1_000_000, 3)]
+        for i, value in enumerate([*sent, (sent[1], sent[3]), None, 2.5]):
+            a.channel.send("b", TICKET, f"k{i}", value)
+        for i, value in enumerate(sent):
+            ticket, key, got = b.came.get(timeout=PATIENCE)
+            assert (ticket, key) == (TICKET, f"k{i}")
+            np.testing.assert_array_equal(got, value)
+            assert not got.flags.writeable
+        first, second = b.value()
+        np.testing.assert_array_equal(first, sent[1])
+        np.testing.assert_array_equal(second, sent[3])
+        assert b.value() is None
+        assert b.value() == 2.5
+        assert a.channel.counts["sent"] == 8
+        del got, first, second
+
+
+def test_memory_is_used_again_when_the_reader_has_let_go():
+    with workers(WAYS["shared"]) as (a, b):
+        value = np.arange(LEAST, dtype=np.float64)
+        for i in range(5):
+            a.channel.send("b", TICKET, "k", value + i)
+            got = b.value()
+            np.testing.assert_array_equal(got, value + i)
+            part = got[10:20]
+            del got
+        assert len(slots_of(a)) == 2  # one that `part` keeps, one for the next value
+        for _ in range(3):
+            a.channel.send("b", TICKET, "k", value)
+            b.value()
+        np.testing.assert_array_equal(part, value[10:20] + 4)
+
+
+def test_without_room_values_go_through_the_socket():
+    with workers(WAYS["shared"]) as (a, b):
+        a.peers.pool._limit = 0
+        value = np.arange(100_000)
+        a.channel.send("b", TICKET, "k", value)
+        np.testing.assert_array_equal(b.value(), value)
+        assert a.peers.pool.bytes == 0
+
+
+def test_slots_that_are_dropped_are_forgotten_by_readers():
+    with workers(WAYS["shared"]) as (a, b):
+        a.peers.pool._limit = 1 << 20
+        for size in (1 << 19, 700_000, 1 << 19):
+            value = np.full(size, 7, np.uint8)
+            a.channel.send("b", TICKET, "k", value)
+            np.testing.assert_array_equal(b.value(), value)
+            until(lambda: all(s.free for s in slots_of(a)))
+        assert a.peers.pool.bytes <= 1 << 20
+        until(lambda: Path("/proc/self/maps").read_text().count("graphflow-test") == 2)  # both ends
+
+
+def test_memory_that_all_may_write_to():
+    with workers(WAYS["shared"], 3) as (a, b, c):
+        flat = a.channel.lend({"in": "b", "in2": "c"}, TICKET, [np.ones(2), np.full(3, 2.0)])
+        for worker in (b, c):
+            np.testing.assert_array_equal(worker.value(), [1, 1, 2, 2, 2])
+        np.testing.assert_array_equal(flat, [1, 1, 2, 2, 2])
+        space = a.channel.space({"sum": "b", "sum2": "c"}, TICKET, 24)
+        others = [worker.value() for worker in (b, c)]
+        for i, memory in enumerate([space, *others]):
+            memory.view(np.float64)[i] = i + 1.0
+        for memory in (space, *others):
+            np.testing.assert_array_equal(memory.view(np.float64), [1, 2, 3])
+        del space, others, memory, flat
+        until(lambda: all(s.free for s in slots_of(a)))
+
+
+def test_without_shared_memory_nothing_is_lent():
+    with workers(PLAIN) as (a, b):
+        assert a.channel.lend({"in": "b"}, TICKET, [np.ones(2)]) is None
+        assert a.channel.space({"in": "b"}, TICKET, 8) is None
+        assert not b.peers.shares_memory(["a"])
+
+
+def test_what_is_no_plain_data_goes_the_other_way():
+    with workers(PLAIN) as (a, _):
+        odd = object()
+        a.channel.send("b", TICKET, "k", odd)
+        assert a.odd == [("b", TICKET, "k", odd)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_sender_does_not_wait_and_the_end_of_a_peer_is_told(way):
+    with workers(WAYS[way]) as (a, b):
+        a.channel.send("b", TICKET, "k", 1)
+        b.channel.send("a", TICKET, "k", 1)
+        assert a.value() == b.value() == 1
+        start = time.monotonic()
+        b.peers.close()
+        assert a.lost.get(timeout=PATIENCE) == b.peers.address.local
+        for _ in range(3):  # nobody is there to take them
+            a.channel.send("b", TICKET, "k", np.zeros(1_000_000))
+        a.channel.send("nobody", TICKET, "k", 1)
+        assert time.monotonic() - start < 2.0
+        until(lambda: all(s.free for s in slots_of(a)))
+
+
+def test_a_slow_reader_holds_up_nobody():
+    with workers(PLAIN) as (a, b):
+        block = threading.Event()
+        take, b.peers._deliver = b.peers._deliver, lambda *x: (block.wait(PATIENCE), take(*x))
+        start = time.monotonic()
+        for i in range(10):
+            a.channel.send("b", TICKET, "k", np.full(1_000_000, i, np.float32))
+        assert time.monotonic() - start < 2.0
+        block.set()
+        for i in range(10):
+            assert (b.value() == i).all()
+
+
+# ---- strangers
+
+
+def connected(peers, family):
+    address = peers.address
+    if family == socket.AF_UNIX:
+        connection = socket.socket(family)
+        connection.connect(address.local)
+    else:
+        connection = socket.create_connection((address.host, address.port))
+    connection.settimeout(PATIENCE)
+    return connection
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_strangers_are_refused_and_counted(family):
+    with workers(WAYS["shared"]) as (a, _):
+        with connected(a.peers, family) as stranger, pytest.raises((Refused, EOFError, OSError)):
+            greet(stranger, b"wrong" * 6, "b", a.peers.address.local)
+        with connected(a.peers, family) as stranger, pytest.raises((Refused, EOFError, OSError)):
+            greet(stranger, KEY, "b", "c")  # means somebody else
+        for noise in (b"", b"GET / HTTP/1.1\r\n\r\n" * 9, greeting.MAGIC + os.urandom(400)):
+            with connected(a.peers, family) as stranger, suppress(OSError):
+                stranger.sendall(noise)
+                stranger.shutdown(socket.SHUT_WR)
+                while stranger.recv(100):
+                    pass
+        until(lambda: a.peers.dropped["refused"] == 5)
+        assert a.came.empty()
+        assert a.lost.empty()
+
+
+def test_a_recorded_greeting_is_good_for_nothing():
+    """What one connection has said is replayed on another one."""
+    with workers(PLAIN) as (a, _):
+        said = []
+
+        class Tap:
+            def __init__(self, connection):
+                self.connection = connection
+
+            def __getattr__(self, name):
+                return getattr(self.connection, name)
+
+            def sendall(self, data):
+                said.append(bytes(data))
+                self.connection.sendall(data)
+
+        with connected(a.peers, socket.AF_INET) as honest:
+            greet(Tap(honest), KEY, "b", a.peers.address.local)
+        with connected(a.peers, socket.AF_INET) as replaying:
+            for data in said:
+                replaying.sendall(data)
+            assert len(replaying.recv(100)) == 32  # its own nonce, and then the end
+            assert replaying.recv(100) == b""
+        assert a.peers.dropped["refused"] == 1
+
+
+def test_one_who_does_not_know_the_key_is_not_believed():
+    with workers(PLAIN) as (a, _):
+        false = Worker("b", PLAIN._replace(key=b"x" * 32))
+        a.peers.meet({"a": a.peers.address, "b": false.peers.address})
+        a.channel.send("b", TICKET, "secret", 1)
+        until(lambda: false.peers.dropped["refused"] == 1)
+        false.peers.close()
+        assert false.came.empty()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"x" * 12,
+        struct.pack("<2sBxII", MAGIC, 9, 0, 0),
+        struct.pack("<2sBxII", MAGIC, 1, 1 << 31, 0),
+        struct.pack("<2sBxII", MAGIC, 1, 0, 1 << 31),
+        struct.pack("<2sBxII", MAGIC, 1, 2, 0) + b"{}",
+        struct.pack("<2sBxII", MAGIC, 1, 12, 0) + b'["Notice",1]',
+        struct.pack("<2sBxIIBBxxIQQ", MAGIC, 1, 0, 1, 0, 0, 0, 1 << 60, 0),
+        struct.pack("<2sBxIIBBxxIQQ", MAGIC, 1, 0, 1, 1, 0, 3, 10, 10),  # no descriptor came
+        struct.pack("<2sBxIIBBxxIQQ", MAGIC, 1, 0, 1, 7, 0, 3, 10, 10),
+        struct.pack("<2sBxIIBBxxIQQ", MAGIC, 1, 0, 1, 1, 99, 3, 10, 10),
+    ],
+)
+def test_malformed_frames_end_the_connection_and_are_counted(frame):
+    with workers(WAYS["shared"]) as (a, _), connected(a.peers, socket.AF_UNIX) as member:
+        greet(member, KEY, "b", a.peers.address.local)
+        member.sendall(frame)
+        assert member.recv(10) == b""
+        assert a.peers.dropped["malformed"] == 1
+        assert a.lost.get(timeout=PATIENCE) == "b"
+        assert a.came.empty()
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_memory_that_could_shrink_under_the_reader_is_refused(sealed):
+    flags = os.MFD_ALLOW_SEALING
+    descriptor = os.memfd_create("graphflow-test", flags)
+    os.ftruncate(descriptor, 100)
+    if sealed:  # but not of the size that it claims
+        import fcntl
+
+        from graphflow.distribute.fast.slots import SEALS
+
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
+    with workers(WAYS["shared"]) as (a, _), connected(a.peers, socket.AF_UNIX) as member:
+        greet(member, KEY, "b", a.peers.address.local)
+        frame = struct.pack("<2sBxIIBBxxIQQ", MAGIC, 1, 0, 1, 1, 0, 3, 10, 100)
+        socket.send_fds(member, [frame], [descriptor])
+        os.close(descriptor)
+        assert member.recv(10) == b""
+        assert a.peers.dropped["malformed"] == 1
+
+
+def test_a_pool_lends_to_each_reader_once():
+    pool = Pool("graphflow-test")
+    slot = pool.take(100, [0, 3, OWN])
+    slot.give_back(0)
+    assert not slot.free
+    pool.release(3)
+    view = slot.view(100, OWN)
+    assert not slot.free
+    del view
+    assert slot.free
+    assert pool.take(90, [1]) is slot
+    assert pool.take(90, [1]) is not slot
+    pool.close()

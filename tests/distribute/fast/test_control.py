@@ -1,0 +1,259 @@
+"""The control channel between an exchange and its workers, within one process."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from urllib.parse import urlparse
+
+import numpy as np
+import pytest
+import zmq
+
+from graphflow.distribute.channel import Gone
+from graphflow.distribute.fast.door import client
+from graphflow.distribute.fast.exchange import NOBODY, Exchange
+from graphflow.distribute.fast.frames import Kind, pack
+from graphflow.distribute.fast.service import Service
+from graphflow.distribute.messages import Applied, Notice, Prepared, Step, Ticket
+
+SESSION = b"s" * 16
+PATIENCE = 5.0
+
+
+class Echo:
+    """Stands in for a host: steps give their feeds back, and wait where they are told to."""
+
+    def __init__(self):
+        self.go_on = threading.Event()
+        self.notices = []
+
+    def step(self, step):
+        if step.plan == 7:
+            assert self.go_on.wait(PATIENCE)
+        if step.plan == 8:
+            raise RuntimeError("of the host")
+        values = [object()] if step.plan == 9 else step.feeds
+        return Prepared(step.ticket, 0, values, False)
+
+    def notice(self, notice):
+        self.notices.append(notice)
+        return Applied(0)
+
+
+@pytest.fixture
+def exchange():
+    exchange = Exchange("127.0.0.1")
+    yield exchange
+    exchange.close()
+
+
+@pytest.fixture
+def services(exchange):
+    services = {}
+    for name in ("a", "b"):
+        services[name] = Service(exchange.invite(name), {SESSION: Echo()}.get)
+        exchange.greet(name, PATIENCE)
+    yield services
+    for service in services.values():
+        service.close()
+
+
+def ask(exchange, worker, message, session=SESSION):
+    future = Future()
+    exchange.send(worker, session, Kind.MESSAGE, future.set_result, message)
+    return future
+
+
+def step(plan, *feeds):
+    return Step(1, (), Ticket(0, 1, 1), plan, feeds, False)
+
+
+def until(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_messages_and_answers_with_arrays_of_any_size(exchange, services):
+    for size in (0, 1, 3, 100_000):
+        x = np.arange(size, dtype=np.float32)
+        answers = [ask(exchange, name, step(1, x, 2.5)) for name in services]
+        for answer in answers:
+            got, number = answer.result(PATIENCE).values
+            np.testing.assert_array_equal(got, x)
+            assert got.flags.aligned
+            assert number == 2.5
+    assert not exchange.dropped
+
+
+def test_notices_and_pings_pass_steps_that_wait(exchange, services):
+    waiting = [ask(exchange, "a", step(7)) for _ in range(20)]
+    for _ in range(3):
+        assert ask(exchange, "a", Notice(1, ())).result(PATIENCE) == Applied(0)
+        pong = Future()
+        exchange.send("a", NOBODY, Kind.PING, pong.set_result)
+        assert pong.result(PATIENCE) is None
+    assert not any(w.done() for w in waiting)
+    services["a"]._find(SESSION).go_on.set()
+    for each in waiting:
+        assert isinstance(each.result(PATIENCE), Prepared)
+
+
+def test_from_many_threads(exchange, services):
+    def work(i):
+        for k in range(20):
+            got = ask(exchange, "ab"[i % 2], step(1, i * 100 + k)).result(PATIENCE)
+            assert got.values == (i * 100 + k,)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+
+
+def test_what_fails_at_the_worker_is_no_loss_of_it(exchange, services):
+    gone = ask(exchange, "a", step(8)).result(PATIENCE)
+    assert not gone.worker_lost
+    assert "of the host" in gone.reason
+    gone = ask(exchange, "a", step(1), session=b"x" * 16).result(PATIENCE)
+    assert gone == Gone("the session is closed", worker_lost=False)
+
+
+def test_an_answer_that_is_no_plain_data_is_left_for_another_way(exchange, services):
+    left = ask(exchange, "a", step(9)).result(PATIENCE)
+    assert isinstance(services["a"].collect(left.serial), Prepared)
+    with pytest.raises(KeyError):
+        services["a"].collect(left.serial)
+
+
+def test_the_end_of_a_worker_is_told_at_once_to_all_who_wait(exchange, services):
+    waiting = [ask(exchange, "a", step(7)) for _ in range(3)]
+    other = ask(exchange, "b", step(7))
+    pong = Future()
+    exchange.send("a", NOBODY, Kind.PING, pong.set_result)
+    pong.result(PATIENCE)
+    start = time.monotonic()
+    services["a"].close()
+    for each in waiting:
+        assert each.result(PATIENCE) == Gone("its connection has ended")
+    assert time.monotonic() - start < 1.0
+    assert ask(exchange, "a", step(1)).result(PATIENCE).worker_lost
+    assert not other.done()
+    for service in services.values():
+        service._find(SESSION).go_on.set()
+    other.result(PATIENCE)
+
+
+def test_closing_tells_all_who_wait(exchange, services):
+    waiting = ask(exchange, "a", step(7))
+    exchange.close()
+    assert waiting.result(PATIENCE) == Gone("the cluster was closed")
+    assert ask(exchange, "a", step(1)).result(PATIENCE).worker_lost
+    services["a"]._find(SESSION).go_on.set()
+
+
+def test_a_worker_that_does_not_come_is_a_timeout(exchange):
+    exchange.invite("late")
+    with pytest.raises(TimeoutError, match="late"):
+        exchange.greet("late", 0.05)
+
+
+# ---- strangers
+
+
+@pytest.fixture
+def outsider():
+    """Makes sockets that have no place here."""
+    context = zmq.Context()
+    sockets = []
+
+    def make(kind):
+        sockets.append(context.socket(kind))
+        sockets[-1].linger = 0
+        return sockets[-1]
+
+    yield make
+    for each in sockets:
+        each.close(0)
+    context.term()
+
+
+def test_connections_without_keys_are_refused_and_counted(exchange, services, outsider):
+    invitation = exchange.invite("c")
+    plain = outsider(zmq.PUSH)
+    plain.connect(invitation.answers)
+    plain.send(pack(Kind.PONG, NOBODY, 1))
+    until(lambda: exchange.dropped["refused"] >= 1)
+    foreign = outsider(zmq.DEALER)
+    client(foreign, invitation.messages, invitation.server, *zmq.curve_keypair())
+    foreign.send(b"hello")
+    before = exchange.dropped["refused"]
+    until(lambda: exchange.dropped["refused"] > before)
+    assert ask(exchange, "a", step(1, 3)).result(PATIENCE).values == (3,)
+    assert exchange.dropped["malformed"] == 0
+
+
+def test_a_wrong_server_key_reaches_nobody(exchange, services, outsider):
+    invitation = exchange.invite("c")
+    wrong, _ = zmq.curve_keypair()
+    lost = outsider(zmq.PUSH)
+    client(lost, invitation.answers, wrong, invitation.public, invitation.secret)
+    lost.send(b"hello")
+    until(lambda: exchange.dropped["refused"] >= 1)
+    assert exchange.dropped["malformed"] == 0
+
+
+def test_plain_bytes_on_the_port_do_no_harm(exchange, services):
+    address = urlparse(exchange.invite("c").answers)
+    for noise in (b"", b"GET / HTTP/1.1\r\n\r\n", bytes(64), b"\xff" * 200):
+        with socket.create_connection((address.hostname, address.port)) as raw:
+            raw.sendall(noise)
+    assert ask(exchange, "b", step(1, 4)).result(PATIENCE).values == (4,)
+
+
+def test_late_news_of_one_who_was_replaced_do_not_end_the_other(exchange, services):
+    old = exchange._members["a"]
+    exchange.settle(old, "old name")
+    exchange.lose("a", "replaced")
+    new = Service(exchange.invite("a"), {SESSION: Echo()}.get)
+    exchange.greet("a", PATIENCE)
+    exchange.settle(exchange._members["a"], "new name")
+    exchange.lose("a", "late", old)
+    services["b"].report("old name")
+    services["a"].close()
+    assert ask(exchange, "b", step(1, 6)).result(PATIENCE).values == (6,)
+    assert ask(exchange, "a", step(1, 7)).result(PATIENCE).values == (7,)
+    waiting = ask(exchange, "a", step(7))
+    services["b"].report("new name")
+    assert waiting.result(PATIENCE) == Gone("another worker's connection to it has ended")
+    new._find(SESSION).go_on.set()
+    new.close()
+
+
+def test_a_dismissed_worker_does_not_come_back(exchange, services, outsider):
+    old = exchange.invite("c")
+    exchange.lose("c", "gone")
+    socket = outsider(zmq.PUSH)
+    client(socket, old.answers, old.server, old.public, old.secret)
+    socket.send(b"hello")
+    until(lambda: exchange.dropped["refused"] >= 1)
+
+
+def test_malformed_and_replayed_frames_are_dropped_and_counted(exchange, services, outsider):
+    """Of a member: whoever has keys may be broken."""
+    invitation = exchange.invite("c")
+    member = outsider(zmq.PUSH)
+    client(member, invitation.answers, invitation.server, invitation.public, invitation.secret)
+    member.send(b"nonsense")
+    member.send_multipart([pack(Kind.REPLY, SESSION, 1, b'["Applied",1]')])
+    until(lambda: exchange.dropped["malformed"] == 2)
+    member.send(pack(Kind.PONG, NOBODY, 12345))
+    until(lambda: exchange.dropped["replayed"] == 1)
+    name = exchange._members["a"].name
+    for serial in (0, 1):
+        exchange._out.send_multipart([name, pack(Kind.PING, NOBODY, serial)])
+    exchange._out.send_multipart([name, b"\x80\x04N."])  # a pickle
+    until(lambda: services["a"].dropped == {"replayed": 2, "malformed": 1})
+    assert ask(exchange, "a", step(1, 5)).result(PATIENCE).values == (5,)
