@@ -94,3 +94,27 @@ def sparse(tf: Any) -> list[Any]:
 
 def _parts(x: Any) -> list[Any]:
     return [x.indices, x.values, x.dense_shape]
+
+
+@program
+def slopes(tf: Any) -> list[Any]:
+    """Gradients of first and second order that are made of parts TensorFlow has no ops for."""
+    x, images = normal(4, 6), normal(2, 4, 6, 3).astype(np.float32)
+
+    def squared(function: Any) -> Any:
+        def both(v: Any) -> Any:
+            (slope,) = tf.gradients(function(v), [v])
+            return slope * slope
+
+        return both
+
+    unknown = tf.placeholder_with_default(x, [None, None])
+    found = list(tf.gradients(tf.reduce_mean(unknown * unknown, 1), [unknown]))
+    found += with_gradients(tf, squared(lambda v: tf.nn.elu(v) * tf.nn.relu(v)), x)
+    found += with_gradients(tf, lambda v: tf.cumprod(v, 1, exclusive=True, reverse=True), x)
+    found += with_gradients(tf, squared(lambda v: tf.cumprod(v, 0)), x)
+    found += with_gradients(tf, lambda v: tf.slice(v, [1, 2], [2, -1]), x)
+    found += with_gradients(tf, lambda v: tf.tile(v, [2, 3]), x)
+    found += with_gradients(tf, lambda v: tf.nn.lrn(v, 1), images)
+    found += with_gradients(tf, lambda v: tf.image.resize_nearest_neighbor(v, [7, 3]), images)
+    return found

@@ -18,7 +18,7 @@ class Programs(dict[str, Program]):
 
     Attributes:
       runs: in how many runs of one session the tensors are fetched.
-      ulp: how far numbers may differ; None: by a relative and absolute bound.
+      ulp: by how many units in the last place numbers may differ; None: by 1e-9, float32 by 2e-5.
     """
 
     def __init__(self, runs: int = 1, ulp: int | None = None):

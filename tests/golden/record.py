@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-TABLES = ("losses", "sampling", "images", "arrays", "text", "writes", "speech")
+TABLES = (
+    "losses", "sampling", "sampled", "images", "arrays", "text", "writes", "speech", "flow",
+    "state",
+)  # fmt: skip
 
 
 def programs(table: str) -> Any:

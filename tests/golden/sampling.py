@@ -8,11 +8,54 @@ import numpy as np
 
 from tests.golden.programs import Programs, normal
 
-PROGRAMS = Programs(runs=2)
+PROGRAMS = Programs(runs=3, ulp=4)
 program = PROGRAMS.register
 
 ALPHA = np.array([0.2, 0.9, 1.0, 1.5, 30.0])
 RATES = np.array([0.0, 0.1, 3.0, 9.9, 10.0, 50.0, 1e5])
+
+
+@program
+def uniforms(tf: Any) -> list[Any]:
+    return [
+        tf.random_uniform([3, 5], seed=1),
+        tf.random_uniform([7], -2.0, 3.0, tf.float64, seed=2),
+        tf.random_uniform([9], -5, 1000, tf.int64, seed=3),
+        tf.random_uniform([9], maxval=7, dtype=tf.int32, seed=4),
+        tf.random_shuffle(np.arange(22).reshape(11, 2), seed=5),
+    ]
+
+
+@program
+def normals(tf: Any) -> list[Any]:
+    return [
+        tf.random_normal([3, 5], 1.0, 0.5, seed=1),
+        tf.random_normal([7], dtype=tf.float64, seed=2),
+        tf.truncated_normal([50], seed=3),
+        tf.truncated_normal([7], dtype=tf.float16, seed=4),
+    ]
+
+
+@program
+def initializers(tf: Any) -> list[Any]:
+    kinds = [
+        tf.glorot_uniform_initializer(seed=2),
+        tf.variance_scaling_initializer(seed=4, distribution="uniform"),
+        tf.random_uniform_initializer(-1.0, 2.0, seed=5),
+    ]
+    return [kind([4, 6]) for kind in kinds]
+
+
+@program
+def dropouts(tf: Any) -> list[Any]:
+    x = tf.constant(normal(6, 7).astype(np.float32))
+    y = tf.nn.dropout(x, keep_prob=0.6, seed=7)
+    return [
+        y,
+        *tf.gradients(y, [x]),
+        tf.nn.dropout(x, rate=0.3, noise_shape=[6, 1], seed=8),
+        tf.nn.dropout(tf.cast(x, tf.float64), rate=0.9, seed=9),
+    ]
 
 
 @program
@@ -54,20 +97,3 @@ def candidates(tf: Any) -> list[Any]:
             true, 2, 5, True, 9, unigrams=[3, 1, 2, 2, 4, 1, 1, 2, 5], distortion=0.75, seed=6
         ),
     ]
-
-
-@program
-def sampled_losses(tf: Any) -> list[Any]:
-    weights, biases = normal(30, 4).astype(np.float32), normal(30).astype(np.float32)
-    inputs, labels = normal(3, 4).astype(np.float32), np.array([[3], [0], [29]])
-    w, b, x = tf.constant(weights), tf.constant(biases), tf.constant(inputs)
-    drawn = tf.nn.log_uniform_candidate_sampler(labels, 1, 7, True, 30, seed=3)
-    nce = tf.nn.nce_loss(w, b, labels, x, 7, 30, sampled_values=drawn)
-    soft = tf.nn.sampled_softmax_loss(w, b, labels, x, 7, 30, seed=5)
-    parts = tf.nn.sampled_softmax_loss(
-        [w[:15], w[15:]], [b[:15], b[15:]], labels, x, 7, 30, seed=5, partition_strategy="div"
-    )
-    found = [nce, soft, parts]
-    for y in (nce, soft):
-        found += [tf.convert_to_tensor(g) for g in tf.gradients(y, [w, b, x])]
-    return found
