@@ -22,6 +22,7 @@ from graphflow.ops.arithmetic import maximum
 from graphflow.ops.cases import Case, Sampler
 from graphflow.ops.checks import Assert
 from graphflow.ops.expression import special
+from graphflow.ops.gamma_slopes import sample_slope
 from graphflow.ops.known import constant_value
 from graphflow.ops.public import composite
 from graphflow.ops.random import add_random, random_uniform, sizes_of, stream_key, tensor_of_sizes
@@ -30,6 +31,7 @@ from graphflow.ops.rules import rank_is
 from graphflow.ops.shape_ops import shape as shape_of
 from graphflow.ops.slicing import slice_
 from graphflow.ops.sources import identity
+from graphflow.ops.sums import unbroadcast
 from graphflow.ops.tiling import broadcast_dynamic_shape, broadcast_to
 
 
@@ -94,10 +96,15 @@ def _parameter_cases(*values: float, **attrs: Any) -> Any:
     return cases
 
 
+def _gamma_grad(g: Any, y: Any, shape: Any, alpha: Any, **_: Any) -> Any:
+    """By implicit reparameterisation: samples move with alpha as their quantiles do."""
+    return None, unbroadcast(g * sample_slope(alpha, y), alpha, y)
+
+
 @op(
     "RandomGamma",
     infer=_spec,
-    grad=None,
+    grad=_gamma_grad,
     random=True,
     host=("shape",),
     cases=_parameter_cases(0.3, 1.0, 7.5),
@@ -115,7 +122,7 @@ def _gamma(
     """Gamma distributed numbers of scale 1: `shape` many for each alpha > 0.
 
     By the squeeze of Marsaglia and Tsang, "A simple method for generating gamma variables", 2000.
-    Not differentiated by alpha.
+    Differentiated once with respect to alpha, at fixed quantiles.
     """
     sizes = (*sizes_of(shape), *alpha.shape)
     size, each = math.prod(sizes), math.prod(sizes_of(shape))
@@ -325,7 +332,7 @@ def random_gamma(
       seed: the operation's seed.
 
     Returns:
-      [*shape, *shape of alpha and beta]; not differentiated by alpha.
+      [*shape, *shape of alpha and beta]; differentiated with respect to both, alpha once only.
     """
     with composite(name, "random_gamma", alpha):
         sizes = tensor_of_sizes(shape)

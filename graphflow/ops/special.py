@@ -20,6 +20,7 @@ from graphflow.ops.casting import cast
 from graphflow.ops.compare import not_equal
 from graphflow.ops.elementary import exp, log, log1p, square
 from graphflow.ops.expression import special
+from graphflow.ops.gamma_slopes import gamma_density, igamma_slope
 from graphflow.ops.public import function
 from graphflow.ops.rules import broadcast, broadcast_dims, same
 from graphflow.ops.sums import unbroadcast
@@ -143,26 +144,35 @@ def zeta(xp: Any, x: RealFloat, q: RealFloat) -> Array:
     return _call(xp, "zeta", x, q)
 
 
-def _gamma_density(a: Any, x: Any) -> Any:
-    return exp((a - 1) * log(x) - x - lgamma(a))
+def _gamma_cases(s: Sampler) -> list[Case]:
+    pairs = [(s.positive(*a), s.positive(*b)) for a, b in PAIRS]
+    by_x = [Case(inputs, check=(1,)) for inputs in pairs]
+    a = np.array([0.3, 1.0, 4.0, 50.0])
+    pairs += [(a, 0.8 * a), (a, a + 2)]
+    return by_x + [Case(inputs, check=(0,), second=False) for inputs in pairs]  # see gamma_slopes
 
 
-def _positive_second(s: Sampler) -> list[Case]:
-    return [Case((s.positive(*a), s.positive(*b)), check=(1,)) for a, b in PAIRS]
+def _igamma_grad(sign: float) -> Any:
+    def grad(g: Any, y: Any, a: Any, x: Any) -> Any:
+        g = g * sign
+        by_a = unbroadcast(g * igamma_slope(a, x), a, x)
+        return by_a, unbroadcast(g * gamma_density(a, x), x, a)
+
+    return grad
 
 
 @function
 @op(
     "Igamma",
     infer=broadcast,
-    grad=lambda g, y, a, x: (None, unbroadcast(g * _gamma_density(a, x), x, a)),
+    grad=_igamma_grad(1.0),
     elementwise=True,
-    cases=_positive_second,
+    cases=_gamma_cases,
 )
 def igamma(xp: Any, a: RealFloat, x: RealFloat) -> Array:
     """The lower regularised incomplete gamma function, with broadcasting.
 
-    It is not differentiated with respect to a.
+    With respect to a, it is differentiated once only.
     """
     return _call(xp, "gammainc", a, x)
 
@@ -171,14 +181,14 @@ def igamma(xp: Any, a: RealFloat, x: RealFloat) -> Array:
 @op(
     "Igammac",
     infer=broadcast,
-    grad=lambda g, y, a, x: (None, unbroadcast(-g * _gamma_density(a, x), x, a)),
+    grad=_igamma_grad(-1.0),
     elementwise=True,
-    cases=_positive_second,
+    cases=_gamma_cases,
 )
 def igammac(xp: Any, a: RealFloat, x: RealFloat) -> Array:
     """The upper regularised incomplete gamma function, with broadcasting.
 
-    It is not differentiated with respect to a.
+    With respect to a, it is differentiated once only.
     """
     return _call(xp, "gammaincc", a, x)
 

@@ -33,3 +33,12 @@ def losses(tf: Any) -> list[Any]:
 def orthogonal(tf: Any) -> list[Any]:
     made = tf.orthogonal_initializer(gain=2.0, seed=3)
     return [made([5, 3]), made([2, 2, 7], dtype=tf.float64)]
+
+
+@program
+def slopes_of_gammas(tf: Any) -> list[Any]:
+    alpha, beta = tf.constant([0.3, 1.0, 2.5, 40.0], tf.float64), tf.constant(1.7, tf.float64)
+    a, x = tf.constant([[0.2], [3.0], [60.0]]), tf.constant([0.1, 2.5, 70.0])
+    y = tf.random_gamma([3, 2], alpha, beta, tf.float64, seed=6)
+    z = tf.igamma(a, x) - 2 * tf.igammac(a, x)
+    return [*tf.gradients(tf.sin(y), [alpha, beta]), *tf.gradients(z, [a, x])]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import gammainc, gammaincinv
 
 import graphflow as tf
 from graphflow.base import dtypes, errors
@@ -169,6 +170,28 @@ def test_a_random_op_is_neither_pure_nor_folded() -> None:
     with tf.Graph().as_default():
         assert not tf.random_uniform([3]).op.inputs[0].op.opdef.random
         assert not OPS["RandomUniform"].pure
+
+
+# ---- gradients
+
+
+def test_gammas_move_with_alpha_as_their_quantiles_do() -> None:
+    rates = np.array([0.4, 1.0, 3.0, 500.0, 2e5])
+    with tf.Graph().as_default(), tf.Session() as session:
+        alpha = tf.placeholder(tf.float64, [None])
+        y = tf.random_gamma([6], alpha, dtype=tf.float64, seed=3)
+        weights = np.cos(np.arange(30.0)).reshape(6, 5)
+        (slope,) = tf.gradients(y, alpha, weights)
+        got, sample = session.run([slope, y], {alpha: rates})
+        with pytest.raises(LookupError, match="once only"):
+            tf.gradients(slope, alpha)
+    step = 1e-3 * np.minimum(rates, rates**0.5)
+    level = gammainc(rates, sample)
+    ahead, behind = [
+        [gammaincinv(rates + k * sign * step, level) for k in (1, 2)] for sign in (1, -1)
+    ]
+    numeric = (8 * (ahead[0] - behind[0]) - (ahead[1] - behind[1])) / (12 * step)
+    np.testing.assert_allclose(got, (weights * numeric).sum(0), rtol=1e-7)
 
 
 # ---- arguments
