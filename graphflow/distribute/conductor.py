@@ -34,6 +34,7 @@ class _Outcome:
         self.done = False
         self.answers: Mapping[str, Prepared] = {}
         self.error: OpError | None = None
+        self.failure: Exception | None = None  # of output, after the commit
 
 
 class _Replacement:
@@ -92,6 +93,11 @@ class Conductor:
         self._counts: dict[str, Counter[str]] = {worker: Counter() for worker in workers}
         self._closed = False
 
+    @property
+    def recovers(self) -> bool:
+        """Are lost workers replaced?"""
+        return self._machine.recovers
+
     # ---- runs
 
     def run(
@@ -138,8 +144,9 @@ class Conductor:
             with self._lock:
                 self._handle(machine.Expired(number, self._clock() - started))
             raise
-        if outcome.error is not None:
-            raise outcome.error
+        failure = outcome.error or outcome.failure
+        if failure is not None:
+            raise failure
         return outcome.answers
 
     def _wait(self, number: int, outcome: _Outcome, timeout: float) -> None:
@@ -234,6 +241,8 @@ class Conductor:
             elif isinstance(command, machine.Wake):
                 self._outcomes[command.run].wakes = self._clock() + command.seconds
                 self._ring()
+            elif isinstance(command, machine.Release):
+                self._release(command)
             elif isinstance(command, machine.Replace):
                 self._incarnations[command.worker] += 1
                 self._replace(command.worker, tries=1)
@@ -242,6 +251,16 @@ class Conductor:
                 outcome.answers, outcome.error = command.answers, command.error
                 outcome.done = True
                 self._ring()
+
+    def _release(self, command: machine.Release) -> None:
+        """As `Run.release`, for what the driver does itself."""
+        for output in command.outputs:
+            try:
+                output()
+            except Exception as error:
+                error.add_note("the run was committed before that: what it assigned stays")
+                outcome = self._outcomes[command.run]
+                outcome.failure = outcome.failure or error
 
     def _ring(self) -> None:
         with self._bell:

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from graphflow.base.errors import (
@@ -47,6 +48,7 @@ from graphflow.distribute.events import (
     Finish,
     Irreplaceable,
     Lost,
+    Release,
     Replace,
     Replaced,
     Send,
@@ -78,6 +80,7 @@ __all__ = [
     "Finish",
     "Irreplaceable",
     "Lost",
+    "Release",
     "Replace",
     "Replaced",
     "Send",
@@ -195,14 +198,16 @@ class Coordinator(Runs):
         if isinstance(reply, Rebuilt):
             return self._rebuilt(event.worker, reply)
         self._acknowledge(event.worker, reply.applied)
-        if isinstance(reply, Saved):
-            return [*self._saved(event.worker, reply), *self._settle()]
         if isinstance(reply, Applied):
             for ticket, error in reply.failures:
                 if ticket in self._current:
                     self._current[ticket].failure = error
             return self._settle()
-        return self._apply(self._current.get(reply.ticket), reply, event)
+        if isinstance(reply, Saved):
+            commands = self._saved(event.worker, reply)
+        else:
+            commands = self._apply(self._current.get(reply.ticket), reply, event)
+        return commands + self._settle()
 
     def _apply(self, run: Run | None, what: Any, event: Event) -> list[Command]:
         """By the table; None: it was decided on in the meantime."""
@@ -283,7 +288,7 @@ class Coordinator(Runs):
 
     def _give_up(self, event: Lost, hit: Sequence[Run]) -> list[Command]:
         """Without recovery: what the worker has a part in fails, and all that comes later."""
-        self._end = lambda run: self._loss(event, run)
+        self._end = partial(self._loss, event)
         commands: list[Command] = []
         for run in hit:
             run.missing.discard(event.worker)
@@ -307,7 +312,7 @@ class Coordinator(Runs):
     def _irreplaceable(self, event: Irreplaceable) -> list[Command]:
         lost = self.lost[event.worker]
         more = f"; no other worker can take its place: {event.reason}"
-        return self._fail(lambda run: self._loss(lost, run, more))
+        return self._fail(partial(self._loss, lost, more=more))
 
     def _fail(self, error: Callable[[int], OpError]) -> list[Command]:
         """The session is over."""
@@ -381,7 +386,7 @@ class Coordinator(Runs):
             f"a lost worker held: {cause}. Its operations depend on more than feeds, variables and "
             "logged input; open a new session on a new cluster"
         )
-        return self._fail(lambda _: InternalError(None, None, message))
+        return self._fail(partial(_diverged, message))
 
     def _resume(self) -> list[Command]:
         """All is as it was before the loss."""
@@ -416,6 +421,10 @@ class Coordinator(Runs):
                 error = CancelledError(None, None, f"run {run.number}: the session was closed")
                 commands += self._abort(run, error)
         return commands + [c for worker in self._peers for c in self._tell(worker)]
+
+
+def _diverged(message: str, run: int) -> OpError:
+    return InternalError(None, None, message)
 
 
 Rule = Callable[[Coordinator, Run, Any], list[Command]]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from graphflow.base.errors import OpError
 from graphflow.distribute.messages import Feeds, Message, Prepared, Reply
@@ -106,10 +106,17 @@ class Finish(NamedTuple):
     error: OpError | None
 
 
+class Release(NamedTuple):
+    """A run is committed: call what its workers have handed over."""
+
+    run: int
+    outputs: Sequence[Any]
+
+
 class Replace(NamedTuple):
     """Find a worker for the name of a lost one; report `Replaced` or `Irreplaceable`."""
 
     worker: str
 
 
-Command = Send | Wake | Finish | Replace
+Command = Send | Wake | Finish | Release | Replace

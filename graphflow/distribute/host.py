@@ -195,8 +195,9 @@ class Host:
             applied = self._machine.applied
         if outcome == "prepared":
             spans, attempt = trace.spans if trace else (), _begun(work)
+            logged, handed = attempt.inputs.taken, attempt.handed
             return Prepared(
-                ticket, applied, values, releases, spans, attempt.changes, attempt.inputs.taken
+                ticket, applied, values, releases, spans, attempt.changes, logged, handed
             )
         if isinstance(error, Conflict):
             holder = error.holder if isinstance(error, Promised) else None

@@ -134,6 +134,7 @@ class Prepared(NamedTuple):
       spans: when its kernels ran, where the step was traced.
       changes: committing it changes state, takes input or gives output.
       inputs: what it took from outside, see `InputLog.taken`.
+      outputs: functions to be called when it is committed.
     """
 
     ticket: Ticket
@@ -143,6 +144,7 @@ class Prepared(NamedTuple):
     spans: Sequence[Span] = ()
     changes: bool = True
     inputs: Mapping[str, Sequence[Any]] | None = None
+    outputs: Sequence[Any] = ()
 
 
 class Refused(NamedTuple):

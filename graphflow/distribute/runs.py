@@ -11,7 +11,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from graphflow.base.errors import DeadlineExceededError, OpError
-from graphflow.distribute.events import Answered, Command, Event, Expired, Finish, Send, Wake
+from graphflow.distribute.events import (
+    Answered,
+    Command,
+    Event,
+    Expired,
+    Finish,
+    Release,
+    Send,
+    Wake,
+)
 from graphflow.distribute.journal import Journal, Record
 from graphflow.distribute.messages import (
     Decision,
@@ -131,12 +140,14 @@ class Runs:
         self._decide(run, Verdict.COMMIT)
         releasing = [w for w, answer in run.answers.items() if answer.releases]
         self._write_down(run, bool(releasing))
+        handed = [output for w in sorted(run.answers) for output in run.answers[w].outputs]
+        commands: list[Command] = [Release(run.number, handed)] if handed else []
         if not releasing:
-            return self._finish(run, None)
+            return commands + self._finish(run, None)
         run.state = "committing"
         run.missing = set(releasing)
         self._current[run.ticket] = run
-        return [command for worker in releasing for command in self._tell(worker)]
+        return commands + [command for worker in releasing for command in self._tell(worker)]
 
     def _write_down(self, run: Run, releases: bool) -> None:
         """Log a run that is committed, where it has changed anything."""

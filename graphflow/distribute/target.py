@@ -111,9 +111,9 @@ class ClusterExecutable:
         )
 
     def keeps(self, feed: Tensor) -> bool:
-        """Does a run keep what is fed for this tensor, so that it must be a copy?  Never: what
-        reaches a worker is a copy, and the worker copies what it keeps of that."""
-        return False
+        """Does a run keep what is fed for this tensor, so that it must be a copy?  What reaches a
+        worker is one; but the journal keeps what it may have to send again."""
+        return self._conductor.recovers
 
     def run(
         self, feeds: Sequence[Any], timeout: float | None = None, trace: Any = None

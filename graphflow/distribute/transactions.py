@@ -108,9 +108,10 @@ class Attempt(Run):
     Attributes:
       ticket: its name.
       quiet: its output has gone out before, and must not again.
+      handed: output for the driver to release.
     """
 
-    __slots__ = ("_two_phase", "quiet", "ticket")
+    __slots__ = ("_two_phase", "handed", "quiet", "ticket")
 
     def __init__(
         self,
@@ -125,6 +126,7 @@ class Attempt(Run):
         super().__init__(store, resources, seed, inputs, cancelled)
         self.ticket = ticket
         self.quiet = quiet
+        self.handed: tuple[Any, ...] = ()
         self._two_phase: TwoPhase = self.transaction  # type: ignore[assignment]
 
     @property
@@ -140,7 +142,8 @@ class Attempt(Run):
     @property
     def changes(self) -> bool:
         """Does the session's state depend on whether it is committed?"""
-        return self.transaction.writes or self.inputs.takes or bool(self._outputs)
+        state = self.transaction.writes or self.inputs.takes
+        return state or bool(self._outputs or self.handed)
 
     def prepare(self) -> None:
         """Make sure that `commit` will succeed.
@@ -149,6 +152,10 @@ class Attempt(Run):
           Conflict: another run has written what this one has.
           OpError: there is no room for its output.
         """
+        if self._outputs:
+            releases = [output.release for output in self._outputs]
+            self.handed = tuple([r for r in releases if getattr(r, "anywhere", False)])
+            self._outputs = [o for o in self._outputs if not getattr(o.release, "anywhere", False)]
         self.reserve()
         self._two_phase.prepare(self.ticket)
 

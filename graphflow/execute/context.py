@@ -139,7 +139,8 @@ class Output(NamedTuple):
 
     Attributes:
       release: a function; with methods `reserve` and `unreserve` where it may have to wait for
-        room, or fail, before anything is applied.
+        room, or fail, before anything is applied; with a true attribute `anywhere` where another
+        process may call it.
       step: what gave it.
       own: it goes into the session's own state, and not outside.
     """

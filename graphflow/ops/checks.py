@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -80,6 +81,25 @@ def _ensure_shape(xp: Any, x: T, *, dims: Any) -> Array:
     return x
 
 
+@dataclass(frozen=True)
+class Text:
+    """What a run prints when it commits.
+
+    Attributes:
+      text: with the end of the line.
+      where: "stdout" or "stderr".
+      anywhere: on a cluster the driver prints it, which is where the user looks, and which knows
+        whether it has.
+    """
+
+    text: str
+    where: str
+    anywhere: ClassVar[bool] = True
+
+    def __call__(self) -> None:
+        print(self.text, file=getattr(sys, self.where), end="", flush=True)
+
+
 def _print_spec(x: Tensor, *_: Tensor, **__: Any) -> Specs:
     return [(x.dims, x.dtype)]
 
@@ -98,7 +118,7 @@ def _print(
     """x; writes the message and the data to the standard error when the run commits."""
     if first_n < 0 or ctx.counter(stream, 1) < first_n:
         line = message + "".join(f"[{summary(d, summarize)}]" for d in data)
-        ctx.output(lambda: print(line, file=sys.stderr, flush=True))
+        ctx.output(Text(line + "\n", "stderr"))
     return x
 
 
@@ -110,7 +130,7 @@ def _print_parts(
     text = "".join(
         a + b for a, b in zip(parts, [*[_bracketed(d, summarize) for d in data], ""], strict=True)
     )
-    ctx.output(lambda: print(text, file=getattr(sys, where), end="", flush=True))
+    ctx.output(Text(text, where))
     return ()
 
 

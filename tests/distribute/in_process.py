@@ -101,8 +101,9 @@ class Link:
         cluster = self.cluster
         with self.lock:
             self.waiting[worker] = []
-        self.former.append(self.hosts.pop(worker))
-        self.former[-1].close()
+        if worker in self.hosts:
+            self.former.append(self.hosts.pop(worker))
+            self.former[-1].close()
         cluster.dead.discard(worker)
         cluster.frozen.discard(worker)
         cluster.available -= 1

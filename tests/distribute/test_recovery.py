@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.base import errors
 from graphflow.distribute.messages import Notice, Rebuild, Save, Step
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import train
@@ -104,3 +107,156 @@ def test_a_frozen_worker_is_replaced_at_the_deadline(graph, undisturbed):
                 cluster.freeze(1)
 
         same(train(cluster, STEPS, scopes=(T0, T1), on_step=freeze), undisturbed)
+
+
+# ---- what else is state
+
+
+def queued(cluster: Any, on_step: Any) -> list[Any]:
+    """A pipeline through a shuffling queue on worker 1, with random numbers and a print."""
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [])
+        with tf.device(T1 if cluster else ""):
+            queue = tf.RandomShuffleQueue(32, 2, [tf.float32], shapes=[[]], seed=5)
+            put = queue.enqueue(x + tf.random_uniform([], seed=1))
+        with tf.device(T0 if cluster else ""):
+            total = tf.Variable(0.0)
+            add = total.assign_add(queue.dequeue() * tf.random_normal([], seed=2))
+            said = tf.print("total", add)
+        found = []
+        with tf.Session(cluster=cluster, seed=3) as session:
+            session.run(total.initializer)
+            for i in range(4):
+                session.run(put, {x: i})
+            for i in range(14):
+                session.run(put, {x: i})
+                found.append(session.run([add, said])[0])
+                if on_step is not None:
+                    on_step(session)
+            return [*found, session.run(queue.size())]
+
+
+def test_queues_and_random_numbers_come_back_and_output_goes_out_once(cluster, capfd):
+    wanted = queued(None, None)
+    said = capfd.readouterr()
+    steps = iter(range(1000))
+
+    def now_and_then(session: Any) -> None:
+        if (n := next(steps)) % 3 == 1:
+            cluster.kill(n % 2)
+
+    assert queued(cluster, now_and_then) == wanted
+    assert capfd.readouterr() == said
+
+
+def test_results_of_python_functions_are_not_asked_for_again(cluster, graph):
+    """They are logged at the driver; the function may know more than we do."""
+    calls = iter(range(100))
+    with tf.device(T0):
+        a = tf.Variable(0.0)
+    with tf.device(T1):
+        b = tf.Variable(0.0)
+    number = tf.placeholder(tf.float32, [])
+    drawn = tf.py_func(_noise, [number], tf.float64)
+    step = tf.group(a.assign_add(tf.cast(drawn, tf.float32)), b.assign_add(1.0))
+    with tf.Session(cluster=cluster) as session:
+        session.run(tf.global_variables_initializer())
+        seen = []
+        for i in range(11):
+            seen.append(session.run([drawn, step], {number: next(calls)})[0])
+            cluster.kill(i % 2)
+        total = np.float32(0)
+        for each in seen:
+            total += np.float32(each)
+        assert session.run([a, b]) == [total, 11.0]
+
+
+def _noise(number: Any) -> float:
+    return float(np.random.default_rng().normal())
+
+
+def test_overlapping_runs_lose_and_repeat_nothing(cluster, graph):
+    with tf.device(T0):
+        a = tf.Variable(0.0)
+        up_a = a.assign_add(1.0)
+    with tf.device(T1):
+        b = tf.Variable(0.0)
+        up_b = b.assign_add(1.0)
+    both = tf.group(up_a, up_b)
+    with tf.Session(cluster=cluster) as session:
+        session.run(tf.global_variables_initializer())
+
+        def count() -> None:
+            for fetch in (up_a, both, up_b) * 5:
+                session.run(fetch)
+
+        with ThreadPoolExecutor(4) as pool:
+            running = [pool.submit(count) for _ in range(4)]
+            for i in range(6):
+                threading.Event().wait(0.02)
+                cluster.kill(i % 2)
+            for each in running:
+                each.result(30)
+        assert session.run([a, b]) == [40.0, 40.0]
+
+
+def test_a_run_that_waits_for_input_waits_on_after_a_loss(cluster, graph):
+    with tf.device(T1):
+        queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
+    with tf.device(T0):
+        a = tf.Variable(1.0)
+        take = a.assign_add(queue.dequeue())
+        up = a.assign_add(1.0)
+    put = queue.enqueue(10.0)
+    with tf.Session(cluster=cluster) as session, ThreadPoolExecutor(1) as pool:
+        session.run(a.initializer)
+        taken = pool.submit(session.run, take)
+        for i in range(10):  # cuts come and go
+            session.run(up)
+            if i == 5:
+                cluster.kill(1)
+        session.run(put)
+        assert taken.result(20) == 21.0
+
+
+def test_a_session_without_a_worker_for_the_lost_one_ends_and_says_why(cluster, graph):
+    with tf.device(T1):
+        a = tf.Variable(1.0)
+    with tf.Session(cluster=cluster) as session:
+        session.run(a.initializer)
+        cluster.available = 0
+        cluster.kill(1)
+        for _ in range(2):
+            with pytest.raises(errors.UnavailableError, match=r"no other worker.*there is none"):
+                session.run(a)
+
+
+def test_the_journal_is_bounded_and_reading_is_not_written_down(cluster, graph):
+    with tf.device(T0):
+        a = tf.Variable(0.0)
+    up = a.assign_add(1.0)
+    with tf.Session(cluster=cluster) as session:
+        session.run(a.initializer)
+        journal = session._target.conductor._machine._journal
+        longest = 0
+        for _ in range(200):
+            session.run(up)
+            session.run(a)
+            longest = max(longest, len(journal))
+        assert 2 <= longest <= 2 * 64 + 4 * 8
+        for host in (cluster.host(0), cluster.host(1)):
+            assert len(host._snapshots) <= 2
+
+
+def test_feeds_may_be_changed_once_a_run_is_over(cluster, graph):
+    x = tf.placeholder(tf.float32, [3])
+    with tf.device(T0):
+        a = tf.Variable(tf.zeros([3]))
+    add = a.assign_add(x)
+    with tf.Session(cluster=cluster) as session:
+        session.run(a.initializer)
+        feed = np.ones(3, np.float32)
+        session.run(add, {x: feed})
+        feed[:] = 100
+        cluster.kill(0)
+        np.testing.assert_array_equal(session.run(a), np.ones(3))

@@ -1,0 +1,338 @@
+"""Coordinator and workers as one system with an explicit state, for exhaustive exploration.
+
+Messages between two ends keep their order, as over a connection; everything else may happen in
+any order.  The program of a run appends its number to a list that is state on each worker: so the
+list tells what was applied, how often and in which order.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+from graphflow.distribute import events as e
+from graphflow.distribute import worker as w
+from graphflow.distribute.coordinator import Coordinator
+from graphflow.distribute.messages import Applied, Prepared, Rebuilt, Refused, Saved
+
+LOST = "lost"  # stands in the queue to the coordinator where a connection ended
+
+
+@dataclass
+class Attempt:
+    """What a worker knows of one."""
+
+    base: tuple[int, ...]  # the list as the attempt saw it
+    running: bool = True
+    promised: bool = False
+
+
+@dataclass
+class Shard:
+    """A worker: the real machine, and a model of its store."""
+
+    machine: w.Worker = field(default_factory=w.Worker)
+    runs: tuple[int, ...] = ()
+    snapshots: dict[int, tuple[int, ...]] = field(default_factory=lambda: {0: ()})
+    attempts: dict[Any, Attempt] = field(default_factory=dict)
+
+    def promise(self) -> Any:
+        """The attempt that has prepared a write."""
+        return next((t for t, a in self.attempts.items() if a.promised), None)
+
+
+@dataclass
+class World:
+    """One state of the system.
+
+    Attributes:
+      left: how often a worker may still be killed.
+      waiting: runs that the user has not begun.
+      ended: run -> whether it succeeded, and what its workers saw.
+      printed: runs whose output has gone out, in order.
+    """
+
+    coordinator: Coordinator
+    shards: dict[str, Shard]
+    plan: Mapping[int, tuple[str, ...]]  # run -> workers that take part
+    left: int
+    overlapping: int
+    waiting: list[int]
+    spares: int = 100
+    attempts: int = 100
+    ended: dict[int, Any] = field(default_factory=dict)
+    printed: list[int] = field(default_factory=list)
+    to_worker: dict[str, deque[Any]] = field(default_factory=dict)
+    to_driver: dict[str, deque[Any]] = field(default_factory=dict)
+    resting: list[int] = field(default_factory=list)
+    dead: set[str] = field(default_factory=set)
+    replacing: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Was everything that follows looked at?"""
+        return self.coordinator._serial <= self.attempts
+
+    # ---- what may happen next
+
+    def actions(self) -> Iterator[tuple[Any, ...]]:
+        if not self.complete:
+            return  # runs that meet may rest any number of times
+        if self.waiting and len(self.coordinator._runs) < self.overlapping:
+            yield ("begin",)
+        for name, shard in self.shards.items():
+            if name not in self.dead:
+                if self.to_worker[name]:
+                    yield "to worker", name
+                for ticket, attempt in shard.attempts.items():
+                    if attempt.running:
+                        yield "execute", name, ticket
+                if self.left:
+                    yield "kill", name, False
+                    if self.to_driver[name]:
+                        yield "kill", name, True
+            if self.to_driver[name]:
+                yield "to driver", name
+        for name in self.replacing:
+            yield "replace", name
+        for run in self.resting:
+            yield "wake", run
+
+    def perform(self, action: tuple[Any, ...]) -> None:
+        kind, *rest = action
+        getattr(self, "_" + kind.replace(" ", "_"))(*rest)
+
+    def _begin(self) -> None:
+        run = self.waiting.pop(0)
+        self._drive(e.Begin(run, 1, {name: () for name in self.plan[run]}))
+
+    def _to_worker(self, name: str) -> None:
+        self._work(name, w.Arrived(self.to_worker[name].popleft()))
+
+    def _to_driver(self, name: str) -> None:
+        reply = self.to_driver[name].popleft()
+        self._drive(e.Lost(name, "killed") if reply == LOST else e.Answered(name, reply))
+
+    def _execute(self, name: str, ticket: Any) -> None:
+        shard = self.shards[name]
+        attempt, holder = shard.attempts[ticket], shard.promise()
+        attempt.running = False
+        ok = holder is None and attempt.base == shard.runs
+        attempt.promised = ok
+        self._work(name, w.Executed(ticket, ok), Refused(ticket, 0, None, holder))
+
+    def _kill(self, name: str, at_once: bool) -> None:
+        """End a worker; `at_once`: what it has sent is lost with it."""
+        self.left -= 1
+        self.dead.add(name)
+        self.to_worker[name].clear()
+        if at_once:
+            self.to_driver[name].clear()
+        self.to_driver[name].append(LOST)
+
+    def _replace(self, name: str) -> None:
+        self.replacing.remove(name)
+        self.dead.discard(name)
+        self.shards[name] = Shard()
+        self.to_worker[name].clear()
+        self._drive(e.Replaced(name))
+
+    def _wake(self, run: int) -> None:
+        self.resting.remove(run)
+        self._drive(e.Woken(run))
+
+    # ---- the rim of both machines
+
+    def _drive(self, event: Any) -> None:
+        for command in self.coordinator.handle(event):
+            match command:
+                case e.Send():
+                    if command.worker not in self.dead:
+                        self.to_worker[command.worker].append(command.message)
+                case e.Wake():
+                    self.resting.append(command.run)
+                case e.Release():
+                    self.printed.append(command.run)
+                case e.Replace():
+                    self.to_driver[command.worker].clear()
+                    if self.spares:
+                        self.spares -= 1
+                        self.replacing.append(command.worker)
+                    else:
+                        self._drive(e.Irreplaceable(command.worker, "there is none"))
+                case e.Finish():
+                    assert command.run not in self.ended, "a run ends once"
+                    seen = {name: answer.values for name, answer in command.answers.items()}
+                    self.ended[command.run] = command.error is None, seen
+
+    def _work(self, name: str, event: Any, refusal: Any = None) -> None:
+        shard = self.shards[name]
+        for command in shard.machine.handle(event):
+            self._carry_out(name, shard, command, refusal)
+
+    def _carry_out(self, name: str, shard: Shard, command: Any, refusal: Any) -> None:
+        machine, answers = shard.machine, self.to_driver[name]
+        match command:
+            case w.Start():
+                shard.attempts[command.step.ticket] = Attempt(shard.runs)
+            case w.Commit():
+                attempt = shard.attempts.pop(command.ticket)
+                assert attempt.base == shard.runs, "what was prepared can be committed"
+                shard.runs = (*shard.runs, command.ticket.run)
+            case w.Rollback():
+                del shard.attempts[command.ticket]
+            case w.Answer(ticket, "prepared"):
+                answers.append(
+                    Prepared(
+                        ticket, machine.applied, shard.attempts[ticket].base,
+                        releases=ticket.run % 2 == 0, outputs=["text"],
+                    )
+                )  # fmt: skip
+            case w.Answer(ticket, "refused"):
+                answers.append(refusal._replace(applied=machine.applied))
+            case w.Acknowledge():
+                answers.append(Applied(machine.applied, (), machine.generation))
+            case w.Keep(message):
+                shard.snapshots[message.cut] = shard.runs
+                for cut in [c for c in shard.snapshots if c < message.last]:
+                    del shard.snapshots[cut]
+                answers.append(Saved(machine.applied, message.generation, message.cut, shard.runs))
+            case w.Recall(message):
+                if message.snapshot is not None:
+                    shard.snapshots = {message.cut: message.snapshot}
+                shard.runs = shard.snapshots[message.cut]
+                answers.append(Rebuilt(message.generation))
+
+    # ---- what must hold
+
+    def check(self) -> None:
+        """In every state."""
+        assert len(set(self.printed)) == len(self.printed), "output goes out once"
+        decided = [run for run, (good, _) in self.ended.items() if good]
+        assert set(decided) <= set(self.printed), "it is out when the run ends"
+        for shard in self.shards.values():
+            assert len(set(shard.runs)) == len(shard.runs), "no update is applied twice"
+        for run, (good, seen) in self.ended.items():
+            assert not good or run not in {r for values in seen.values() for r in values}
+
+    def check_end(self, gives_up: bool = False) -> None:
+        """Where nothing can happen any more."""
+        assert set(self.ended) == set(self.plan), "every run ends"
+        if gives_up:
+            return
+        assert all(good for good, _ in self.ended.values()), "and succeeds"
+        assert sorted(self.printed) == sorted(self.plan)
+        for name, shard in self.shards.items():
+            told = {d.ticket.run for d in self.coordinator._peers[name].pending}
+            mine = {run for run, workers in self.plan.items() if name in workers}
+            assert set(shard.runs) | told == mine, "no committed update is lost"
+            prepared = {t.run for t, a in shard.attempts.items() if a.promised}
+            assert told - set(shard.runs) <= prepared, "and what is left can be applied"
+        self._agree()
+
+    def _agree(self) -> None:
+        """What a run came after is the same on all its workers."""
+        for run, (_, seen) in self.ended.items():
+            for one in seen:
+                for other in seen:
+                    both = [r for r, ws in self.plan.items() if one in ws and other in ws]
+                    left, right = ([r for r in seen[x] if r in both] for x in (one, other))
+                    assert left == right, f"run {run}"
+
+
+def world(
+    plan: Mapping[int, tuple[str, ...]], kills: int, every: int = 1, overlapping: int = 1,
+    spares: int = 100, attempts: int = 100,
+) -> World:  # fmt: skip
+    """The first state.
+
+    Args:
+      plan: run -> workers that take part.
+      kills: how often a worker may be killed.
+      every: runs from cut to cut.
+      overlapping: how many runs are under way at once.
+      spares: how many workers there are for those that are lost.
+      attempts: of all runs together; what comes after more is not looked at.
+    """
+    names = sorted({name for workers in plan.values() for name in workers})
+    return World(
+        Coordinator(names, every),
+        {name: Shard() for name in names},
+        plan,
+        kills,
+        overlapping,
+        list(plan),
+        spares,
+        attempts,
+        to_worker={name: deque() for name in names},
+        to_driver={name: deque() for name in names},
+    )
+
+
+class Explored(NamedTuple):
+    """How many states there are, and in how many of them nothing more can happen."""
+
+    states: int
+    ends: int
+
+
+def explore(first: World, limit: int, gives_up: bool = False) -> Explored:
+    """Visit every state that can be reached, breadth first, and check it.
+
+    Raises:
+      AssertionError: something does not hold; its notes tell the way to that state.
+    """
+    seen = {key(first)}
+    todo: deque[tuple[bytes, Any]] = deque([(pickle.dumps(first), None)])
+    ends = 0
+    while todo:
+        packed, way = todo.popleft()
+        actions = list(pickle.loads(packed).actions())
+        if not actions and pickle.loads(packed).complete:
+            ends += 1
+            _checked(pickle.loads(packed), way, lambda s: s.check_end(gives_up))
+        for action in actions:
+            state = pickle.loads(packed)
+            _checked(state, (action, way), lambda s, a=action: (s.perform(a), s.check()))
+            found = key(state)
+            if found not in seen:
+                seen.add(found)
+                assert len(seen) <= limit, f"more than {limit} states"
+                todo.append((pickle.dumps(state), (action, way)))
+    return Explored(len(seen), ends)
+
+
+def _checked(state: World, way: Any, check: Any) -> None:
+    try:
+        check(state)
+    except Exception as error:
+        steps = []
+        while way is not None:
+            steps.append(str(way[0]))
+            way = way[1]
+        error.add_note("\n".join(reversed(steps)))
+        raise
+
+
+def key(value: Any) -> Any:
+    """What tells states apart, as something that can be hashed."""
+    return hash(_frozen(value))
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, str | int | float | None | bytes | Enum | type):
+        return value
+    if isinstance(value, tuple | list | deque):
+        return tuple([_frozen(v) for v in value])
+    if isinstance(value, Mapping):
+        return tuple(sorted([(repr(k), _frozen(v)) for k, v in value.items()], key=lambda p: p[0]))
+    if isinstance(value, set | frozenset):
+        return tuple(sorted(map(repr, value)))
+    if callable(value):
+        return None
+    names = getattr(value, "__slots__", None) or value.__dict__
+    return (type(value).__name__, *[_frozen(getattr(value, name)) for name in names])

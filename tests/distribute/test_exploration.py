@@ -1,0 +1,44 @@
+"""All interleavings of small systems, with a worker killed at every moment: nothing is lost,
+nothing happens twice, all agree, and everything comes to its end."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.distribute.explore import explore, world
+
+AB, ABC = ("a", "b"), ("a", "b", "c")
+
+SMALL = {
+    "two runs": {"plan": {1: AB, 2: AB}, "kills": 1},
+    "two kills": {"plan": {1: AB}, "kills": 2},
+    "a run on one worker": {"plan": {1: AB, 2: ("a",), 3: ("b",)}, "kills": 1, "every": 2},
+    "overlapping runs": {"plan": {1: AB, 2: ("a",)}, "kills": 0, "overlapping": 2, "attempts": 5},
+}
+LARGE = {
+    "overlapping runs and a kill": {
+        "plan": {1: ("a",), 2: AB},
+        "kills": 1,
+        "overlapping": 2,
+        "attempts": 6,
+    },
+    "three workers": {"plan": {1: ABC, 2: ("a", "c")}, "kills": 1},
+    "three workers, two kills": {"plan": {1: ABC}, "kills": 2},
+    "three runs, two kills": {"plan": {1: AB, 2: AB, 3: AB}, "kills": 2, "every": 2},
+}
+
+
+@pytest.mark.parametrize("system", SMALL.values(), ids=SMALL)
+def test_all_interleavings(system):
+    assert explore(world(**system), limit=60_000).ends
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("system", LARGE.values(), ids=LARGE)
+def test_all_interleavings_of_larger_systems(system):
+    assert explore(world(**system), limit=2_000_000).ends
+
+
+def test_without_a_worker_for_the_lost_one_every_run_ends_all_the_same():
+    explore(world({1: AB, 2: AB}, kills=1, spares=0), limit=60_000, gives_up=True)
