@@ -148,6 +148,8 @@ def _formula(node: Node, args: list[str]) -> str:
         return f"{a} {sign} {b} || {a} != {a} ? {a} : {b}"  # NaN where either is
     if op == "negative":
         return f"({kind})(-{a})"
+    if op == "remainder" and of.kind == "u" and node.args[1].op == "const":
+        return f"{a} % {b}"  # by a positive number, as it is traced
     if op == "right_shift" and of.kind == "u" and node.args[1].op == "const":
         return f"{a} >> {int(node.args[1].value)}"  # by less than the width, as it is traced
     if op in ("logical_not", "invert"):

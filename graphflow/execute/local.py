@@ -227,8 +227,10 @@ class LocalExecutable:
         inputs = InputLog()
         while True:
             for _ in range(_CONFLICTS):
-                with suppress(Conflict):
+                try:
                     return self._attempt(feeds, inputs, cancelled, trace)
+                except Conflict:
+                    continue
             with self._target.store.exclusive(), inputs.replayed(), suppress(Conflict):
                 return self._attempt(feeds, inputs, cancelled, trace)
 

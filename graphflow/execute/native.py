@@ -65,6 +65,7 @@ class NativeProgram:
 
     Attributes:
       plan: what it was made from.
+      calls: does it call reference kernels?
       pure: does it only compute outputs from inputs?  Then it needs no context.
     """
 
@@ -73,8 +74,9 @@ class NativeProgram:
         kernels: name of a step -> its kernel with the attributes bound.
         """
         self.plan = plan
-        self.pure = not plan.variables and not any(
-            isinstance(a, (Assign, Call)) for a in plan.actions
+        self.calls = any(isinstance(a, Call) for a in plan.actions)
+        self.pure = not (
+            plan.variables or self.calls or any(isinstance(a, Assign) for a in plan.actions)
         )
         self._team = team
         self._kernels = kernels

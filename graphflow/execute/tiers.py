@@ -18,7 +18,7 @@ from graphflow.execute.devices import CpuDevice, Device
 from graphflow.execute.program import Call, Program
 
 _SIGNATURES = 8  # shapes of feeds that a plan is compiled for at once
-_PATIENCE = 2  # runs on the reference tier before it is worth while to compile
+_PATIENCE = 2  # the run with which it is worth while to compile
 _FAULTS = 3  # faults after which a signature stays with the reference tier
 
 
@@ -59,16 +59,18 @@ class _Signature:
       runs: how often the reference tier has run it.
       settled: nothing more will be compiled.
       status: what runs it, in words.
+      found: what the first run has told of shapes.
     """
 
-    __slots__ = ("faults", "native", "runs", "settled", "status")
+    __slots__ = ("faults", "found", "native", "runs", "settled", "status")
 
     def __init__(self) -> None:
         self.native: Any = None
+        self.found: Any = None
         self.runs = 0
         self.settled = False
         self.faults = 0
-        self.status = f"the reference tier, for the first {_PATIENCE} runs"
+        self.status = f"the reference tier, until it is run {_PATIENCE} times"
 
 
 class TieredProgram:
@@ -96,6 +98,7 @@ class TieredProgram:
         self._build = build
         self._submit = submit
         self._signatures: OrderedDict[Any, _Signature] = OrderedDict()
+        self._last: Any = None  # the shapes of the last run
         self._lock = threading.Lock()
 
     @property
@@ -122,9 +125,12 @@ class TieredProgram:
 
     def at_once(self, values: Sequence[Any]) -> list[Any] | None:
         """Outputs, where native code alone computes them from the values; else None."""
-        state = self._signatures.get(tuple([v.shape for v in values]))
+        key = tuple([v.shape for v in values])
+        state = self._signatures.get(key)
         if state is None or state.native is None or not state.native.pure:
             return None
+        if key != self._last:
+            self._add(key)
         try:
             return state.native.run(None, values)
         except _fault():
@@ -138,7 +144,7 @@ class TieredProgram:
             return self._reference.run(run, values, rendezvous, trace)
         key = tuple([v.shape for v in values])
         state = self._signatures.get(key)
-        if state is None:
+        if state is None or key != self._last:
             state = self._add(key)
         if state.native is not None:
             return self._natively(state, run, values)
@@ -147,14 +153,19 @@ class TieredProgram:
         return self._warm(state, run, values)
 
     def _add(self, key: Any) -> _Signature:
+        """The signature of these shapes, which become the last to be forgotten."""
         with self._lock:
             state = self._signatures.setdefault(key, _Signature())
+            self._signatures.move_to_end(key)
+            self._last = key
             while len(self._signatures) > _SIGNATURES:
                 self._signatures.popitem(last=False)
             return state
 
     def _natively(self, state: _Signature, run: Run, values: Sequence[Any]) -> list[Any]:
         try:
+            if not state.native.calls:  # half a microsecond, for NumPy alone
+                return state.native.run(Context(run, self.device), values)
             with np.errstate(all="ignore"):
                 return state.native.run(Context(run, self.device), values)
         except _fault():
@@ -167,15 +178,21 @@ class TieredProgram:
             return self._reference.run(run, values)
 
     def _warm(self, state: _Signature, run: Run, values: Sequence[Any]) -> list[Any]:
-        """Run the reference tier; start compiling when it has run often enough."""
+        """Run the reference tier; start compiling when it is asked for often enough.
+
+        The first run tells the shapes, so that compiling begins with the second, not behind it.
+        """
         state.runs += 1
-        if self._submit is not None and state.runs != _PATIENCE:
+        if self._submit is not None and state.runs > 1:
+            if state.runs == _PATIENCE:
+                state.status = "the reference tier, while native code is compiled"
+                found, state.found = state.found, None
+                self._submit(lambda: self._compile(state, found))
             return self._reference.run(run, values)
         observer = self._observer(values)
         results = self._reference.run(run, values, None, observer)
         if self._submit is not None:
-            state.status = "the reference tier, while native code is compiled"
-            self._submit(lambda: self._compile(state, observer.found))
+            state.found = observer.found
             return results
         self._compile(state, observer.found)
         if state.native is None:

@@ -54,6 +54,12 @@ def noop(xp: Any) -> tuple[()]:
     return ()
 
 
+@op("Barrier", infer=nothing, grad=None, cost=lambda **_: 0.0, cases=lambda s: [Case(())])
+def barrier(xp: Any) -> tuple[()]:
+    """Does nothing; compilers move no operation across it."""
+    return ()
+
+
 @op("Identity", infer=same, grad=lambda g, y, x: g, alias="x", cost=lambda x: 0.0, cases=unary())
 def identity(xp: Any, x: T) -> Array:
     """x itself; a node to hang names and control dependencies on."""

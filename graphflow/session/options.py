@@ -88,6 +88,9 @@ class ConfigProto(_Message):
       allow_soft_placement: run an op elsewhere where its requested device is missing.
       log_device_placement: print which device runs what.
       operation_timeout_in_ms: deadline of a run; 0: none.
+      memory_limit: bytes of computed values that a step may hold at once, variables and feeds
+        aside; what would be more is computed again where it is needed.  0: none.  Sizes that the
+        graph does not tell are those of the first feeds.  TensorFlow has no such field.
     """
 
     device_count: dict[str, int] = field(default_factory=dict)
@@ -107,6 +110,7 @@ class ConfigProto(_Message):
     isolate_session_state: bool = False
     share_cluster_devices_in_session: bool = False
     experimental: Any = None
+    memory_limit: int = 0
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ from graphflow.place import Explanation, Placement, Topology
 from graphflow.rewrite import prune, rewrite
 from graphflow.session.feeds import converter, expand, fed_tensor, is_plain
 from graphflow.session.fetches import Fetches, Pack, check_fetchable, key_of
+from graphflow.session.memory import within_memory
 from graphflow.session.options import ConfigProto, RunMetadata
 from graphflow.session.planner import Planner
 
@@ -197,10 +198,11 @@ class BaseSession:
                 self._cache = {}
             prepared = self._cache.get(key)
             if prepared is None:
-                prepared = self._cache[key] = self._build(fetches, tuple(feeds))
+                prepared = self._cache[key] = self._build(fetches, feeds)
         return feeds, prepared
 
-    def _build(self, fetches: Any, keys: tuple[Any, ...]) -> Prepared:
+    def _build(self, fetches: Any, feeds: Mapping[Any, Any]) -> Prepared:
+        keys = tuple(feeds)
         wanted = Fetches(self.graph, fetches)
         for tensor in wanted.tensors:
             check_fetchable(tensor)
@@ -209,6 +211,8 @@ class BaseSession:
             raise ValueError("feed_dict feeds a tensor twice, under different keys")
         view = prune(self.graph, wanted.tensors, wanted.operations, fed)
         view = rewrite(view, validate=self._settings.validate)
+        if self._config.memory_limit:
+            view = within_memory(view, self._config.memory_limit, list(feeds.values()))
         soft = self._config.allow_soft_placement
         placement = self._planner.place(view, soft=soft, held=self._held)
         self._held |= placement.state

@@ -2,7 +2,8 @@
 
 GRAPHFLOW_PEERS is the Python of an environment with peers/requirements-peers.txt; without it the
 hand-written reference alone is compared (it needs gcc).  GRAPHFLOW_ROUNDS, GRAPHFLOW_TURN and
-GRAPHFLOW_WORKLOADS change the number of rounds, the seconds of a turn, and what is run.
+GRAPHFLOW_WORKLOADS change the number of rounds, the seconds of a turn, and what is run; "costs"
+among the workloads are the numbers of `native_costs`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import statistics
 import sys
 from pathlib import Path
 from typing import Any
+
+import native_costs
 
 FOLDER = Path(__file__).parent / "peers"
 PEERS = ("tf1", "torch", "jax")
@@ -31,10 +34,12 @@ WHAT = {
     "W6": "transformer block, SGD",
 }
 BOUNDS = {
+    **native_costs.BOUNDS,
     **{f"{w}_to_peer": peer for w, (peer, _) in AIMS.items()},
     **{f"{w}_to_reference": reference for w, (_, reference) in AIMS.items()},
 }
 MEANING = {
+    **native_costs.MEANING,
     **{f"{w}_to_peer": f"{what}: graphflow / best peer" for w, what in WHAT.items()},
     **{f"{w}_to_reference": f"{what}: graphflow / hand-written C" for w, what in WHAT.items()},
     **{f"{w}_ms": f"{what}: graphflow, ms" for w, what in WHAT.items()},
@@ -43,10 +48,10 @@ MEANING = {
 
 def numbers() -> dict[str, Any]:
     """Medians over interleaved rounds; a ratio compares turns of one round only."""
-    wanted = os.environ.get("GRAPHFLOW_WORKLOADS", ",".join(AIMS)).split(",")
+    wanted = os.environ.get("GRAPHFLOW_WORKLOADS", ",".join([*AIMS, "costs"])).split(",")
     found: dict[str, Any] = {}
     for workload in wanted:
-        found |= _measured(workload)
+        found |= native_costs.numbers() if workload == "costs" else _measured(workload)
     return found
 
 

@@ -1,8 +1,6 @@
-"""Arena, object cache, verifier and printing of the loop IR."""
+"""Arena, verifier and printing of the loop IR."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +10,9 @@ from hypothesis import strategies as st
 from graphflow.compile.loops import Access, Nest, Store
 from graphflow.compile.loops.listing import Names, listing
 from graphflow.compile.loops.memory import Interval, arrange
-from graphflow.compile.loops.nests import Pass, Product, Reduction, canonical, leaf
+from graphflow.compile.loops.nests import Pass, Product, Reduction, Scatter, canonical, leaf
 from graphflow.compile.loops.values import Value
 from graphflow.compile.loops.verify import verify, verify_order
-from graphflow.compile.native.cache import ObjectCache
 from graphflow.ops.expression import Node, apply
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -35,34 +32,6 @@ def test_nothing_alive_overlaps(found: list[tuple[int, int, int]]) -> None:
             if a.first <= b.last and b.first <= a.last:
                 begin, other = arena.offsets[a.key], arena.offsets[b.key]
                 assert begin + a.size <= other or other + b.size <= begin
-
-
-def test_the_cache_rebuilds_what_is_damaged(tmp_path: Path) -> None:
-    cache = ObjectCache(tmp_path)
-    cache.put("key", b"machine code")
-    assert cache.get("key") == b"machine code"
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-1] + b"X")
-    assert cache.get("key") is None
-    assert not path.exists()
-    cache.put("key", b"machine code")
-    path.rename(tmp_path / "other.gfo")
-    assert cache.get("other") is None  # the name is part of what is checked
-
-
-def test_the_cache_is_bounded(tmp_path: Path) -> None:
-    cache = ObjectCache(tmp_path, limit=1000)
-    for i in range(10):
-        cache.put(f"key{i}", bytes(300))
-    assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 1000
-    assert cache.get("key9") is not None
-
-
-def test_a_cache_that_cannot_be_written_costs_nothing_more(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
-    cache = ObjectCache(tmp_path / "file")
-    cache.put("key", b"code")
-    assert cache.get("key") is None
 
 
 def nest(stride: int = 1, offset: int = 0) -> Nest:
@@ -131,6 +100,14 @@ def broken() -> dict[str, Nest]:
     ints = Value((4, 8), np.dtype(np.int32), "outside")
     wide = Store(Access(Value((4, 8), F64), (8, 1)), Node("exp", (leaf("arg", 0, F32),), F64))
     strange = leaf("arg", 0, ints.dtype)
+    zero = Node("const", (), ints.dtype, 0)
+    gathered = Node("gather", (leaf("arg", 0, F32), zero), F32, (8, 2))
+    from_register = Node("gather", (apply("exp", leaf("arg", 0, F32)), zero), F32, (8, 1))
+
+    def scattered(limit: int, op: str = "add") -> Pass:
+        scatter = Scatter(Access(y, (0, 1)), zero, 8, limit, False, op, leaf("arg", 0, F32))
+        return Pass((), (), (), (scatter,))
+
     here = Access(y, (8, 1))
     one, row = leaf("arg", 0, F32), leaf("row", 0, F32)
     load = (Access(x, (8, 1)),)
@@ -152,6 +129,11 @@ def broken() -> dict[str, Nest]:
         "picks by an index": shaped(
             load, after=(Store(Access(z, (8, 0)), leaf("pick", (0, 0), F32)),)
         ),
+        "an index leads to": shaped(load, (Store(here, gathered),)),
+        "a gather of exp": shaped(load, (Store(here, from_register),)),
+        "by several workers": Nest("bad", (4, 8), load, (scattered(1),), chunks=4),
+        "leads to elements": Nest("bad", (4, 8), load, (scattered(5),)),
+        "divide of float32": Nest("bad", (4, 8), load, (scattered(1, "divide"),)),
         "into a constant": shaped(load, (Store(Access(fixed, (8, 1)), one),)),
     }
 

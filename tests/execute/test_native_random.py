@@ -24,6 +24,7 @@ def draws(tier: str, shape: Any) -> tuple[list[Any], list[Any]]:
         x = tf.placeholder(tf.float32, [None, *shape[1:]])
         numbers = tf.random_uniform(tf.shape(x), seed=7)
         outputs = [numbers, tf.nn.dropout(x * 2.0, rate=0.3), tf.random_uniform(shape, -1.0, 3.0),
+                   tf.random_uniform(shape, -9, 17, tf.int32) * 2,
                    tf.transpose(numbers) + tf.random_normal(shape[::-1])]  # fmt: skip
         feeds = {x: np.ones(shape, np.float32)}
         with tf.Session(seed=2**61 + 12345) as session:

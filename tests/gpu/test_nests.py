@@ -43,8 +43,20 @@ def dropped() -> Any:
     return [kept, tf.reduce_sum(kept, 0), tf.reduce_max(kept, 1)], {x: floats(9, 33)}
 
 
+def embedded() -> Any:
+    """Rows by an index, and their gradients added up by it."""
+    ids = tf.placeholder(tf.int32, [4, 6])
+    table = tf.Variable(floats(9, 5))
+    found = tf.gather(table, ids)
+    rows = tf.tanh(tf.reshape(found, [24, 5]))
+    numbers = tf.reshape(ids, [24]) - 1  # a negative one is left out
+    return [found, tf.unsorted_segment_sum(rows, numbers, 9)], {
+        ids: np.random.default_rng(0).integers(0, 9, (4, 6)).astype(np.int32)
+    }
+
+
 PROGRAMS: dict[str, Program] = {
-    "fused": fused, "reductions": reductions, "dropout": dropped,
+    "fused": fused, "reductions": reductions, "dropout": dropped, "embedding": embedded,
     "adam": classifier(lambda: tf.train.AdamOptimizer(0.01)),
 }  # fmt: skip
 

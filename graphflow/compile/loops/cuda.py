@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from graphflow.compile.cuda import MOST_ELEMENTS, Emitter, NoSource, literal, type_name
-from graphflow.compile.loops.nests import Access, Nest, Pass, Reduction, Store
+from graphflow.compile.loops.nests import Access, Nest, Pass, Reduction, Scatter, Store
 from graphflow.compile.loops.values import Value
 from graphflow.ops.expression import Node, apply
 
@@ -153,6 +153,8 @@ class _Printer:
             self._close()
         for reduction in summed:
             self._tree(reduction)
+        for scatter in walk.scatters:
+            self._scatter(scatter)
         if walk.after:
             if walk.stores:
                 self._line("__syncthreads();  // they may pick from what is stored")
@@ -199,6 +201,28 @@ class _Printer:
             self._line(f"{self._element(store.access, '0')} = {result};")
         self._close()
 
+    def _scatter(self, scatter: Scatter) -> None:
+        """Add a row; each column belongs to one thread, and rows come in order."""
+        emitter = _Bodies(self, "0")
+        index = emitter.emit(scatter.index)
+        for text in emitter.lines:
+            self._line(text)
+        at = "target"
+        self._line(f"const long long {at} = {index};")
+        below = "" if scatter.drops else f"{at} < 0 || "
+        self._line(f"if ({below}{at} >= {scatter.limit}) *faults = 1;")
+        self._open(f"if ({at} >= 0 && {at} < {scatter.limit})")
+        self._columns(str(self.nest.shape[-1]))
+        emitter = _Bodies(self, "j")
+        value = emitter.emit(scatter.body)
+        for text in emitter.lines:
+            self._line(text)
+        sign = {"add": "+", "subtract": "-"}[scatter.op]
+        place = f"{self.place(scatter.access, 'j')} + {at} * {scatter.stride}"
+        self._line(f"{self._buffer(scatter.access.value)}[{place}] {sign}= {value};")
+        self._close()
+        self._close()
+
     # ---- elements
 
     def place(self, access: Access, column: str) -> str:
@@ -241,6 +265,8 @@ class _Bodies(Emitter):
             return f"r{node.value}"
         if node.op == "pick":
             return self._pick(node)
+        if node.op == "gather":
+            return self._gather(node)
         return super().emit(node)
 
     def _loaded(self, key: Any, node: Node, text: str) -> str:
@@ -249,19 +275,31 @@ class _Bodies(Emitter):
             self.lines.append(f"const {type_name(node.dtype)} {name} = {text};")
         return self._loads[key]
 
+    def _gather(self, node: Node) -> str:
+        """An element of a row that an index tells; outside it is a fault."""
+        stride, limit = node.value
+        key = ("gather", id(node))
+        if key not in self._loads:
+            place = self._printer.load(node.args[0].value, self._column)
+            at = self._checked(self.emit(node.args[1]), limit)
+            self._loaded(key, node, f"{place[:-1]} + {at} * {stride}]")
+        return self._loads[key]
+
+    def _checked(self, index: str, limit: int) -> str:
+        """The name of an index that is in range, whatever memory holds."""
+        name = f"k{len(self.lines)}"
+        self.lines.append(f"long long {name} = {index};")
+        self.lines.append(f"if ({name} < 0 || {name} >= {limit}) {{ *faults = 1; {name} = 0; }}")
+        return name
+
     def _pick(self, node: Node) -> str:
         """An element of the row at an index that memory holds; outside it is a fault."""
         source, index = node.value
         columns = self._printer.nest.shape[-1]
         key = ("pick", node.value)
         if key not in self._loads:
-            number = len(self._loads)
-            at = self._printer.load(index, "0")
-            self.lines.append(f"long long k{number} = {at};")
-            self.lines.append(
-                f"if (k{number} < 0 || k{number} >= {columns}) {{ *faults = 1; k{number} = 0; }}"
-            )
-            self._loaded(key, node, self._printer.load(source, f"k{number}"))
+            at = self._checked(self._printer.load(index, "0"), columns)
+            self._loaded(key, node, self._printer.load(source, at))
         return self._loads[key]
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from graphflow.compile.loops.gather import Assembler
+from graphflow.compile.loops.gather import Assembler, spread_nest
 from graphflow.compile.loops.nests import Access, Product, Unit, access
 from graphflow.compile.loops.values import (
     Join,
@@ -20,6 +20,7 @@ from graphflow.compile.loops.values import (
     Pick,
     Reduce,
     Shape,
+    Spread,
     Task,
     Value,
     View,
@@ -133,7 +134,7 @@ class _Fusion:
                 *[self.makers.get(id(p), set()) for p in task.pieces]
             )
             return
-        if isinstance(task, Multiply):
+        if isinstance(task, (Multiply, Spread)):
             group = Group(())
             self.groups.append(group)
         else:
@@ -145,7 +146,7 @@ class _Fusion:
         for value in writes(task):
             group.values.add(id(value))
             self.makers[id(value)] = {group}
-            if _is_row(task, group.space):
+            if not isinstance(task, Spread) and _is_row(task, group.space):
                 group.rows.add(id(value))
 
     def _group_for(self, task: Any) -> Group:
@@ -157,7 +158,7 @@ class _Fusion:
         return group
 
     def _fits(self, task: Any, group: Group) -> bool:
-        if not group.tasks or isinstance(group.tasks[0], Multiply):
+        if not group.tasks or isinstance(group.tasks[0], (Multiply, Spread)):
             return False
         if not self._suits_space(task, group):
             return False
@@ -293,6 +294,8 @@ def _aligned(view: View, task: Any, group: Group) -> bool:
 
 def _unit(group: Group, uses: dict[int, set[Any]]) -> list[Unit]:
     first = group.tasks[0]
+    if isinstance(first, Spread):
+        return [spread_nest(first)]
     if isinstance(first, Multiply):
         *batch, m, _ = first.terms[0][0].shape
         inner = tuple([a.shape[-1] for a, _ in first.terms])

@@ -10,6 +10,7 @@ from graphflow.compile.loops.nests import (
     Nest,
     Pass,
     Reduction,
+    Scatter,
     Store,
     Unit,
     access,
@@ -21,6 +22,7 @@ from graphflow.compile.loops.values import (
     Pick,
     Reduce,
     Shape,
+    Spread,
     Value,
     View,
     broadcast,
@@ -201,6 +203,20 @@ class Assembler:
         loads = tuple([new[id(a)] for a in self.loads])
         names = tuple(dict.fromkeys(task.name for task in self.tasks))
         return Nest(names[0], shape, loads, built, length, chunks if columns else rows, names)
+
+
+def spread_nest(task: Spread) -> Nest:
+    """Rows of updates are added to rows of the result, one after the other."""
+    rows, width = task.index.size, task.updates.size // task.index.size
+    updates = access(task.updates.value, (width, 1), task.updates.offset)
+    (step,) = task.index.strides
+    loads = (updates, access(task.index.value, (step, 0), task.index.offset))
+    body, index = [leaf("arg", i, load.value.dtype) for i, load in enumerate(loads)]
+    limit = task.out.shape[0]
+    target = access(task.out, (0, 1))
+    scatter = Scatter(target, index, width, limit, task.drops, task.op, body)
+    walk = Pass((), (), (), (scatter,))
+    return Nest(task.name, (rows, width), loads, (walk,), None, 1, (task.name,))
 
 
 def _access(view: View, space: Shape) -> Access:

@@ -62,6 +62,12 @@ def _walk(walk: Pass, names: Names) -> list[str]:
         text = shown.text(reduction.body)
         lines += [*shown.taken(), f"{into} {reduction.op}= {text}"]
     lines[1:] = ["    " + line for line in lines[1:]]
+    for scatter in walk.scatters:
+        shown = _Expressions([scatter.body, scatter.index])
+        at = f"{shown.text(scatter.index)} * {scatter.stride}"
+        text = shown.text(scatter.body)
+        target = f"{_place(scatter.access, names)} at {at}"
+        lines += ["  " + line for line in (*shown.taken(), f"{target} {scatter.op}= {text}")]
     shown = _Expressions([s.body for s in walk.after])
     for store in walk.after:
         text = shown.text(store.body)
@@ -102,6 +108,9 @@ class _Expressions:
         if node.op == "pick":
             source, index = node.value
             return _name(node, f"a{source}[a{index}]")
+        if node.op == "gather":
+            index = show(self._named(node.args[1]))
+            return _name(node, f"a{node.args[0].value}[({index}) * {node.value[0]}]")
         if not node.args:
             return node
         if id(node) not in self._shared:

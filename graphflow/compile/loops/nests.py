@@ -62,12 +62,42 @@ class Reduction:
 
 
 @dataclass(frozen=True, slots=True)
+class Scatter:
+    """buffer[... + index * stride] += body: rows one after the other, by one worker.
+
+    Attributes:
+      access: of row 0.
+      index: one per row.
+      stride: elements from one row to the next.
+      limit: rows; an index that is not below it is a fault.
+      drops: is a negative index left out?  Else it is a fault, too.
+      op: "add" or "subtract".
+    """
+
+    access: Access
+    index: Node
+    stride: int
+    limit: int
+    drops: bool
+    op: str
+    body: Node
+
+
+@dataclass(frozen=True, slots=True)
 class Pass:
     """One walk along a row.  `after`: stores of row values, once the walk has ended."""
 
     stores: tuple[Store, ...]
     reductions: tuple[Reduction, ...]
     after: tuple[Store, ...]
+    scatters: tuple[Scatter, ...] = ()
+
+    @property
+    def bodies(self) -> list[Node]:
+        """All expressions."""
+        scattered = [n for s in self.scatters for n in (s.body, s.index)]
+        walked = [s.body for s in (*self.stores, *self.after)]
+        return [*walked, *[r.body for r in self.reductions], *scattered]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +105,9 @@ class Nest:
     """Loops over a space; the last axis is walked in passes, the others are rows.
 
     Leaves of bodies: ("arg", i) is loads[i]; ("row", k) is the row value in register k;
-    ("pick", (i, j)) is loads[i] at the column that loads[j] holds.
+    ("pick", (i, j)) is loads[i] at the column that loads[j] holds.  A function of its own is
+    gather(arg i, index), of value (stride, limit): loads[i] at `index` times stride further on;
+    an index that is not below the limit is a fault.
 
     Attributes:
       name: of the first operation in it.
@@ -106,6 +138,25 @@ class Nest:
         found = [(load, False) for load in self.loads]
         for walk in self.passes:
             found += [(store.access, True) for store in (*walk.stores, *walk.after)]
+            found += [(scatter.access, True) for scatter in walk.scatters]
+        return found
+
+    @property
+    def indirect(self) -> set[int]:
+        """Numbers of the loads whose place depends on values: all of their buffer may be read."""
+        found: set[int] = set()
+        seen: set[int] = set()
+        stack = [body for walk in self.passes for body in walk.bodies]
+        while stack:
+            node = stack.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            stack += node.args
+            if node.op == "pick":
+                found.add(node.value[0])
+            elif node.op == "gather":
+                found.add(node.args[0].value)
         return found
 
 

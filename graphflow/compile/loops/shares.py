@@ -73,17 +73,13 @@ def touched(unit: Unit, cut: Share, worker: int, place: Callable[[Any], tuple[An
                 columns = unit.shape[-1]
                 partial = Access(reduction.partial, (columns, 1))
                 writes.append(_range(partial, (begin * columns, end * columns - 1), place))
-    picked = [n for p in unit.passes for s in p.after for n in _picks(s.body)]
-    for i in picked:
+    for i in unit.indirect:
         value = unit.loads[i].value
         reads.append(_range(unit.loads[i], (0, value.size - 1 - unit.loads[i].offset), place))
+    for scatter in [s for walk in unit.passes for s in walk.scatters]:
+        value, at = scatter.access.value, scatter.access.offset
+        writes.append(_range(scatter.access, (-at, value.size - 1 - at), place))
     return reads, writes
-
-
-def _picks(node: Any) -> list[int]:
-    if node.op == "pick":
-        return [node.value[0]]
-    return [i for a in node.args for i in _picks(a)]
 
 
 def _rows_span(access: Access, shape: Shape, first: int, last: int) -> tuple[int, int]:

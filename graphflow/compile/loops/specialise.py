@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphflow.base.state import StateKey
+from graphflow.compile.loops.gathering import GATHERS, added
 from graphflow.compile.loops.images import IMAGES
 from graphflow.compile.loops.random import draw
 from graphflow.compile.loops.reasons import reason
@@ -35,7 +36,8 @@ from graphflow.compile.loops.values import (
 from graphflow.compile.plan import CONTEXT, Plan, Step
 from graphflow.ops.expression import Node, compute, scalar_expression
 
-_RULES = {**RULES, **IMAGES, **SLICES}
+_RULES = {**RULES, **IMAGES, **SLICES, **GATHERS}
+_SCATTERS = {"ScatterAdd": "add", "ScatterSub": "subtract"}
 _FOLDED = 65536  # elements at most of what is computed here
 _OF_SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _ONLY_READ = frozenset({"ReadVariable", "IsVariableInitialized"})
@@ -251,6 +253,8 @@ class _Specialiser:
         if name == "ReadVariable":
             self.views[step.outputs[0]] = self._read(key, spec)
             return True
+        if name in _SCATTERS:
+            return self._scatter(step, arguments, spec)
         value = arguments[1] if len(arguments) > 1 else None
         if not isinstance(value, View) or value.value.kind == "constant" or not value.size:
             return False
@@ -268,10 +272,25 @@ class _Specialiser:
             return False
         if value.value.kind != "computed" or not value.is_whole:
             value = whole(self.copied(value, step.name))
+        self._written(step, key, value)
+        return True
+
+    def _scatter(self, step: Step, arguments: list[Any], spec: tuple[Shape, Any]) -> bool:
+        """Updates of a variable's rows."""
+        key, index, updates = arguments
+        if not (isinstance(index, View) and isinstance(updates, View)):
+            return False
+        op = _SCATTERS[step.opdef.name]
+        value = added(self, self._read(key, spec), index, updates, spec, step.name, op)
+        if value is None:
+            return False
+        self._written(step, key, value)
+        return True
+
+    def _written(self, step: Step, key: Any, value: View) -> None:
         self.tasks.append(Write(key, value, step.name))
         self.state[key] = value
         self.views[step.outputs[0]] = value
-        return True
 
     def _read(self, key: Any, spec: tuple[Shape, np.dtype[Any]]) -> View:
         if key not in self.state:
@@ -287,8 +306,10 @@ class _Specialiser:
             value = self._outside(slot)
             outputs.append(value)
             self.views[slot] = slot if value is None else whole(value)
-        has_rule = step.opdef.name in _RULES
-        why = reason(step, arguments, _DTYPES, has_rule, self.lowers)
+        why = ""
+        if step.opdef.name != "Barrier":
+            has_rule = step.opdef.name in _RULES
+            why = reason(step, arguments, _DTYPES, has_rule, self.lowers)
         self.tasks.append(Foreign(step, inputs, tuple(outputs), step.name, why))
         self._forget(step, inputs)
 
@@ -347,6 +368,7 @@ def _needed(tasks: list[Task], outputs: tuple[Any, ...]) -> list[Task]:
             keep = (
                 not task.step.opdef.pure
                 or task.step.opdef.takes_ctx
+                or task.step.opdef.name == "Barrier"
                 or any(s in slots for s in task.step.outputs)
                 or any(id(v) in wanted for v in writes(task))
             )

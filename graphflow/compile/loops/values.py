@@ -200,6 +200,27 @@ class Pick:
 
 
 @dataclass(eq=False, slots=True)
+class Spread:
+    """out = base, with rows added to the rows [rows, width...] that an index tells.
+
+    Attributes:
+      base: a value whose home is all of `out`.
+      index: [rows].
+      updates: [rows, width...], dense.
+      op: "add" or "subtract".
+      drops: are rows with a negative index left out?  Else it is a fault, as one too large is.
+    """
+
+    out: Value
+    base: Value
+    index: View
+    updates: View
+    op: str
+    drops: bool
+    name: str
+
+
+@dataclass(eq=False, slots=True)
 class Foreign:
     """A step that its reference kernel computes.
 
@@ -223,7 +244,7 @@ class Write:
     name: str
 
 
-Task: TypeAlias = Map | Reduce | Multiply | Join | Pick | Foreign | Write
+Task: TypeAlias = Map | Reduce | Multiply | Join | Pick | Spread | Foreign | Write
 
 
 def reads(task: Task) -> Sequence[View]:
@@ -236,6 +257,8 @@ def reads(task: Task) -> Sequence[View]:
         return [view for term in task.terms for view in term]
     if isinstance(task, Pick):
         return (task.input, task.index)
+    if isinstance(task, Spread):
+        return (whole(task.base), task.index, task.updates)
     if isinstance(task, Join):
         return [whole(piece) for piece in task.pieces]
     if isinstance(task, Foreign):

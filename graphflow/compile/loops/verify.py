@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.compile.loops.nests import Access, Nest, Pass, Product, Store, Unit
+from graphflow.compile.loops.nests import Access, Nest, Pass, Product, Scatter, Store, Unit
 from graphflow.compile.loops.values import Shape, Value
 from graphflow.ops.expression import COMPARISONS, LOGICAL, PREDICATES, Node
 
@@ -63,7 +63,7 @@ def _reads(unit: Unit) -> Iterator[Access]:
 def _written(unit: Unit) -> list[Value]:
     if isinstance(unit, Product):
         return [unit.out.value]
-    found = [s.access.value for walk in unit.passes for s in (*walk.stores, *walk.after)]
+    found = [access.value for access, stores in unit.accesses if stores]
     return found + [r.partial for walk in unit.passes for r in walk.reductions if r.partial]
 
 
@@ -109,10 +109,13 @@ def _meet(unit: Product, access: Access, shape: Shape) -> bool:
 
 
 def _nest(unit: Nest) -> None:
+    scattered = {id(s.access) for walk in unit.passes for s in walk.scatters}
     for access, stores in unit.accesses:
         _within(unit.name, access, unit.shape, unit.length)
-        if stores:
+        if stores and id(access) not in scattered:
             _apart(unit, access)
+    if scattered and unit.chunks != 1:
+        raise ValueError(f"{unit.name}: rows are added up by several workers")
     if not 1 <= unit.chunks <= max(1, unit.rows):
         raise ValueError(f"{unit.name}: {unit.chunks} chunks of {unit.rows} rows")
     registers: dict[int, np.dtype[Any]] = {}
@@ -133,6 +136,8 @@ def _pass(unit: Nest, walk: Pass, registers: dict[int, Any]) -> dict[int, Any]:
         if not store.access.strides[-1] and unit.shape[-1] > 1:
             raise ValueError(f"{unit.name}: all columns are stored in one place")
         _stored(unit, store, registers, row=False)
+    for scatter in walk.scatters:
+        _scatter(unit, scatter, registers)
     found: dict[int, Any] = {}
     for reduction in walk.reductions:
         if reduction.op not in _REDUCTIONS or reduction.body.dtype.kind != "f":
@@ -143,6 +148,28 @@ def _pass(unit: Nest, walk: Pass, registers: dict[int, Any]) -> dict[int, Any]:
         elif reduction.partial.shape != (unit.chunks, unit.shape[-1]):
             raise ValueError(f"{unit.name}: sums of columns in {list(reduction.partial.shape)}")
     return found
+
+
+def _scatter(unit: Nest, scatter: Scatter, registers: dict[int, Any]) -> None:
+    _body(unit, scatter.body, registers, row=False)
+    _body(unit, scatter.index, registers, row=True)
+    value = scatter.access.value
+    if scatter.op not in ("add", "subtract") or scatter.body.dtype != value.dtype:
+        raise ValueError(f"{unit.name}: {scatter.op} of {scatter.body.dtype} to {value.dtype}")
+    if scatter.index.dtype.kind != "i":
+        raise ValueError(f"{unit.name}: rows are told by {scatter.index.dtype}")
+    _reach(unit, scatter.access, scatter.stride, scatter.limit)
+
+
+def _reach(unit: Nest, access: Access, stride: int, limit: int) -> None:
+    """Check the elements that an index can lead to."""
+    walk = sum((n - 1) * max(0, s) for n, s in zip(unit.shape, access.strides, strict=True))
+    low = min(0, (limit - 1) * stride) + access.offset
+    high = max(0, (limit - 1) * stride) + access.offset + walk
+    if low < 0 or high >= max(1, access.value.size):
+        raise ValueError(
+            f"{unit.name}: an index leads to elements {low}..{high} of {access.value.size}"
+        )
 
 
 def _stored(unit: Nest, store: Store, registers: dict[int, Any], row: bool) -> None:
@@ -180,6 +207,12 @@ def _node(unit: Nest, node: Node, registers: dict[int, Any], row: bool) -> None:
         _load(unit, source, node.dtype)
         if _load(unit, index, None).dtype.kind not in "iu":
             raise ValueError(f"{unit.name}: picks by an index that is no integer")
+    elif node.op == "gather":
+        source, index = node.args
+        if source.op != "arg" or index.dtype.kind != "i" or node.dtype != source.dtype:
+            raise ValueError(f"{unit.name}: a gather of {source.op} by {index.dtype}")
+        _load(unit, source.value, node.dtype)
+        _reach(unit, unit.loads[source.value], *node.value)
     elif node.dtype != _result(node):
         raise ValueError(f"{unit.name}: {node.op} of {node.args[0].dtype} gives no {node.dtype}")
 

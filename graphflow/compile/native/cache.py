@@ -6,9 +6,12 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 _SUFFIX = ".gfo"
+_UNFINISHED = ".new"
+_ABANDONED = 3600.0  # seconds after which an unfinished file is nobody's
 _DIGEST = 32
 _LIMIT = 256 << 20  # bytes
 
@@ -44,19 +47,27 @@ class ObjectCache:
         """Keep code; a folder that cannot be written to costs a compilation, no more."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder)
+            handle, name = tempfile.mkstemp(_UNFINISHED, dir=self.folder)
+        except OSError:
+            return
+        try:
             with os.fdopen(handle, "wb") as file:
                 file.write(hashlib.sha256(key.encode() + code).digest() + code)
             os.replace(name, self._path(key))
-            self._trim()
-        except OSError:
-            return
+        except OSError:  # no room, for instance
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+        self._trim()
 
     def _path(self, key: str) -> Path:
         return self.folder / (key + _SUFFIX)
 
     def _trim(self) -> None:
-        """Delete what was used longest ago, until the rest fits."""
+        """Delete what was used longest ago, until the rest fits, and what a killed process left."""
+        for path in self.folder.glob("*" + _UNFINISHED):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < time.time() - _ABANDONED:
+                    path.unlink()
         found = []
         for path in self.folder.glob("*" + _SUFFIX):
             with contextlib.suppress(OSError):

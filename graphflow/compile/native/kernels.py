@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphflow.compile.loops.nests import Access, Nest, Pass, Reduction
+from graphflow.compile.loops.nests import Access, Nest, Pass, Reduction, Scatter
 from graphflow.compile.native.scalars import TYPES, Emitter, Name, literal, storage
 from graphflow.ops.expression import Node
 
@@ -50,7 +50,7 @@ class _Writer:
         partials = [r.partial for p in self.nest.passes for r in p.reductions if r.partial]
         for partial in partials:
             self._buffer(partial)
-        self._chunks(bool(partials))
+        self._chunks(bool(partials) or any(p.scatters for p in self.nest.passes))
         parameters = ", ".join(f"ptr noalias %p{i}" for i in range(len(self.values)))
         body = "\n".join(self.e.lines)
         text = (
@@ -141,6 +141,7 @@ class _Writer:
         self.known: dict[int, Name] = {}  # row values, by identity of the node
         self.registers: dict[int, Name] = {}
         self.starts: dict[Access, str] = {}
+        self.bases: dict[int, str] = {}  # of gathers whose index is one per row
         columns = self.nest.shape[-1]
         count = str(columns)
         if self.nest.length is not None:
@@ -197,6 +198,8 @@ class _Writer:
     def _pass(self, walk: Pass, count: str) -> None:
         if walk.stores or walk.reductions:
             self._walk(walk, count)
+        for scatter in walk.scatters:
+            self._scatter(scatter)
         for store in walk.after:
             value = self.e.expression(store.body, self._row_leaf, self.known)
             self._store(store.access.value, self._start_of(store.access), value)
@@ -227,6 +230,12 @@ class _Writer:
         loaded: dict[Any, Name] = {}
 
         def leaf(node: Node) -> Name:
+            if node.op == "gather":
+                base = self.bases.get(id(node))
+                if base is None:
+                    base = self._gathered(node, e.expression(node.args[1], leaf, local))
+                access = self.nest.loads[node.args[0].value]
+                return self._load(access.value, self._moved(base, access, index))
             access = self.nest.loads[node.value]
             if access not in loaded:
                 loaded[access] = self._load(access.value, self._at(access, index))
@@ -269,7 +278,10 @@ class _Writer:
         return Name(name, a.type)
 
     def _at(self, access: Access, index: str) -> str:
-        start, step = self._start_of(access), access.strides[-1]
+        return self._moved(self._start_of(access), access, index)
+
+    def _moved(self, start: str, access: Access, index: str) -> str:
+        step = access.strides[-1]
         if step != 1:
             index = self.e.emit("i64", f"mul nsw i64 {index}, {step}").text
         return self.e.emit("i64", f"add nsw i64 {start}, {index}").text
@@ -284,7 +296,9 @@ class _Writer:
             return seen[id(node)]
         if node.op == "const":
             return True
-        if node.args:
+        if node.op == "gather":
+            constant = self._hoist_gather(node, seen)
+        elif node.args:
             constant = all([self._hoist(a, seen) for a in node.args])
             if constant:
                 self.e.expression(node, self._row_leaf, self.known)
@@ -300,7 +314,82 @@ class _Writer:
         seen[id(node)] = constant
         return constant
 
+    def _hoist_gather(self, node: Node, seen: dict[int, bool]) -> bool:
+        """Where the index is one per row, so is the place; the columns may still be walked."""
+        access = self.nest.loads[node.args[0].value]
+        self._start_of(access)
+        if not self._hoist(node.args[1], seen):
+            return False
+        self.bases[id(node)] = self._gathered(node, self._row_value(node.args[1]))
+        if access.strides[-1]:
+            return False
+        self.known[id(node)] = self._load(access.value, self.bases[id(node)])
+        return True
+
+    def _row_value(self, node: Node) -> Name:
+        return self.e.expression(node, self._row_leaf, self.known)
+
+    def _gathered(self, node: Node, index: Name) -> str:
+        """Where a gather finds the first column; an index out of range is a fault."""
+        stride, limit = node.value
+        at, good = self._checked(index, node.args[1].dtype, limit)
+        self._fault(good)
+        safe = self.e.emit("i64", f"select i1 {good.text}, i64 {at.text}, i64 0")
+        move = self.e.emit("i64", f"mul nsw i64 {safe.text}, {stride}")
+        start = self._start_of(self.nest.loads[node.args[0].value])
+        return self.e.emit("i64", f"add nsw i64 {start}, {move.text}").text
+
+    def _checked(self, index: Name, dtype: Any, limit: int) -> tuple[Name, Name]:
+        """An index in 64 bits, and whether it is in range."""
+        if index.type != "i64":
+            op = "sext" if dtype.kind == "i" else "zext"
+            index = self.e.emit("i64", f"{op} {index.type} {index.text} to i64")
+        return index, self.e.emit("i1", f"icmp ult i64 {index.text}, {limit}")
+
+    def _fault(self, good: Name) -> None:
+        e = self.e
+        bad = e.emit("i64", f"select i1 {good.text}, i64 0, i64 1")
+        old = e.emit("i64", "load i64, ptr %status")
+        new = e.emit("i64", f"or i64 {old.text}, {bad.text}")
+        e.line(f"store i64 {new.text}, ptr %status")
+
+    def _scatter(self, scatter: Scatter) -> None:
+        """Add a row to the row of the target that the index tells."""
+        e = self.e
+        self._hoist(scatter.index, {})
+        dtype = scatter.index.dtype
+        at, good = self._checked(self._row_value(scatter.index), dtype, scatter.limit)
+        allowed = good
+        if scatter.drops:
+            negative = e.emit("i1", f"icmp slt i64 {at.text}, 0")
+            allowed = e.binary("or", good, negative, "i1")
+        self._fault(allowed)
+        work, done = self._label("add"), self._label("added")
+        e.line(f"br i1 {good.text}, label %{work}, label %{done}")
+        self._start(work)
+        move = e.emit("i64", f"mul nsw i64 {at.text}, {scatter.stride}")
+        start = e.emit("i64", f"add nsw i64 {self._start_of(scatter.access)}, {move.text}").text
+        self._hoist(scatter.body, {})
+
+        def column(index: str) -> None:
+            def leaf(node: Node) -> Name:
+                access = self.nest.loads[node.value]
+                return self._load(access.value, self._at(access, index))
+
+            value = e.expression(scatter.body, leaf, dict(self.known))
+            place = self._moved(start, scatter.access, index)
+            old = self._load(scatter.access.value, place)
+            op = {"add": "fadd", "subtract": "fsub"}[scatter.op]
+            self._store(scatter.access.value, place, e.binary(op, old, value, old.type))
+
+        self._loop("0", str(self.nest.shape[-1]), column)
+        e.line(f"br label %{done}")
+        self._start(done)
+
     def _row_leaf(self, node: Node) -> Name:
+        if node.op == "gather":
+            access = self.nest.loads[node.args[0].value]
+            return self._load(access.value, self._gathered(node, self._row_value(node.args[1])))
         if node.op == "row":
             return self.registers[node.value]
         if node.op == "arg":
@@ -312,14 +401,9 @@ class _Writer:
         """An element of the row at an index that memory holds; outside it is a fault."""
         e = self.e
         source, index = [self.nest.loads[i] for i in node.value]
-        at = self._load(index.value, self._start_of(index))
-        if at.type != "i64":
-            at = e.emit("i64", f"sext {at.type} {at.text} to i64")
-        good = e.emit("i1", f"icmp ult i64 {at.text}, {self.nest.shape[-1]}")
-        bad = e.emit("i64", f"select i1 {good.text}, i64 0, i64 1")
-        old = e.emit("i64", "load i64, ptr %status")
-        new = e.emit("i64", f"or i64 {old.text}, {bad.text}")
-        e.line(f"store i64 {new.text}, ptr %status")
+        found = self._load(index.value, self._start_of(index))
+        at, good = self._checked(found, index.value.dtype, self.nest.shape[-1])
+        self._fault(good)
         safe = e.emit("i64", f"select i1 {good.text}, i64 {at.text}, i64 0")
         step = e.emit("i64", f"mul nsw i64 {safe.text}, {source.strides[-1]}")
         place = e.emit("i64", f"add nsw i64 {self._start_of(source)}, {step.text}")

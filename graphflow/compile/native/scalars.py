@@ -21,7 +21,7 @@ _INT_BINARY = {"add": "add", "subtract": "sub", "multiply": "mul", "bitwise_and"
 _COMPARED = {"less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge",
              "equal": "eq", "not_equal": "ne"}  # fmt: skip
 _ROUNDING = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "roundeven"}
-_LEAVES = frozenset({"arg", "const", "row", "pick"})
+_LEAVES = frozenset({"arg", "const", "row", "pick", "gather"})
 
 
 class Name(NamedTuple):
@@ -71,6 +71,8 @@ def _known(node: Node) -> bool:
     if kind == "b":
         return node.op in {"logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or",
                            "bitwise_xor", "invert"}  # fmt: skip
+    if node.op == "remainder":  # NumPy's of signed numbers, and by 0, is another one
+        return kind == "u" and node.args[1].op == "const" and node.args[1].value > 0
     if node.op == "right_shift":  # by what is known: beyond the width, shifts differ
         count = node.args[1]
         return kind == "u" and count.op == "const" and count.value < 8 * node.dtype.itemsize
@@ -274,6 +276,8 @@ class Emitter:
             return self.binary("xor", args[0], 1, kind)
         if op == "negative":
             return self.binary("sub", 0, args[0], kind)
+        if op == "remainder":
+            return self.binary("urem", args[0], args[1], kind)
         if op == "right_shift":
             return self.binary("lshr", args[0], args[1], kind)
         if op == "abs":

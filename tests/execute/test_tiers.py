@@ -1,0 +1,121 @@
+"""Which tier runs a step, and when the other takes over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.execute import tiers
+from tests.execute.test_native import native_programs
+
+
+@pytest.fixture(autouse=True)
+def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with tf.Graph().as_default():
+        yield
+
+
+def programs(session: tf.Session) -> list[Any]:
+    return [q for p in session._cache.values() for q in p.executable._programs]
+
+
+def test_the_reference_tier_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHFLOW_TIER", "reference")
+    x = tf.placeholder(tf.float32, [3])
+    with tf.Session() as session:
+        for _ in range(5):
+            session.run(tf.exp(x), {x: [0.0, 1.0, 2.0]})
+        assert {type(p).__name__ for p in programs(session)} == {"Program"}
+
+
+def test_native_code_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    x = tf.placeholder(tf.float32, [3])
+    with tf.Session() as session:
+        session.run(tf.exp(x), {x: [0.0, 1.0, 2.0]})
+        assert native_programs(session)
+
+
+def test_an_unknown_tier_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHFLOW_TIER", "fast")
+    with pytest.raises(ValueError, match=r"GRAPHFLOW_TIER='fast'.*auto, reference, native"):
+        tf.Session()
+
+
+def test_code_takes_over_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step waits for the compiler, and none is lost or done twice."""
+    monkeypatch.setenv("GRAPHFLOW_TIER", "auto")
+    usual = tiers.Tiers._build
+    hold = []
+
+    def slow(self: Any, program: Any, found: Any) -> Any:
+        while not hold:
+            time.sleep(0.001)
+        return usual(self, program, found)
+
+    monkeypatch.setattr(tiers.Tiers, "_build", slow)
+    total = tf.Variable(np.zeros(3, np.float32))
+    step = total.assign_add([1.0, 2.0, 3.0] + tf.random_uniform([3]) * 0.0)
+    with tf.Session() as session:
+        session.run(total.initializer)
+        for _ in range(5):
+            session.run(step)  # the compiler is held: the reference tier runs them
+        assert not native_programs(session)
+        hold.append(True)
+        count = 5
+        while not native_programs(session):
+            session.run(step)
+            count += 1
+        for _ in range(3):
+            got = session.run(step)
+        np.testing.assert_allclose(got, np.float32([1, 2, 3]) * (count + 3))
+
+
+def test_the_shapes_used_last_stay_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    monkeypatch.setattr(tiers, "_SIGNATURES", 2)
+    x = tf.placeholder(tf.float32, [None])
+    y = tf.exp(x) * 2.0
+    with tf.Session() as session:
+
+        def run(n: int) -> None:
+            np.testing.assert_allclose(session.run(y, {x: np.zeros(n)}), np.full(n, 2.0))
+
+        run(1)
+        (program,) = programs(session)
+        for n in (2, 1, 3, 1):  # 1 is used again before each new one
+            run(n)
+        assert [key[0] for key in program._signatures] == [(3,), (1,)]
+
+
+def chain(length: int) -> None:
+    x = tf.placeholder(tf.float32, [8])
+    y = x
+    for i in range(length):
+        y = y * 0.999 if i % 2 else tf.tanh(y)
+    with tf.Session() as session:
+        got = session.run(y, {x: np.ones(8)})
+        (program,) = native_programs(session)
+        assert not program.plan.called
+        expected = np.ones(8, np.float32)
+        for i in range(length):
+            expected = expected * np.float32(0.999) if i % 2 else np.tanh(expected)
+        np.testing.assert_allclose(got, expected, rtol=1e-3)
+
+
+def test_a_long_chain_needs_no_recursion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    chain(3000)  # Python's stack ends at 1000
+
+
+@pytest.mark.slow
+def test_a_very_long_chain_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    chain(50_000)
