@@ -1,11 +1,15 @@
 """What all tests share: the leak check (`tests/leaks.py`), validated rewriting, Ray last."""
 
 import os
+import signal
 
 import pytest
 
 os.environ.setdefault("GRAPHFLOW_VALIDATE", "1")  # a pass that changes results warns: an error here
 os.environ.setdefault("GRAPHFLOW_LEARN", "0")  # plans must not depend on the machine
+
+# A shell that starts us in the background has us ignore it; tests of interrupts need Python's own.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["pytester", "tests.leaks"]
 
