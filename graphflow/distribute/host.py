@@ -185,8 +185,7 @@ class Host:
         values: list[Any] = []
         trace = Trace() if step.traced else None
         try:
-            values = self._execute(step, work, trace)
-            _begun(work).prepare()
+            values = self._prepare(step, work, trace)
         except BaseException as caught:
             error = caught
         releases = _begun(work).releases
@@ -203,6 +202,12 @@ class Host:
             holder = error.holder if isinstance(error, Promised) else None
             return Refused(ticket, applied, None, holder)
         return Refused(ticket, applied, portable(error or _cancelled()))
+
+    def _prepare(self, step: Step, work: _Work, trace: Trace | None) -> list[Any]:
+        """Execute a step so that it can be committed; values for the driver."""
+        values = self._execute(step, work, trace)
+        _begun(work).prepare()
+        return values
 
     def _starts(self, work: _Work) -> bool:
         """Wait for the messages that were sent before this one."""
@@ -257,7 +262,7 @@ class Host:
     def _execute(self, step: Step, work: _Work, trace: Trace | None) -> list[Any]:
         """Values for the driver."""
         loaded = self._loaded[step.plan]
-        mailbox = _Mailbox(step.ticket, loaded.shipment, self._channel, work.rendezvous)
+        mailbox = self._mailbox(step.ticket, loaded.shipment, work)
 
         def one(program: Program, part: Part) -> list[Any]:
             try:
@@ -274,6 +279,9 @@ class Host:
             loaded.programs[part].device.get(results[part][position])
             for part, position in loaded.shipment.outputs
         ]
+
+    def _mailbox(self, ticket: Ticket, shipment: Shipment, work: _Work) -> Any:
+        return _Mailbox(ticket, shipment, self._channel, work.rendezvous)
 
     def _threads(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -308,10 +316,7 @@ class Host:
         if step.replay is not None:
             self._inputs[ticket.run] = InputLog(step.replay.inputs)
             quiet = step.replay.released or ticket.run in self._released
-        inputs = self._inputs.setdefault(ticket.run, InputLog())
-        work.attempt = Attempt(
-            ticket, self.store, self._resources, self._seed, inputs, work.cancelled, quiet
-        )
+        work.attempt = self._attempt(ticket, work, quiet)
         for key, value in command.early.items():
             work.rendezvous.send(key, value)
         if self._closed:
@@ -319,6 +324,12 @@ class Host:
         if work.abandoned:
             self._abandoned.append(ticket)
         work.started.set()
+
+    def _attempt(self, ticket: Ticket, work: _Work, quiet: bool = False) -> Attempt:
+        inputs = self._inputs.setdefault(ticket.run, InputLog())
+        return Attempt(
+            ticket, self.store, self._resources, self._seed, inputs, work.cancelled, quiet
+        )
 
     def _put(self, command: machine.Put) -> None:
         self._work[command.ticket].rendezvous.send(command.key, command.value)
