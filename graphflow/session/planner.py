@@ -29,12 +29,14 @@ class Planner:
       profile: what traced runs have told.
       open_session: graph -> another session on the same devices; None: they cannot be measured.
       learns: measure devices by itself when it first matters, and the first steps of a plan.
+      default: the device of operations that ask for none; None: choose.
     """
 
     topology: Topology
     profile: Profile = field(default_factory=Profile)
     open_session: Callable[[Graph], Any] | None = None
     learns: bool = False
+    default: str | None = None
     _calibrated: bool = False
     _seen: WeakKeyDictionary[Placement, int] = field(default_factory=WeakKeyDictionary)
 
@@ -44,11 +46,16 @@ class Planner:
         The first step that is long enough, and may go to several devices, has them measured
         before, unless that was done on this machine once.
         """
-        placement = place(view, self.topology, soft=soft, held=held, model=self.model)
+        placement = self._place(view, soft, held)
         if self.learns and not self._calibrated and self._matters(placement):
             self.calibrate()
-            placement = place(view, self.topology, soft=soft, held=held, model=self.model)
+            placement = self._place(view, soft, held)
         return placement
+
+    def _place(self, view: Subgraph, soft: bool, held: Mapping[str, str]) -> Placement:
+        return place(
+            view, self.topology, soft=soft, default=self.default, held=held, model=self.model
+        )
 
     def _matters(self, placement: Placement) -> bool:
         choice = any(len(group.allowed) > 1 for group in placement.groups or ())

@@ -79,7 +79,7 @@ class BaseSession:
 
     def __init__(
         self,
-        target: str = "",
+        target: str | bytes = "",
         graph: Graph | None = None,
         config: ConfigProto | None = None,
         cluster: Any = None,
@@ -88,7 +88,7 @@ class BaseSession:
         """Open a session.
 
         Args:
-          target: "" for this process.
+          target: "" for this process, or the `target` of a `tf.train.Server` of this process.
           graph: the graph to run; the default graph if None.
           config: options.
           cluster: a `graphflow.Cluster` to run on; None: this process, without Ray.
@@ -98,10 +98,11 @@ class BaseSession:
           ValueError: the target is not known.
           TypeError: an argument is of the wrong type.
         """
-        if target not in ("", "local", b""):
+        name = target.decode() if isinstance(target, bytes) else target
+        if not (name in ("", "local") or name.startswith("grpc://")):
             raise ValueError(
-                f"unknown target {target!r}: use '' for this process, or "
-                "Session(cluster=graphflow.Cluster(...)) for a Ray cluster"
+                f"unknown target {target!r}: use '' for this process, the target of a "
+                "tf.train.Server, or Session(cluster=graphflow.Cluster(...)) for a Ray cluster"
             )
         if graph is not None and not isinstance(graph, Graph):
             raise TypeError(f"graph must be a tf.Graph, not {graph!r}")
@@ -115,19 +116,25 @@ class BaseSession:
         self._held: dict[str, str] = {}  # where variables live: handle's name -> device
         self._lock = threading.Lock()
         self._cluster = cluster
-        self._target: Target = self._open(cluster)
+        self._target: Target = self._open(name, cluster)
         self._planner = Planner(
             self._target.topology,
             open_session=_siblings(self._config, cluster),
-            learns=self._settings.learn,
+            learns=self._settings.learn and not name,  # others compute on servers, too
+            default=getattr(self._target, "default", None),
         )
+        self._name = name
         self._closed = False
         self._finalizer = weakref.finalize(self, self._target.close)
 
-    def _open(self, cluster: Any) -> Target:
+    def _open(self, name: str, cluster: Any) -> Target:
         if cluster is not None:
             target: Target = cluster.open(self._config, self.seed)
             return target
+        if name.startswith("grpc://"):
+            from graphflow.distribute.servers import serving
+
+            return serving(name).open(self._config, self.seed)
         return LocalTarget(
             self.seed,
             cpus=self._config.device_count.get("CPU", 1),
@@ -253,7 +260,7 @@ class BaseSession:
 
     @property
     def sess_str(self) -> str:
-        return ""
+        return self._name
 
     @property
     def target(self) -> Target:
@@ -337,6 +344,18 @@ class BaseSession:
     def as_default(self) -> AbstractContextManager[Any]:
         """Make it the session of `eval` and `run` of tensors and operations."""
         return default_session(self)
+
+    @staticmethod
+    def reset(target: str, containers: Any = None, config: Any = None) -> None:
+        """Forget what variables on the servers of a cluster hold.
+
+        Args:
+          target: of a `tf.train.Server` of this process.
+          containers: names of the containers to clear; None: all, queues too.
+        """
+        from graphflow.distribute.servers import serving
+
+        serving(target).reset(tuple(containers or ()))
 
     def close(self) -> None:
         """Give back the session's devices, threads and state; wakes runs that wait."""

@@ -57,6 +57,7 @@ from graphflow.train.saver import (
     remove_checkpoint,
     update_checkpoint_state,
 )
+from graphflow.train.server import ClusterDef, ClusterSpec, JobDef, Server, ServerDef
 
 __all__ = [
     "AdadeltaOptimizer",
@@ -65,10 +66,13 @@ __all__ = [
     "CheckpointSaverHook",
     "CheckpointSaverListener",
     "ChiefSessionCreator",
+    "ClusterDef",
+    "ClusterSpec",
     "Coordinator",
     "FeedFnHook",
     "FinalOpsHook",
     "GradientDescentOptimizer",
+    "JobDef",
     "LoggingTensorHook",
     "LooperThread",
     "MomentumOptimizer",
@@ -82,6 +86,8 @@ __all__ = [
     "Saver",
     "Scaffold",
     "SecondOrStepTimer",
+    "Server",
+    "ServerDef",
     "SessionRunArgs",
     "SessionRunContext",
     "SessionRunHook",

@@ -509,7 +509,7 @@ def test_eval_and_run_take_a_session():
 
 def test_unknown_targets_and_wrong_types_are_refused():
     with pytest.raises(ValueError, match="unknown target"):
-        tf.Session("grpc://nowhere:1")
+        tf.Session("http://nowhere:1")
     with pytest.raises(TypeError, match=r"tf\.Graph"):
         tf.Session(graph="g")
     with pytest.raises(TypeError, match="ConfigProto"):

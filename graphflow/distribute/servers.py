@@ -1,0 +1,214 @@
+"""The servers of this process, and sessions on them: what `tf.train.Server` stands on.
+
+Servers find each other within the process, or through Ray: the job's namespace tells which tasks
+belong together, and Ray which of them are there.  Addresses are names and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from graphflow.base.devices import DeviceSpec, parse
+from graphflow.base.errors import NotFoundError, UnavailableError
+from graphflow.distribute.conductor import Conductor
+from graphflow.distribute.target import ClusterTarget
+from graphflow.distribute.task import Found, LocalMember, Member, MemberLink, Task
+from graphflow.place import Topology, assumed_device
+
+START = 120.0  # seconds that the other tasks may take to come up
+DEADLINE = 30.0  # seconds without a sign of life after which a task is given up
+OVERLAPPING = 128  # runs at once
+JOB = "GRAPHFLOW_JOB"  # environment variable: Ray's namespace of the job, set by `graphflow run`
+PREFIX = "grpc://"
+
+_servers: dict[str, list[Serving]] = {}  # by address; the last one counts
+_lock = threading.Lock()
+
+
+class Serving:
+    """One task that this process serves.
+
+    Attributes:
+      name: "/job:worker/replica:0/task:1".
+      address: what its target is called.
+      tasks: the names of all tasks of its cluster.
+    """
+
+    def __init__(self, job: str, task: int, address: str, tasks: Sequence[str]):
+        """Start to serve.
+
+        Raises:
+          UnavailableError: Ray cannot be reached.
+        """
+        self.name = task_name(job, task)
+        self.address = address
+        self.tasks = tuple(tasks)
+        self.stopped = threading.Event()
+        self._slots = threading.Semaphore(OVERLAPPING)
+        self._space = os.environ.get(JOB, "")
+        self._member: Any = None
+        if self._space:
+            self._member = _own_task(self.name, self._space)
+        elif os.environ.get("RAY_ADDRESS") and len(self.tasks) > 1:
+            self._space = "graphflow " + " ".join(sorted(self.tasks))
+            self._member = _side_task(self.name, self._space)
+        else:
+            self._member = LocalMember(Task(self.name, lambda handle: handle))
+        with _lock:
+            _servers.setdefault(address, []).append(self)
+
+    @property
+    def target(self) -> str:
+        return PREFIX + self.address
+
+    def open(self, config: Any, seed: int) -> ServerTarget:
+        """A session on this server and those that it may see.
+
+        Raises:
+          UnavailableError: some do not come up.
+        """
+        names = _visible(self.tasks, getattr(config, "device_filters", ()) or (), self.name)
+        members = self._find(names)
+        link = MemberLink(uuid.uuid4().hex, members)
+        conductor = Conductor(link, names, DEADLINE, self._slots)
+        found = conductor._call("describe", dict.fromkeys(names, ()), START)
+        conductor.open(seed)
+        return ServerTarget(_topology(found), conductor, self.name)
+
+    def reset(self, containers: Sequence[str]) -> None:
+        """Forget the variables of containers on all tasks."""
+        members = self._find(self.tasks)
+        conductor = Conductor(MemberLink("", members), self.tasks, DEADLINE, self._slots)
+        conductor._call("reset", dict.fromkeys(self.tasks, (tuple(containers),)))
+
+    def _find(self, names: Sequence[str]) -> dict[str, Member]:
+        looks = _through_ray if self._space else _in_process
+        try:
+            found = looks(names, self._space)
+        except TimeoutError as missing:
+            hint = "" if self._space else (
+                "; no server of this process has that task, and neither RAY_ADDRESS nor "
+                "`graphflow run --workers N` says where else to look"
+            )  # fmt: skip
+            raise UnavailableError(
+                None, None, f"{missing} did not come up within {START:g} s{hint}"
+            ) from missing
+        return {name: found[name] for name in names}
+
+    def stop(self) -> None:
+        """End the task where it is this process's alone; wakes `join`."""
+        self.stopped.set()
+        with _lock:
+            if self in _servers.get(self.address, ()):
+                _servers[self.address].remove(self)
+        if isinstance(self._member, LocalMember) and not self._space:
+            self._member.close()
+
+
+class ServerTarget(ClusterTarget):
+    """A session on servers.
+
+    Attributes:
+      default: the task of operations that ask for none: the server that the session is with.
+    """
+
+    def __init__(self, topology: Topology, conductor: Conductor, default: str):
+        super().__init__(topology, conductor)
+        self.default = default
+
+
+def task_name(job: str, task: int) -> str:
+    """A task's full name."""
+    return str(DeviceSpec(job, 0, task))
+
+
+def serving(target: str) -> Serving:
+    """The server of this process that a target names.
+
+    Raises:
+      NotFoundError: there is none.
+    """
+    address = target.removeprefix(PREFIX)
+    with _lock:
+        found = _servers.get(address)
+        if found:
+            return found[-1]
+        known = [PREFIX + a for a, servers in _servers.items() if servers]
+    raise NotFoundError(
+        None,
+        None,
+        f"no server of this process has the target {target!r}; it has {known or 'none'}. Give "
+        "the session the `target` of a tf.train.Server",
+    )
+
+
+def _visible(tasks: Sequence[str], filters: Sequence[str], own: str) -> tuple[str, ...]:
+    """The tasks that a session sees; its own one always."""
+    if not filters:
+        return tuple(tasks)
+    wanted = [parse(f) for f in filters]
+    return tuple(t for t in tasks if t == own or any(w.matches(parse(t)) for w in wanted))
+
+
+def _in_process(names: Sequence[str], space: str) -> Mapping[str, Member]:
+    ends = time.monotonic() + START
+    while True:
+        with _lock:
+            every = [s for servers in _servers.values() for s in servers]
+            found: dict[str, Member] = {s.name: s._member for s in every}
+        missing = [name for name in names if name not in found]
+        if not missing:
+            return found
+        if time.monotonic() > ends:
+            raise TimeoutError(", ".join(missing))
+        time.sleep(0.02)
+
+
+def _ray_tasks() -> Any:
+    from graphflow.distribute.cluster import _ray
+
+    _ray()  # sets what Ray reads when it is imported
+    from graphflow.distribute import ray_tasks
+
+    return ray_tasks
+
+
+def _through_ray(names: Sequence[str], space: str) -> Mapping[str, Member]:
+    found: Mapping[str, Member] = _ray_tasks().find(names, space, START)
+    return found
+
+
+def _own_task(name: str, space: str) -> Any:
+    """This process's task, where it is the actor that `graphflow run` has started for it."""
+    here = _ray_tasks().here
+    if here is None or here.task.name != name:
+        has = "no task" if here is None else here.task.name
+        raise UnavailableError(
+            None, None, f"this process runs {has}, not {name}: does the program use its flags?"
+        )
+    return here
+
+
+def _side_task(name: str, space: str) -> Any:
+    """An actor beside this process, which was started by hand."""
+    tasks = _ray_tasks()
+    tasks.ray_transport.connect(os.environ["RAY_ADDRESS"], 0, 0, 0)
+    actor = tasks.start_task(name, space)
+    return tasks.RayMember(actor)
+
+
+def _topology(found: Mapping[str, Found]) -> Topology:
+    devices = []
+    for name, task in found.items():
+        devices.append(
+            assumed_device(f"{name}/device:CPU:0", flops=200e9 * task.cpus, host=task.node)
+        )
+        devices += [
+            assumed_device(f"{name}/device:GPU:{i}", host=task.node) for i in range(task.gpus)
+        ]
+    return Topology(tuple(devices))

@@ -1,0 +1,236 @@
+"""The server of one task, and how sessions reach the servers of all tasks of a cluster.
+
+A task is a process of a TensorFlow 1 cluster: "/job:ps/replica:0/task:0".  Its server holds the
+task's state and the sessions on it.  It knows no transport: `ray_tasks` makes it an actor, and
+servers of one process call each other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from graphflow.distribute.channel import Gone, Hear
+from graphflow.distribute.host import portable
+from graphflow.distribute.messages import Message, Step, Ticket
+from graphflow.distribute.shared import ServerState, SharedHost
+from graphflow.execute.devices import count_gpus
+
+THREADS = 160  # as many runs as may overlap on a task, and some that were cancelled
+
+
+class Found(NamedTuple):
+    """What a task tells of itself.
+
+    Attributes:
+      node: identifies the machine.
+      cpus: threads that kernels may use.
+      gpus: number of GPUs that CuPy can use.
+    """
+
+    node: str
+    cpus: int
+    gpus: int
+
+
+class Member(Protocol):
+    """The server of a task, as seen from another process or its own.
+
+    No method waits; `hear` is called as `channel.Link` says.
+    """
+
+    @property
+    def handle(self) -> Any:
+        """What other tasks reach it by."""
+        ...
+
+    def send(self, session: str, message: Message, hear: Hear) -> None: ...
+
+    def call(self, session: str, method: str, arguments: tuple[Any, ...], hear: Hear) -> None: ...
+
+    def ping(self, hear: Hear) -> None: ...
+
+    def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None: ...
+
+
+class Task:
+    """The server of one task.
+
+    Attributes:
+      name: "/job:worker/replica:0/task:1".
+      state: what its sessions share.
+    """
+
+    def __init__(self, name: str, reach: Callable[[Any], Member], node: str = "here"):
+        """Args:
+        name: the task's.
+        reach: from a handle to a member.
+        node: the machine's.
+        """
+        self.name = name
+        self.state = ServerState()
+        self._reach = reach
+        self._node = node
+        self._hosts: dict[str, SharedHost] = {}
+        self._channels: dict[str, MemberChannel] = {}
+
+    def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
+        """Describe, open, load, close, reset, statistics; an error is returned, not raised."""
+        try:
+            return _METHODS[method](self, session, *arguments)
+        except Exception as error:
+            return portable(error)
+
+    def _describe(self, session: str) -> Found:
+        cpus = int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
+        return Found(self._node, cpus, count_gpus())
+
+    def _open(self, session: str, seed: int, deadline: float, handles: Mapping[str, Any]) -> None:
+        members = {name: self._reach(handle) for name, handle in handles.items()}
+        channel = self._channels[session] = MemberChannel(session, members)
+        self._hosts[session] = SharedHost(self.state, session, seed, channel, deadline)
+
+    def _load(self, session: str, plan: int, shipment: Any) -> None:
+        self._hosts[session].load(plan, shipment)
+
+    def _statistics(self, session: str) -> dict[str, int]:
+        channel = self._channels[session]
+        return {"sent": channel.sent, "bytes": channel.bytes}
+
+    def _close(self, session: str) -> None:
+        self._channels.pop(session, None)
+        host = self._hosts.pop(session, None)
+        if host is not None:
+            host.close()
+
+    def _reset(self, session: str, containers: tuple[str, ...]) -> None:
+        """Forget the variables of containers; of all where none is named."""
+        store = self.state.store
+        store.drop(k for k in store if not containers or getattr(k, "container", "") in containers)
+        if not containers:
+            self.state.resources.close()
+
+    def step(self, session: str, step: Step) -> Any:
+        """See `Host.step`."""
+        return self._hosts[session].step(step)
+
+    def notice(self, session: str, notice: Any) -> Any:
+        """See `Host.notice`; None where the session is closed."""
+        host = self._hosts.get(session)
+        return host.notice(notice) if host else None
+
+    def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
+        """See `Host.deliver`."""
+        host = self._hosts.get(session)
+        if host is not None:  # else it was closed
+            host.deliver(ticket, key, value)
+
+    def close(self) -> None:
+        """End all sessions, and wake whoever waits."""
+        for session in list(self._hosts):
+            self._close(session)
+        self.state.resources.close()
+
+
+_METHODS: Mapping[str, Callable[..., Any]] = {
+    "describe": Task._describe,
+    "open": Task._open,
+    "load": Task._load,
+    "close": Task._close,
+    "reset": Task._reset,
+    "statistics": Task._statistics,
+}
+
+
+class LocalMember:
+    """A task of this process: calls run on threads of its own, and values go by reference."""
+
+    def __init__(self, task: Task, handle: Any = None):
+        """Args:
+        task: the task.
+        handle: what other processes reach it by; None: no other process does.
+        """
+        self.task = task
+        self._handle = handle
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"graphflow{task.name}")
+
+    @property
+    def handle(self) -> Any:
+        return self if self._handle is None else self._handle
+
+    def send(self, session: str, message: Message, hear: Hear) -> None:
+        if isinstance(message, Step):
+            message = message._replace(feeds=[_copied(value) for value in message.feeds])
+            self._submit(hear, self.task.step, session, message)
+        else:
+            self._submit(hear, self.task.notice, session, message)
+
+    def call(self, session: str, method: str, arguments: tuple[Any, ...], hear: Hear) -> None:
+        self._submit(hear, self.task.call, session, method, arguments)
+
+    def ping(self, hear: Hear) -> None:
+        self._submit(hear, lambda: None)
+
+    def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
+        self.task.deliver(session, ticket, key, value)
+
+    def _submit(self, hear: Hear, function: Callable[..., Any], *arguments: Any) -> None:
+        def answer() -> None:
+            try:
+                result = function(*arguments)
+            except BaseException as error:
+                result = Gone(f"{type(error).__name__}: {error}", worker_lost=False)
+            hear(result)
+
+        try:
+            self._pool.submit(answer)
+        except RuntimeError:  # it takes nothing any more
+            hear(Gone("its server was stopped"))
+
+    def close(self) -> None:
+        """End the task and its threads."""
+        self.task.close()
+        self._pool.shutdown(wait=True)
+
+
+def _copied(value: Any) -> Any:
+    """What a run gets is its own: it may keep it, and the user may change the array."""
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+class MemberLink:
+    """The driver's way to the tasks of one session; see `channel.Link`."""
+
+    def __init__(self, session: str, members: Mapping[str, Member]):
+        self._session = session
+        self._members = members
+
+    def send(self, worker: str, message: Message, hear: Hear) -> None:
+        self._members[worker].send(self._session, message, hear)
+
+    def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
+        if method == "open":
+            arguments = (*arguments, {name: m.handle for name, m in self._members.items()})
+        self._members[worker].call(self._session, method, arguments, hear)
+
+    def ping(self, worker: str, hear: Hear) -> None:
+        self._members[worker].ping(hear)
+
+
+class MemberChannel:
+    """A task's way to the others, for one session; see `channel.Channel`."""
+
+    def __init__(self, session: str, members: Mapping[str, Member]):
+        self.sent = 0
+        self.bytes = 0
+        self._session = session
+        self._members = members
+
+    def send(self, worker: str, ticket: Ticket, key: str, value: Any) -> None:
+        self.sent += 1
+        self.bytes += getattr(value, "nbytes", 0)
+        self._members[worker].deliver(self._session, ticket, key, value)

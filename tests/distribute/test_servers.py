@@ -1,0 +1,214 @@
+"""Servers of one process: state that sessions share, by server, container and name."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.base import errors
+from graphflow.base.state import StateKey
+from graphflow.distribute import servers, shared
+from graphflow.distribute.messages import Ticket
+
+SPEC = {"ps": ["ps0:1", "ps1:1"], "worker": ["worker0:1", "worker1:1"]}
+
+
+@pytest.fixture
+def cluster() -> Iterator[dict[str, tf.train.Server]]:
+    """Two parameter servers and two workers."""
+    found = {
+        f"{job}{i}": tf.train.Server(SPEC, job, i) for job in SPEC for i in range(len(SPEC[job]))
+    }
+    yield found
+    for server in found.values():
+        server.stop()
+
+
+def client(server: tf.train.Server, ps: int = 0) -> Any:
+    """A client's own graph and session: a variable of one name, and its increment."""
+    graph = tf.Graph()
+    with graph.as_default():
+        with tf.device(f"/job:ps/task:{ps}"):
+            v = tf.Variable(np.zeros(4, np.float32), name="v")
+        up = v.assign_add(tf.ones([4])).op
+        init = tf.global_variables_initializer()
+    return tf.Session(server.target, graph=graph), v, up, init
+
+
+def test_a_variable_is_the_same_for_the_sessions_of_all_clients(cluster):
+    a, v, up, init = client(cluster["worker0"])
+    b, w, up_b, _ = client(cluster["worker1"])
+    a.run(init)
+    a.run(up)
+    np.testing.assert_array_equal(b.run(w), np.ones(4))  # at once: a's run is over
+    b.run(up_b)
+    b.close()
+    np.testing.assert_array_equal(a.run(v), np.full(4, 2))
+    c, again, _, _ = client(cluster["worker1"])  # state outlives sessions
+    np.testing.assert_array_equal(c.run(again), np.full(4, 2))
+    other, elsewhere, _, _ = client(cluster["worker1"], ps=1)
+    with pytest.raises(errors.FailedPreconditionError):
+        other.run(elsewhere)
+    for session in (a, c, other):
+        session.close()
+
+
+def test_no_update_of_many_clients_is_lost(cluster):
+    a, v, up, init = client(cluster["worker0"])
+    b, _, up_b, _ = client(cluster["worker1"])
+    a.run(init)
+    with ThreadPoolExecutor(4) as pool:
+        runs = [
+            pool.submit(lambda s=s, u=u: [s.run(u) for _ in range(25)])
+            for s, u in ((a, up), (b, up_b), (a, up), (b, up_b))
+        ]
+        for each in runs:
+            each.result(60)
+    np.testing.assert_array_equal(a.run(v), np.full(4, 100))
+    a.close()
+    b.close()
+
+
+def test_a_part_that_lost_a_race_runs_again_alone(cluster):
+    """The gradient is computed once, from an old value, and is applied to the newest one."""
+    started, go = threading.Event(), threading.Event()
+    calls: list[float] = []
+
+    def slow(value: Any) -> Any:
+        calls.append(float(value))
+        started.set()
+        assert go.wait(20)
+        return np.float32(10)
+
+    a, v, up, init = client(cluster["worker0"])
+    a.run(init)
+    with tf.Graph().as_default() as graph:
+        with tf.device("/job:ps/task:0"):
+            w = tf.Variable(np.zeros(4, np.float32), name="v")
+        with tf.device("/job:worker/task:1"):
+            gradient = tf.py_func(slow, [w[0]], tf.float32)
+        update = w.assign_sub(tf.fill([4], tf.reshape(gradient, []))).op
+    b = tf.Session(cluster["worker1"].target, graph=graph)
+    thread = threading.Thread(target=b.run, args=(update,))
+    thread.start()
+    assert started.wait(20)
+    a.run(up)
+    go.set()
+    thread.join(20)
+    np.testing.assert_array_equal(a.run(v), np.full(4, 1 - 10))
+    assert calls == [0.0]
+    a.close()
+    b.close()
+
+
+def test_operations_without_a_device_run_with_the_sessions_own_server(cluster):
+    with tf.Graph().as_default():
+        with tf.device("/job:ps/task:1"):
+            v = tf.Variable(1.0)
+        y = v * 2.0 + 1.0
+        with tf.Session(cluster["worker1"].target) as session:
+            session.run(v.initializer)
+            assert session.run(y) == 3.0
+            devices = {o.type: d for o, d in session.placement(y).devices.items()}
+    assert devices["ReadVariable"].startswith("/job:ps/replica:0/task:1")
+    assert devices["Mul"].startswith("/job:worker/replica:0/task:1")
+
+
+def test_device_filters_leave_tasks_out(cluster):
+    cluster["ps1"].stop()
+    config = tf.ConfigProto(device_filters=["/job:ps/task:0"])
+    with tf.Graph().as_default(), tf.Session(cluster["worker0"].target, config=config) as session:
+        names = {name.rpartition("/device")[0] for name in session.list_devices()}
+    assert names == {"/job:ps/replica:0/task:0", "/job:worker/replica:0/task:0"}
+
+
+def test_random_counters_are_a_sessions_own(cluster):
+    def draw(server: tf.train.Server) -> Any:
+        with tf.Graph().as_default():
+            with tf.device("/job:ps/task:0"):
+                x = tf.random_uniform([3], seed=5)
+            with tf.Session(server.target) as session:
+                return [session.run(x).tolist() for _ in range(2)]
+
+    first = draw(cluster["worker0"])
+    assert draw(cluster["worker1"]) == first
+    assert first[0] != first[1]
+    state = cluster["ps0"]._serving._member.task.state
+    assert not list(state.store)  # gone with their sessions
+
+
+def test_a_queue_on_a_server_hands_values_from_client_to_client(cluster):
+    def graph() -> Any:
+        with tf.device("/job:ps/task:0"):
+            return tf.FIFOQueue(8, [tf.float32], shapes=[[]], shared_name="q")
+
+    with tf.Graph().as_default() as one:
+        put = graph().enqueue(7.0)
+    with tf.Graph().as_default() as two:
+        get = graph().dequeue()
+    with ThreadPoolExecutor(1) as pool, tf.Session(cluster["worker1"].target, graph=two) as b:
+        got = pool.submit(b.run, get)
+        with tf.Session(cluster["worker0"].target, graph=one) as a:
+            a.run(put)
+        assert got.result(20) == 7.0
+
+
+def test_reset_forgets(cluster):
+    a, v, _, init = client(cluster["worker0"])
+    a.run(init)
+    tf.Session.reset(cluster["worker0"].target, ["other"])
+    a.run(v)
+    tf.Session.reset(cluster["worker0"].target)
+    with pytest.raises(errors.FailedPreconditionError):
+        a.run(v)
+    a.close()
+
+
+def test_a_client_that_is_gone_does_not_hold_up_the_others(cluster, monkeypatch):
+    a, v, up, init = client(cluster["worker0"])
+    a.run(init)
+    store = cluster["ps0"]._serving._member.task.state.store
+    gone = store.snapshot("a client that ends before it decides")
+    gone.write(StateKey("", "v"), np.full(4, -1, np.float32))
+    gone.prepare(Ticket(0, 1, 1))
+    with pytest.raises(errors.DeadlineExceededError):
+        a.run(up, options=tf.RunOptions(timeout_in_ms=700))
+    monkeypatch.setattr(shared, "DOUBT", 0.2)
+    a.run(up)
+    with pytest.raises(errors.AbortedError, match="no decision came"):
+        gone.commit()
+    np.testing.assert_array_equal(a.run(v), np.ones(4))
+    a.close()
+
+
+def test_a_target_that_no_server_has_is_named():
+    with pytest.raises(errors.NotFoundError, match=r"grpc://nowhere:1.*it has none"):
+        tf.Session("grpc://nowhere:1")
+
+
+def test_tasks_that_do_not_come_up_are_named(monkeypatch):
+    monkeypatch.setattr(servers, "START", 0.05)
+    server = tf.train.Server({"ps": ["a:1"], "worker": ["b:1"]}, "worker", 0)
+    try:
+        with pytest.raises(errors.UnavailableError, match=r"job:ps.*graphflow run --workers"):
+            tf.Session(server.target)
+    finally:
+        server.stop()
+
+
+def test_a_local_server_is_a_cluster_of_its_own():
+    server = tf.train.Server.create_local_server()
+    try:
+        with tf.Graph().as_default():
+            v = tf.Variable(4.0)
+            with tf.Session(server.target) as first, tf.Session(server.target) as second:
+                first.run(v.initializer)
+                assert second.run(v) == 4.0
+    finally:
+        server.stop()
