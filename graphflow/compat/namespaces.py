@@ -125,6 +125,11 @@ RENAMED: Final = MappingProxyType(
         "contrib": {
             "layers": "module:graphflow.compat.contrib_layers",
             "rnn": "namespace:contrib.rnn",
+            "training": "namespace:contrib.training",
+        },
+        "contrib.training": {
+            name: f"train.device_setter.{name}"
+            for name in ("GreedyLoadBalancingStrategy", "RandomStrategy", "byte_size_load_fn")
         },
         "contrib.rnn": {
             **{

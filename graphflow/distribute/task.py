@@ -8,6 +8,7 @@ servers of one process call each other.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
@@ -16,8 +17,8 @@ import numpy as np
 
 from graphflow.distribute.channel import Gone, Hear
 from graphflow.distribute.host import portable
-from graphflow.distribute.messages import Message, Step, Ticket
-from graphflow.distribute.shared import ServerState, SharedHost
+from graphflow.distribute.messages import Message, Notice, Step, Ticket
+from graphflow.distribute.shared import WRITES, ServerState, SharedHost
 from graphflow.execute.devices import count_gpus
 
 THREADS = 160  # as many runs as may overlap on a task, and some that were cancelled
@@ -203,14 +204,61 @@ def _copied(value: Any) -> Any:
 
 
 class MemberLink:
-    """The driver's way to the tasks of one session; see `channel.Link`."""
+    """The driver's way to the tasks of one session; see `channel.Link`.
+
+    Where a run writes on some tasks and releases output on others, those that release learn of
+    the commit when the others have applied it: whoever gets an element, or is let through to the
+    next step, sees all that was written before.
+    """
 
     def __init__(self, session: str, members: Mapping[str, Member]):
         self._session = session
         self._members = members
+        self._lock = threading.Lock()
+        self._writers: dict[Ticket, set[str]] = {}  # those that have not applied it
+        self._held: list[tuple[str, Notice, Hear]] = []
 
     def send(self, worker: str, message: Message, hear: Hear) -> None:
-        self._members[worker].send(self._session, message, hear)
+        if isinstance(message, Step):
+            self._members[worker].send(self._session, message, self._noting(worker, hear))
+            return
+        with self._lock:
+            if any(self._waits(worker, decision.ticket) for decision in message.decisions):
+                self._held.append((worker, message, hear))
+                return
+        self._members[worker].send(self._session, message, self._applying(worker, message, hear))
+
+    def _waits(self, worker: str, ticket: Ticket) -> bool:
+        writers = self._writers.get(ticket, set())
+        return bool(writers) and worker not in writers
+
+    def _noting(self, worker: str, hear: Hear) -> Hear:
+        """Note which tasks have written."""
+
+        def answered(answer: Any) -> None:
+            if getattr(answer, "releases", 0) == WRITES:
+                with self._lock:
+                    self._writers.setdefault(answer.ticket, set()).add(worker)
+            hear(answer)
+
+        return answered
+
+    def _applying(self, worker: str, notice: Notice, hear: Hear) -> Hear:
+        """Let those go on that waited for this task."""
+
+        def answered(answer: Any) -> None:
+            with self._lock:
+                for decision in notice.decisions:
+                    writers = self._writers.get(decision.ticket, set())
+                    writers.discard(worker)
+                    if not writers:
+                        self._writers.pop(decision.ticket, None)
+                held, self._held = self._held, []
+            hear(answer)
+            for each in held:
+                self.send(*each)
+
+        return answered
 
     def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
         if method == "open":

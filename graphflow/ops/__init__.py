@@ -21,6 +21,11 @@ from graphflow.build.defaults import (
 )
 
 # ---- math
+from graphflow.ops.accumulators import (
+    ConditionalAccumulator,
+    ConditionalAccumulatorBase,
+    SparseConditionalAccumulator,
+)
 from graphflow.ops.activations import (
     elu,
     gelu,

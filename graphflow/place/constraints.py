@@ -93,7 +93,7 @@ class Requests:
         self.soft = soft
         self.everywhere = frozenset(topology.by_name)
         self.cpus = frozenset(d.name for d in topology.devices if d.kind == "CPU")
-        self._default = parse(default) if default else None
+        self.default = parse(default) if default else None
         self._known: dict[tuple[str, bool], Limit | None] = {}
 
     def limit(self, operation: Operation) -> Limit | None:
@@ -108,12 +108,20 @@ class Requests:
         found = self._known[key]
         return None if found is None else found._replace(operation=operation)
 
+    def asked(self, operation: Operation) -> Limit | None:
+        """As `limit`, without the default device."""
+        if operation.device:
+            return self.limit(operation)
+        if not host_only(operation) or self.cpus == self.everywhere:
+            return None
+        return Limit(operation, self.cpus, "it has a kernel on CPUs alone")
+
     def _resolve(self, operation: Operation, device: str, host: bool) -> Limit | None:
         request = parse(device)
         asked = bool(device)
-        if self._default is not None:
-            request = self._default.merged(request)
-        if not asked and self._default is None:
+        if self.default is not None:
+            request = self.default.merged(request)
+        if not asked and self.default is None:
             if not host or self.cpus == self.everywhere:
                 return None
             return Limit(operation, self.cpus, "it has a kernel on CPUs alone")
@@ -207,8 +215,13 @@ def groups_of(
     result = []
     for members in sets.values():
         limits = [limit for m in members if (limit := requests.limit(m)) is not None]
-        limits += _held(members, held or {}, requests)
+        homes = _held(members, held or {}, requests)
+        limits += homes
         allowed = requests.everywhere.intersection(*[limit.allowed for limit in limits])
+        if not allowed and requests.default is not None:  # it is for those that ask for nothing
+            limits = [limit for m in members if (limit := requests.asked(m)) is not None]
+            limits += homes
+            allowed = requests.everywhere.intersection(*[limit.allowed for limit in limits])
         if not allowed:
             limits = [limit for limit in limits if not _yields(limit.operation)]
             allowed = requests.everywhere.intersection(*[limit.allowed for limit in limits])

@@ -7,6 +7,7 @@ from graphflow.train.coordinator import (
     add_queue_runner,
     start_queue_runners,
 )
+from graphflow.train.device_setter import replica_device_setter
 from graphflow.train.global_step import (
     assert_global_step,
     create_global_step,
@@ -58,6 +59,9 @@ from graphflow.train.saver import (
     update_checkpoint_state,
 )
 from graphflow.train.server import ClusterDef, ClusterSpec, JobDef, Server, ServerDef
+from graphflow.train.session_manager import SessionManager, WorkerSessionCreator
+from graphflow.train.supervisor import Supervisor
+from graphflow.train.sync_replicas import SyncReplicasOptimizer
 
 __all__ = [
     "AdadeltaOptimizer",
@@ -88,6 +92,7 @@ __all__ = [
     "SecondOrStepTimer",
     "Server",
     "ServerDef",
+    "SessionManager",
     "SessionRunArgs",
     "SessionRunContext",
     "SessionRunHook",
@@ -95,6 +100,9 @@ __all__ = [
     "SingularMonitoredSession",
     "StepCounterHook",
     "StopAtStepHook",
+    "Supervisor",
+    "SyncReplicasOptimizer",
+    "WorkerSessionCreator",
     "add_queue_runner",
     "assert_global_step",
     "checkpoint_exists",
@@ -108,6 +116,7 @@ __all__ = [
     "load_checkpoint",
     "load_variable",
     "remove_checkpoint",
+    "replica_device_setter",
     "start_queue_runners",
     "update_checkpoint_state",
 ]

@@ -34,6 +34,7 @@ from graphflow.train.hooks import (
     StepCounterHook,
 )
 from graphflow.train.saver import Saver, get_checkpoint_state, latest_checkpoint
+from graphflow.train.session_manager import WorkerSessionCreator, ready_before_local
 
 _log = logging.getLogger("graphflow")
 _LOST = (AbortedError, UnavailableError)
@@ -82,6 +83,8 @@ class Scaffold:
         if self.local_init_op is None:
             tables = graph.get_collection(GraphKeys.TABLE_INITIALIZERS)
             self.local_init_op = group(local_variables_initializer(), *tables)
+        if self.ready_for_local_init_op is None:
+            self.ready_for_local_init_op = ready_before_local()
         if self.ready_op is None:
             self.ready_op = report_uninitialized_variables()
         if self.saver is None:
@@ -344,10 +347,13 @@ def MonitoredTrainingSession(
     """A monitored session that saves to a folder and begins from what is there.
 
     Args:
+      master: the target of a `tf.train.Server`; "" for this process.
+      is_chief: initialise or restore, and save; other workers wait until the chief has.
       checkpoint_dir: where to save and what to restore; None: neither.
       save_checkpoint_secs, save_checkpoint_steps: how often; every 600 seconds by default.
       hooks, chief_only_hooks: further hooks.
       log_step_count_steps: how often steps per second are logged; None: never.
+      max_wait_secs: how long other workers wait.
       cluster: a `graphflow.Cluster` to run on.
       others: as in TensorFlow.
     """
@@ -369,5 +375,7 @@ def MonitoredTrainingSession(
                         scaffold=scaffold,
                     )
                 )
-    creator = ChiefSessionCreator(scaffold, master, config, checkpoint_dir, cluster=cluster)
+    creator: Any = ChiefSessionCreator(scaffold, master, config, checkpoint_dir, cluster=cluster)
+    if not is_chief:
+        creator = WorkerSessionCreator(scaffold, master, config, max_wait_secs)
     return MonitoredSession(creator, every, stop_grace_period_secs)

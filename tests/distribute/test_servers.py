@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,9 +13,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
-from graphflow.base.state import StateKey
-from graphflow.distribute import servers, shared
-from graphflow.distribute.messages import Ticket
+from graphflow.distribute import servers
 
 SPEC = {"ps": ["ps0:1", "ps1:1"], "worker": ["worker0:1", "worker1:1"]}
 
@@ -170,21 +169,35 @@ def test_reset_forgets(cluster):
     a.close()
 
 
-def test_a_client_that_is_gone_does_not_hold_up_the_others(cluster, monkeypatch):
-    a, v, up, init = client(cluster["worker0"])
-    a.run(init)
-    store = cluster["ps0"]._serving._member.task.state.store
-    gone = store.snapshot("a client that ends before it decides")
-    gone.write(StateKey("", "v"), np.full(4, -1, np.float32))
-    gone.prepare(Ticket(0, 1, 1))
-    with pytest.raises(errors.DeadlineExceededError):
-        a.run(up, options=tf.RunOptions(timeout_in_ms=700))
-    monkeypatch.setattr(shared, "DOUBT", 0.2)
-    a.run(up)
-    with pytest.raises(errors.AbortedError, match="no decision came"):
-        gone.commit()
-    np.testing.assert_array_equal(a.run(v), np.ones(4))
+def test_output_is_released_when_all_servers_have_the_writes(cluster, monkeypatch):
+    """A step is announced on one server; what it wrote on the other one is there by then."""
+    with tf.Graph().as_default() as one:
+        with tf.device("/job:ps/task:0"):
+            queue = tf.FIFOQueue(8, [tf.int32], shapes=[[]], shared_name="steps")
+        with tf.device("/job:ps/task:1"):
+            v = tf.Variable(0, name="v")
+            write = v.assign_add(1)
+        with tf.control_dependencies([write]):
+            both = queue.enqueue(1)
+    with tf.Graph().as_default() as two:
+        with tf.device("/job:ps/task:0"):
+            step = tf.FIFOQueue(8, [tf.int32], shapes=[[]], shared_name="steps").dequeue()
+        with tf.device("/job:ps/task:1"):
+            seen = tf.Variable(0, name="v")
+    slow = cluster["ps1"]._serving._member.task
+    usual = slow.notice
+    monkeypatch.setattr(slow, "notice", lambda *a: time.sleep(0.05) or usual(*a))
+    a = tf.Session(cluster["worker0"].target, graph=one)
+    b = tf.Session(cluster["worker1"].target, graph=two)
+    a.run(v.initializer)
+    with ThreadPoolExecutor(1) as pool:
+        for turn in range(1, 4):
+            written = pool.submit(a.run, both)
+            b.run(step)
+            assert b.run(seen) == turn
+            written.result(20)
     a.close()
+    b.close()
 
 
 def test_a_target_that_no_server_has_is_named():
