@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 from graphflow.distribute.channel import Channel
 from graphflow.distribute.host import Host, _Work
 from graphflow.distribute.messages import Step, Ticket
-from graphflow.distribute.transactions import Attempt, _owned
+from graphflow.distribute.snapshot import owned
+from graphflow.distribute.transactions import Attempt
 from graphflow.execute.context import InputLog, RandomStream, Resources
 from graphflow.execute.store import Conflict, Store, Transaction
 from graphflow.execute.trace import Trace
@@ -103,7 +104,7 @@ class SharedTransaction(Transaction):
     def prepare(self, ticket: Ticket) -> None:
         """Take possession of what is to be kept."""
         for key, value in self._writes.items():
-            self._writes[key] = _owned(value)
+            self._writes[key] = owned(value)
 
 
 class SharedAttempt(Attempt):
@@ -202,11 +203,12 @@ class SharedHost(Host):
         self._incoming[plan] = frozenset(received - sent)
         super().load(plan, shipment)
 
-    def _attempt(self, ticket: Ticket, work: _Work) -> SharedAttempt:
+    def _attempt(self, ticket: Ticket, work: _Work, quiet: bool = False) -> SharedAttempt:
         inputs = self._inputs.setdefault(ticket.run, InputLog())
         return SharedAttempt(
-            ticket, self._shared, self._session, self._resources, self._seed, inputs, work.cancelled
-        )
+            ticket, self._shared, self._session, self._resources, self._seed, inputs,
+            work.cancelled, quiet,
+        )  # fmt: skip
 
     def _mailbox(self, ticket: Ticket, routes: Mapping[str, str], work: _Work) -> Any:
         return self._replays[ticket]

@@ -90,7 +90,9 @@ class Task:
         cpus = int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
         return Found(self._node, cpus, count_gpus())
 
-    def _open(self, session: str, seed: int, deadline: float, handles: Mapping[str, Any]) -> None:
+    def _open(
+        self, session: str, seed: int, deadline: float, _: Any, handles: Mapping[str, Any]
+    ) -> None:
         members = {name: self._reach(handle) for name, handle in handles.items()}
         channel = self._channels[session] = MemberChannel(session, members)
         self._hosts[session] = SharedHost(self.state, session, seed, channel, deadline)
@@ -222,6 +224,7 @@ class MemberLink:
         if isinstance(message, Step):
             self._members[worker].send(self._session, message, self._noting(worker, hear))
             return
+        assert isinstance(message, Notice)  # nobody recovers: no state is saved or rebuilt
         with self._lock:
             if any(self._waits(worker, decision.ticket) for decision in message.decisions):
                 self._held.append((worker, message, hear))
@@ -267,6 +270,9 @@ class MemberLink:
 
     def ping(self, worker: str, hear: Hear) -> None:
         self._members[worker].ping(hear)
+
+    def replace(self, worker: str, hear: Hear) -> None:
+        hear(Gone("the state of a server is lost with it"))
 
 
 class MemberChannel:
