@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -14,7 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       demo: train a digit classifier, here and on two Ray workers.
       inspect: run a program, and explain which device runs what.
       whatif: run a program, and predict its step on a cluster that need not exist.
-      run: run a TensorFlow 1 program unmodified, with graphflow standing in for tensorflow.
+      run: run a TensorFlow 1 program unmodified, here, on workers, or as a job of many tasks.
+      submit: hand such a program to a Ray cluster.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -25,7 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "run":
         from graphflow.cli import run
 
-        return run.main(options.script, options.arguments)
+        return run.main(options.script, options.arguments, _layout(options))
+    if options.command == "submit":
+        from graphflow.cli import submit
+
+        layout = _layout(options)
+        layout = layout._replace(address=layout.address or submit.default_address())
+        return submit.main(options.script, options.arguments, layout, not options.no_wait)
     if options.command == "inspect":
         from graphflow.cli import inspect
 
@@ -36,6 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return inspect.whatif(options.script, options.arguments, options.cluster, options.save)
     parser.print_help()
     return 2
+
+
+def _layout(options: argparse.Namespace) -> Any:
+    from graphflow.cli.run import Layout
+
+    return Layout(
+        options.workers,
+        options.ps,
+        options.address,
+        options.cpus_per_worker,
+        options.gpus_per_worker,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,8 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=int, default=12, help="passes over the training digits")
     demo.add_argument("--workers", type=int, default=2, help="Ray workers; 0: only here")
     run = commands.add_parser("run", help="run a TensorFlow 1 program unmodified")
-    run.add_argument("script", help="the program; it may import tensorflow")
-    run.add_argument("arguments", nargs=argparse.REMAINDER, help="what the program gets")
+    submit = commands.add_parser("submit", help="run a program on a Ray cluster, as its job")
+    submit.add_argument("--no-wait", action="store_true", help="do not wait for its end")
+    for each, where in ((run, "of Ray"), (submit, "of Ray's dashboard: http://head:8265")):
+        needed = each is submit
+        each.add_argument("--workers", type=int, required=needed, help="Ray workers to run on")
+        each.add_argument("--ps", type=int, help="parameter servers; 1 where a program has tasks")
+        each.add_argument("--address", help=f"{where}; by default one of its own")
+        each.add_argument("--cpus-per-worker", type=float, default=1)
+        each.add_argument("--gpus-per-worker", type=int, default=0)
+        each.add_argument("script", help="the program; it may import tensorflow")
+        each.add_argument("arguments", nargs=argparse.REMAINDER, help="what the program gets")
     inspect = commands.add_parser("inspect", help="explain which device runs what, and why")
     inspect.add_argument("--placement", action="store_true", help="the placement (the default)")
     inspect.add_argument("--all", action="store_true", help="each plan, not only the largest")

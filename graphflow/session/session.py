@@ -31,6 +31,8 @@ from graphflow.session.memory import within_memory
 from graphflow.session.options import ConfigProto, RunMetadata
 from graphflow.session.planner import Planner
 
+default_cluster: Any = None  # where sessions run that name no target; set by `graphflow run`
+
 
 class Target(Protocol):
     """Where partitions are executed: this process, or a cluster."""
@@ -115,7 +117,7 @@ class BaseSession:
         self._cache: dict[Any, Prepared] = {}
         self._held: dict[str, str] = {}  # where variables live: handle's name -> device
         self._lock = threading.Lock()
-        self._cluster = cluster
+        self._cluster = cluster = cluster or (None if name else default_cluster)
         self._target: Target = self._open(name, cluster)
         self._planner = Planner(
             self._target.topology,

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from graphflow.base.devices import DeviceSpec
 from graphflow.base.errors import GraphError
-from graphflow.distribute.servers import Serving, task_name
 
 
 @dataclass
@@ -113,7 +113,9 @@ class ClusterSpec:
         return self._jobs[name]
 
     def _names(self) -> list[str]:
-        return [task_name(job, task) for job, tasks in self._jobs.items() for task in tasks]
+        return [
+            str(DeviceSpec(job, 0, task)) for job, tasks in self._jobs.items() for task in tasks
+        ]
 
     def __bool__(self) -> bool:
         return bool(self._jobs)
@@ -191,13 +193,15 @@ class Server:
         self._job, self._task = _own(spec, job_name, task_index)
         self._config = config
         self._protocol = protocol or "grpc"
-        self._serving: Serving | None = None
+        self._serving: Any = None
         if start:
             self.start()
 
     def start(self) -> None:
         """Serve; a second call does nothing."""
         if self._serving is None:
+            from graphflow.distribute.servers import Serving
+
             address = self._spec.task_address(self._job, self._task)
             if address.endswith(":0"):  # any port
                 address = f"{address[:-2]}:{20000 + next(self._ports)}"

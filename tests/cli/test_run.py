@@ -1,0 +1,153 @@
+"""`graphflow run --workers` and `graphflow submit`: the command lines of tasks, and real jobs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.cli import main, run, submit
+from graphflow.compat import standin
+from graphflow.distribute.cluster import _ray
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+HOSTS = {"ps": ["p0:1"], "worker": ["w0:1", "w1:1"]}
+
+
+def test_flags_are_given_that_the_program_has():
+    text = 'DEFINE_string("job_name"); DEFINE_integer("task_index"); DEFINE_string("ps_hosts")'
+    assert run.command_line(text, ["--lr", "1"], HOSTS, "worker", 1) == [
+        "--lr", "1", "--job_name=worker", "--task_index=1", "--ps_hosts=p0:1",
+    ]  # fmt: skip
+    given = ["--job_name={job}", "-task_index", "7", "--where={worker_hosts}/{task}"]
+    assert run.command_line(text, given, HOSTS, "ps", 0) == [
+        "--job_name=ps", "-task_index", "7", "--where=w0:1,w1:1/0", "--ps_hosts=p0:1",
+    ]  # fmt: skip
+    assert run.command_line("import tensorflow", [], HOSTS, "ps", 0) == []
+
+
+def test_a_job_runs_the_same_command_on_the_cluster():
+    layout = run.Layout(workers=4, servers=2, address="http://head:8265", cpus=2, gpus=1)
+    words = shlex.split(submit.entrypoint("train.py", ["--name", "a b"], layout))
+    assert words == [
+        "python", "-m", "graphflow.cli", "run", "--address", "auto", "--workers", "4", "--ps", "2",
+        "--cpus-per-worker", "2", "--gpus-per-worker", "1", "train.py", "--name", "a b",
+    ]  # fmt: skip
+
+
+def test_a_script_that_is_not_there_is_named(capsys):
+    for command in (["run", "nowhere.py"], ["submit", "--workers", "1", "nowhere.py"]):
+        assert main(command) == 2
+        assert "there is no file nowhere.py" in capsys.readouterr().err
+
+
+@pytest.fixture
+def program(monkeypatch: Any) -> Iterator[None]:
+    """What running a program leaves in this process is undone."""
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    standin.uninstall()
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """The Ray that other tests have started, or one of our own with two GPUs that do not exist."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Ray itself does at its start
+        found = _ray()
+        found.connect(None, cpus=8, gpus=2, object_store_memory=150 << 20)
+    yield
+    found.disconnect()
+
+
+# The example in each task; what it prints goes to a file, with what Ray gave the task.
+TASK = """
+import builtins, json, os, runpy, sys
+# job_name task_index ps_hosts worker_hosts
+def told(*words):
+    config = json.loads(os.environ["TF_CONFIG"])["task"]
+    name = "{out}/%(type)s%(index)d" % config
+    with open(name, "w") as file:
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+        json.dump([*words, gpus, os.getpid()], file)
+builtins.print = told
+runpy.run_path("{example}", run_name="__main__")
+"""
+
+
+@pytest.mark.ray
+def test_a_tensorflow1_program_of_three_tasks_runs_as_one_job(ray, tmp_path):
+    """To the bits of one process; and each worker has a GPU of its own."""
+    script = tmp_path / "task.py"
+    example = EXAMPLES / "tensorflow1" / "replicas.py"
+    script.write_text(TASK.replace("{out}", str(tmp_path)).replace("{example}", str(example)))
+    steps = 12
+    layout = run.Layout(workers=2, servers=1, gpus=1)
+    assert run.main(str(script), [f"--steps={steps}"], layout) == 0
+    told = [json.loads((tmp_path / f"worker{i}").read_text()) for i in range(2)]
+    assert {each[-2] for each in told} == {"0", "1"}
+    assert len({each[-1] for each in told}) == 2
+    weights = np.float32(told[0][-3])
+    np.testing.assert_array_equal(weights, alone(steps))
+
+
+def alone(steps: int) -> Any:
+    """The weights that the last of so many steps begins with, in one process."""
+    import runpy
+
+    standin.install()
+    try:
+        batch = runpy.run_path(str(EXAMPLES / "tensorflow1" / "replicas.py"))["batch"]
+    finally:
+        standin.uninstall()
+    with tf.Graph().as_default():
+        w = tf.get_variable("w", [3, 1], initializer=tf.zeros_initializer())
+        optimizer = tf.train.MomentumOptimizer(0.02, 0.9)
+        fed, grads = [], []
+        for _ in range(2):
+            x, y = tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.float32, [None, 1])
+            loss = tf.reduce_mean(tf.square(tf.matmul(x, w) - y))
+            grads.append(optimizer.compute_gradients(loss)[0][0])
+            fed.append((x, y))
+        train = optimizer.apply_gradients([(tf.add_n(grads) / 2.0, w)])
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            for step in range(steps - 1):
+                feeds: dict[Any, Any] = {}
+                for worker, pair in enumerate(fed):
+                    feeds |= dict(zip(pair, batch(worker, step), strict=True))
+                session.run(train, feeds)
+            return session.run(w).ravel()
+
+
+@pytest.mark.ray
+def test_a_program_that_knows_no_tasks_computes_on_workers(ray, program, tmp_path, capsys):
+    script = tmp_path / "plain.py"
+    script.write_text(
+        "import tensorflow as tf\n"
+        "with tf.Session() as session:\n"
+        "    print(len(session.list_devices()), session.run(tf.constant(2) * 3))\n"
+    )
+    assert main(["run", "--workers", "2", str(script)]) == 0
+    assert capsys.readouterr().out == "2 6\n"
+
+
+@pytest.mark.ray
+def test_a_task_that_fails_ends_the_job(ray, tmp_path):
+    script = tmp_path / "fails.py"
+    script.write_text(
+        "import sys, time\n"
+        "# job_name task_index\n"
+        "if '--task_index=1' in sys.argv: sys.exit(3)\n"
+        "time.sleep(60)\n"
+    )
+    assert run.main(str(script), [], run.Layout(workers=2, servers=0)) == 3
