@@ -53,7 +53,7 @@ def cluster() -> Iterator[tf.Cluster]:
 def test_example_is_short_and_tells_how_to_run_it(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= 80
-    assert re.search(rf"^ *(python|graphflow run) {path.relative_to(EXAMPLES.parent)}", text, re.M)
+    assert re.search(rf"^ *(python|graphflow run)( --\w+ \d+)* {path.relative_to(EXAMPLES.parent)}", text, re.M)
 
 
 def test_two_devices(example: Any, tmp_path: Path, capsys: Any) -> None:
