@@ -23,7 +23,11 @@ class Model(NamedTuple):
     step: tf.Operation
 
 
-def build(hidden: str | None = None, output: str | None = None) -> Model:
+def build(
+    hidden: str | None = None,
+    output: str | None = None,
+    optimizer: tf.train.Optimizer | None = None,
+) -> Model:
     """Add the network, its loss and its training step to the default graph.
 
     The two layers may ask for devices.
@@ -37,7 +41,7 @@ def build(hidden: str | None = None, output: str | None = None) -> Model:
         logits = dense(h, 10)
     loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits))
     right = tf.equal(tf.argmax(logits, 1), y)
-    step = tf.train.MomentumOptimizer(0.05, momentum=0.9).minimize(loss)
+    step = (optimizer or tf.train.MomentumOptimizer(0.05, momentum=0.9)).minimize(loss)
     return Model(x, y, loss, tf.reduce_mean(tf.cast(right, tf.float32)), step)
 
 

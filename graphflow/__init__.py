@@ -63,7 +63,7 @@ def __getattr__(name: str) -> _Any:
         return Cluster
     if name == "bfloat16":
         return dtypes.bfloat16
-    if name in ("compat", "datasets"):
+    if name in ("compat", "datasets", "distribute"):
         import importlib
 
         return importlib.import_module(f"graphflow.{name}")

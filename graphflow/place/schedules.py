@@ -86,17 +86,17 @@ def pipeline(
     problem = build.problem(topology)
     rank = [0.0] * len(build.names)
     for stage in range(stages):
-        steps = _order_of(order, stage, stages, microbatches, backward is not None)
+        steps = stage_order(order, stage, stages, microbatches, backward is not None)
         for position, (way, microbatch) in enumerate(steps):
             rank[build.number[way, stage, microbatch]] = -float(position)
     where = [stage for _, stage, _ in build.number]
     return Pipeline(simulate(problem, where, rank, strict=True), stages, microbatches)
 
 
-def _order_of(
+def stage_order(
     order: Order, stage: int, stages: int, microbatches: int, backward: bool
 ) -> list[tuple[str, int]]:
-    """What a stage does, one after the other."""
+    """What a stage does, one after the other: ("F" or "B", microbatch)."""
     forward = [("F", m) for m in range(microbatches)]
     if not backward:
         return forward

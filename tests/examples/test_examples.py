@@ -53,7 +53,9 @@ def cluster() -> Iterator[tf.Cluster]:
 def test_example_is_short_and_tells_how_to_run_it(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= 80
-    assert re.search(rf"^ *(python|graphflow run)( --\w+ \d+)* {path.relative_to(EXAMPLES.parent)}", text, re.M)
+    assert re.search(
+        rf"^ *(python|graphflow run)( --\w+ \d+)* {path.relative_to(EXAMPLES.parent)}", text, re.M
+    )
 
 
 def test_two_devices(example: Any, tmp_path: Path, capsys: Any) -> None:
@@ -143,6 +145,25 @@ def test_mlp_on_ray_learns_what_mlp_does_here(
         assert example("mlp")["main"](epochs=2) == pytest.approx(accuracy, abs=0.005)
     assert losses(remote) == pytest.approx(losses(capsys.readouterr().out), abs=0.005)
     assert accuracy > 0.9
+
+
+def test_pipeline_learns_the_same_in_any_order(
+    example: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAPHFLOW_TIER", "reference")
+    found = list(example("pipeline")["main"](steps=15).values())
+    assert found[0] == found[1] == found[2]
+    assert found[0][-1] < 0.6 * found[0][0]
+
+
+@pytest.mark.ray
+def test_data_parallel_has_the_same_bits_on_any_workers(
+    example: Any, cluster: tf.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAPHFLOW_TIER", "reference")
+    found = example("data_parallel")["main"](epochs=1, cluster=cluster)
+    assert len(set(found)) == 1
+    assert found[0][0] > 0.85
 
 
 def losses(printed: str) -> list[float]:
