@@ -40,16 +40,17 @@ def main(script: str, arguments: Sequence[str], layout: Layout, wait: bool = Tru
 
     try:
         client = job_client.connect(layout.address)
+        name = job_client.submit(
+            client,
+            entrypoint=entrypoint(path.name, arguments, layout),
+            runtime_env=job_client.environment(path.resolve().parent),
+        )
     except ImportError:
         print(_NEEDS, file=sys.stderr)
         return 2
     except job_client.REFUSED as error:
-        print(f"graphflow submit: {error}", file=sys.stderr)
+        print(f"graphflow submit: {error}".split("\n\n")[0], file=sys.stderr)
         return 1
-    name = client.submit_job(
-        entrypoint=entrypoint(path.name, arguments, layout),
-        runtime_env=job_client.environment(path.resolve().parent),
-    )
     print(f"submitted {name}", file=sys.stderr)
     return _follow(client, name) if wait else 0
 

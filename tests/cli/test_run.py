@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -151,3 +153,47 @@ def test_a_task_that_fails_ends_the_job(ray, tmp_path):
         "time.sleep(60)\n"
     )
     assert run.main(str(script), [], run.Layout(workers=2, servers=0)) == 3
+
+
+HEAD = """
+import os, sys
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+import ray
+context = ray.init(
+    address="local", num_cpus=4, include_dashboard=True, dashboard_host="127.0.0.1",
+    _node_ip_address="127.0.0.1", object_store_memory=150 << 20, logging_level="ERROR",
+)
+print(f"http://{context.dashboard_url}", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_job_is_submitted_with_a_token_and_refused_with_another():
+    """A Ray of its own, with a dashboard that wants a token.  Needs the extra `jobs`."""
+    pytest.importorskip("aiohttp_cors", reason="the extra `jobs` is not installed")
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 3}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", HEAD], env=environment, text=True, stdin=pipe, stdout=pipe,
+        stderr=subprocess.DEVNULL,
+    ) as head:  # fmt: skip
+        try:
+            address = head.stdout.readline().strip()
+            script = str(EXAMPLES / "tensorflow1" / "replicas.py")
+            command = [sys.executable, "-m", "graphflow.cli", "submit", "--workers", "2", "--ps"]
+            command += ["1", "--address", address, script, "--steps", "5"]
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=100, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert "worker 0 after 5 steps" in done.stdout
+            environment["RAY_AUTH_TOKEN"] = "another" * 7
+            refused = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert refused.returncode == 1
+            assert "graphflow submit: Authentication failed" in refused.stderr
+        finally:
+            head.stdin.close()
