@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from graphflow.distribute.channel import Channel
-from graphflow.distribute.host import Host, _Work
+from graphflow.distribute.host import Host, Shipment, _Work
 from graphflow.distribute.messages import Step, Ticket
 from graphflow.distribute.snapshot import owned
 from graphflow.distribute.transactions import Attempt
@@ -167,6 +167,7 @@ class _Replay:
         self._incoming = incoming
         self._received: dict[str, Any] = {}
         self._sent: set[str] = set()
+        self._meetings: dict[str, _ReplayMeeting] = {}
 
     def send(self, key: str, value: Any) -> None:
         if key in self._routes:
@@ -181,6 +182,38 @@ class _Replay:
         if key not in self._received:
             self._received[key] = self._mailbox.receive(key)
         return self._received[key]
+
+    def meeting(self, device: str) -> _ReplayMeeting:
+        """A device's way to those it sums with."""
+        if device not in self._meetings:
+            self._meetings[device] = _ReplayMeeting(self._mailbox.meeting(device))
+        return self._meetings[device]
+
+
+class _ReplayMeeting:
+    """A device's way to those it sums with, by messages that are kept."""
+
+    def __init__(self, meeting: Any):
+        self._meeting = meeting
+        self._received: dict[str, Any] = {}
+        self._sent: set[tuple[str, str]] = set()
+
+    def send_to(self, device: str, key: str, value: Any) -> None:
+        if (device, key) not in self._sent:
+            self._sent.add((device, key))
+            self._meeting.send_to(device, key, value)
+
+    def receive(self, key: str) -> Any:
+        if key not in self._received:
+            self._received[key] = self._meeting.receive(key)
+        return self._received[key]
+
+    def lend(self, devices: Any, key: str, arrays: Any) -> bool:
+        """No: what lies elsewhere is not there the second time."""
+        return False
+
+    def space(self, devices: Any, key: str, size: int) -> Any:
+        return None
 
 
 class SharedHost(Host):
@@ -210,14 +243,15 @@ class SharedHost(Host):
             work.cancelled, quiet,
         )  # fmt: skip
 
-    def _mailbox(self, ticket: Ticket, routes: Mapping[str, str], work: _Work) -> Any:
+    def _mailbox(self, ticket: Ticket, shipment: Shipment, work: _Work) -> Any:
         return self._replays[ticket]
 
     def _prepare(self, step: Step, work: _Work, trace: Trace | None) -> list[Any]:
         ticket = step.ticket
-        routes = self._loaded[step.plan].shipment.routes
-        mailbox = super()._mailbox(ticket, routes, work)
-        replay = self._replays[ticket] = _Replay(mailbox, routes, self._incoming[step.plan])
+        shipment = self._loaded[step.plan].shipment
+        mailbox = super()._mailbox(ticket, shipment, work)
+        replay = _Replay(mailbox, shipment.routes, self._incoming[step.plan])
+        self._replays[ticket] = replay
 
         def again() -> SharedAttempt:
             """Everything the part asked for came before: it waits for nothing."""

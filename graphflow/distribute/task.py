@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from graphflow.distribute.channel import Gone, Hear
+from graphflow.distribute.channel import Channel, Gone, Hear, Link
 from graphflow.distribute.host import portable
 from graphflow.distribute.messages import Message, Notice, Step, Ticket
 from graphflow.distribute.shared import WRITES, ServerState, SharedHost
@@ -205,7 +205,7 @@ def _copied(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
-class MemberLink:
+class MemberLink(Link):
     """The driver's way to the tasks of one session; see `channel.Link`.
 
     Where a run writes on some tasks and releases output on others, those that release learn of
@@ -275,7 +275,7 @@ class MemberLink:
         hear(Gone("the state of a server is lost with it"))
 
 
-class MemberChannel:
+class MemberChannel(Channel):
     """A task's way to the others, for one session; see `channel.Channel`."""
 
     def __init__(self, session: str, members: Mapping[str, Member]):
