@@ -97,7 +97,7 @@ class BaseSession:
           seed: seed of random ops that have none; None: drawn at random.
 
         Raises:
-          ValueError: the target is not known.
+          ValueError: the target is not known, or a limit is negative.
           TypeError: an argument is of the wrong type.
         """
         name = target.decode() if isinstance(target, bytes) else target
@@ -110,6 +110,8 @@ class BaseSession:
             raise TypeError(f"graph must be a tf.Graph, not {graph!r}")
         if config is not None and not isinstance(config, ConfigProto):
             raise TypeError(f"config must be a tf.ConfigProto, not {config!r}")
+        if config is not None and config.memory_limit < 0:
+            raise ValueError(f"memory_limit is a number of bytes, not {config.memory_limit}")
         self.graph = (graph or get_default_graph()).root
         self.seed = random.SystemRandom().getrandbits(62) if seed is None else seed
         self._config = config or ConfigProto()

@@ -133,3 +133,8 @@ def test_a_step_that_fits_is_left_alone() -> None:
     x = tf.placeholder(tf.float32, [2])
     with tf.Session(config=tf.ConfigProto(memory_limit=1000)) as session:
         assert session.run(tf.reduce_sum(tf.tanh(x)), {x: [0.0, 0.0]}) == 0
+
+
+def test_a_limit_is_a_number_of_bytes() -> None:
+    with pytest.raises(ValueError, match="memory_limit is a number of bytes, not -1"):
+        tf.Session(config=tf.ConfigProto(memory_limit=-1))

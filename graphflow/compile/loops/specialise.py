@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphflow.base.state import StateKey
+from graphflow.compile.loops.fills import FILLS
 from graphflow.compile.loops.gathering import GATHERS, added
 from graphflow.compile.loops.images import IMAGES
 from graphflow.compile.loops.random import draw
@@ -36,7 +37,7 @@ from graphflow.compile.loops.values import (
 from graphflow.compile.plan import CONTEXT, Plan, Step
 from graphflow.ops.expression import Node, compute, scalar_expression
 
-_RULES = {**RULES, **IMAGES, **SLICES, **GATHERS}
+_RULES = {**RULES, **IMAGES, **SLICES, **GATHERS, **FILLS}
 _SCATTERS = {"ScatterAdd": "add", "ScatterSub": "subtract"}
 _FOLDED = 65536  # elements at most of what is computed here
 _OF_SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
