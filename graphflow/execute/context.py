@@ -263,8 +263,10 @@ class Context:
         "_run",
         "device",
         "read",
+        "read_all",
         "step",
         "write",
+        "write_all",
         "xp",
     )
 
@@ -278,6 +280,8 @@ class Context:
         self.xp = device.xp
         self.read = run.transaction.read
         self.write = run.transaction.write
+        self.read_all = run.transaction.read_all
+        self.write_all = run.transaction.write_all
 
     def initialized(self, key: Hashable) -> bool:
         """Has the variable a value?"""

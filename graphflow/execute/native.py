@@ -121,6 +121,7 @@ class _Instance:
             self._hold(entry, array)
         self.feeds = [self._feed(i, port) for i, port in enumerate(plan.inputs)]
         self.variables = [(key, port.entry, port) for key, port in plan.variables]
+        self.keys = [key for key, _ in plan.variables]
         self.known: dict[int, tuple[Any, int]] = {e: (None, 0) for _, e, _ in self.variables}
         assigned = {a.entry for a in plan.actions if isinstance(a, Assign)}
         self.rings = []
@@ -182,9 +183,9 @@ class _Instance:
 
     def _read(self, context: Any) -> None:
         """Find the variables; those that this program wrote last are known by their address."""
-        held, table, known, read = self.held, self.table, self.known, context.read
-        for key, entry, port in self.variables:
-            value = read(key)
+        held, table, known = self.held, self.table, self.known
+        values = context.read_all(self.keys)
+        for (_, entry, port), value in zip(self.variables, values, strict=True):
             last = known[entry]
             if last[0] is value:
                 table[entry] = last[1]
@@ -250,11 +251,9 @@ class _Instance:
         held, table, known = self.held, self.table, self.known
 
         def assign() -> None:
-            write = self.context.write
-            for key, entry, read in pairs:
-                array = held[entry]
-                write(key, array)
-                known[read] = (array, table[entry])
+            self.context.write_all({key: held[entry] for key, entry, _ in pairs})
+            for _, entry, read in pairs:
+                known[read] = (held[entry], table[entry])
 
         return assign
 

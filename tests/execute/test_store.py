@@ -104,3 +104,24 @@ def test_increments_of_interleaved_transactions_are_never_lost(script):
                 total[k] += 1
     t = store.begin()
     assert {k: t.read(k) for k in total} == total
+
+
+def test_many_are_read_and_written_as_one_by_one():
+    store = Store()
+    committed(store, a=1, b=2)
+    t = store.begin()
+    assert t.read_all(["b", "a"]) == [2, 1]
+    t.write_all({"a": 3, "c": 4})
+    assert t.read_all(["a", "b", "c"]) == [3, 2, 4]
+    with pytest.raises(FailedPreconditionError, match="d"):
+        t.read_all(["a", "d"])
+    with pytest.raises(FailedPreconditionError, match="d"):
+        store.begin().read_all(["d", "a"])
+    other = store.begin()
+    other.read_all(["b"])
+    other.write("b", 5)
+    committed(store, b=6)
+    with pytest.raises(Conflict):  # what was read counts
+        other.commit()
+    t.commit()
+    assert store.begin().read_all(["a", "b", "c"]) == [3, 6, 4]
