@@ -194,8 +194,8 @@ def _rewritten(
             writer.again(stage)
             continue
         end = waiting[stage[-1]]
-        writer.emit([o for o in early if waiting[o] <= end and o not in writer.made])
-        writer.emit(stage)
+        besides = [o for o in early if waiting[o] <= end and o not in writer.made]
+        writer.emit(sorted([*besides, *stage], key=waiting.__getitem__))
     writer.emit([o for o in view.order if o not in writer.made])
     return writer.finish()
 

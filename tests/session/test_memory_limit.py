@@ -23,13 +23,16 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def layers(dropout: bool = False, residual: bool = False) -> Any:
+def layers(dropout: bool = False, residual: bool = False, printed: bool = False) -> Any:
     rng = np.random.default_rng(0)
     x = tf.placeholder(tf.float32, [None, WIDTH])
     h = x
     for i in range(LAYERS):
         w = tf.Variable(rng.normal(0, 0.2, (WIDTH, WIDTH)).astype(np.float32))
-        new = tf.tanh(tf.matmul(h, w))
+        new = tf.matmul(h, w)
+        if printed and i == 5:  # what has an effect runs once, after what it takes
+            new = tf.Print(new, [tf.reduce_sum(new)])
+        new = tf.tanh(new)
         if dropout and i % 3 == 0:
             new = tf.nn.dropout(new, rate=0.2, seed=i)
         h = h + new if residual else new
@@ -96,6 +99,7 @@ PROGRAMS: dict[str, Program] = {
     "chain": layers,
     "dropout": lambda: layers(dropout=True),
     "residual": lambda: layers(residual=True),
+    "printed": lambda: layers(printed=True),
 }
 
 

@@ -79,7 +79,8 @@ class Report:
 
     @property
     def memory(self) -> str:
-        """The arena: where each value lies, and when it is alive."""
+        """The arena: where each value lies, and when it is alive: loops, products and calls of
+        kernels count one each."""
         if self.native is None:
             return ""
         arena = self.native.arena
@@ -93,7 +94,7 @@ class Report:
             at = arena.offsets[each.key]
             lines.append(
                 f"  bytes {at}..{at + each.size}: {names.get(each.key, '?')}, "
-                f"units {each.first}..{each.last}"
+                f"alive at {each.first}..{each.last}"
             )
         return "\n".join(lines)
 
