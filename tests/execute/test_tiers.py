@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,32 @@ def test_code_takes_over_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(3):
             got = session.run(step)
         np.testing.assert_allclose(got, np.float32([1, 2, 3]) * (count + 3))
+
+
+def test_the_second_run_is_native_where_compiling_is_quick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits for the compiler, but no longer than the first run has taken."""
+    monkeypatch.setenv("GRAPHFLOW_TIER", "auto")
+    x = tf.placeholder(tf.float32, [3])
+    slow = tf.py_func(lambda v: (time.sleep(0.5), v)[1], [tf.exp(x)], tf.float32)
+    steps = [tf.tanh(x) * 2.0 + i for i in range(4)]
+    with tf.Session() as session:
+        for _ in range(2):
+            session.run([slow, *steps], {x: [0.0, 1.0, 2.0]})
+        assert native_programs(session)
+
+
+def test_many_threads_ask_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHFLOW_TIER", "auto")
+    x = tf.placeholder(tf.float32, [3])
+    y = tf.exp(x) * 2.0
+    with tf.Session() as session, ThreadPoolExecutor(8) as pool:
+        for _ in range(4):
+            list(pool.map(lambda _: session.run(y, {x: [0.0, 1.0, 2.0]}), range(16)))
+        while not native_programs(session):
+            session.run(y, {x: [0.0, 1.0, 2.0]})
+        assert len(programs(session)[0]._signatures) == 1
 
 
 def test_the_shapes_used_last_stay_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
