@@ -173,7 +173,11 @@ def test_integers_and_bools() -> None:
 _UNARY = [tf.tanh, tf.sigmoid, tf.nn.relu, tf.square, tf.negative, tf.abs, tf.exp, tf.nn.softmax,
           lambda x: tf.reduce_sum(x, -1, keepdims=True), lambda x: tf.reduce_mean(x, 0),
           tf.reduce_max, lambda x: tf.transpose(x) if len(x.shape) == 2 else x,
-          lambda x: tf.reshape(x, [-1]), lambda x: tf.cast(x > 0.1, tf.float32)]  # fmt: skip
+          lambda x: tf.reshape(x, [-1]), lambda x: tf.cast(x > 0.1, tf.float32),
+          lambda x: x[1:], lambda x: tf.reverse(x, [-1]), lambda x: tf.concat([x, x], 0),
+          lambda x: tf.pad(x, [[1, 0]] * len(x.shape)), lambda x: tf.erf(x) ** 3.0,
+          lambda x: tf.gather(x, [x.shape[0] - 1, 0]) if x.shape[0] else x,
+          lambda x: tf.random_uniform(x.shape, seed=3) * x]  # fmt: skip
 _BINARY = [tf.add, tf.subtract, tf.multiply, tf.maximum, tf.minimum, tf.squared_difference]
 
 
