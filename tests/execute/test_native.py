@@ -176,7 +176,7 @@ _UNARY = [tf.tanh, tf.sigmoid, tf.nn.relu, tf.square, tf.negative, tf.abs, tf.ex
           lambda x: tf.reshape(x, [-1]), lambda x: tf.cast(x > 0.1, tf.float32),
           lambda x: x[1:], lambda x: tf.reverse(x, [-1]), lambda x: tf.concat([x, x], 0),
           lambda x: tf.pad(x, [[1, 0]] * len(x.shape)), lambda x: tf.erf(x) ** 3.0,
-          lambda x: tf.gather(x, [x.shape[0] - 1, 0]) if x.shape[0] else x,
+          lambda x: tf.gather(x, [int(x.shape[0]) - 1, 0]) if x.shape[0] else x,
           lambda x: tf.random_uniform(x.shape, seed=3) * x]  # fmt: skip
 _BINARY = [tf.add, tf.subtract, tf.multiply, tf.maximum, tf.minimum, tf.squared_difference]
 
