@@ -118,7 +118,8 @@ class Cluster:
                 network = Network(ray, interface, transport == "fast", tls, start_deadline)
                 self._networks.append(network)
                 network.join(self._actors, list(self._actors))
-            self.topology = _topology(self.workers, cpus_per_worker, gpus_per_worker)
+            carrier = f"{transport}, encrypted" if tls else transport
+            self.topology = _topology(self.workers, cpus_per_worker, gpus_per_worker, carrier)
         except BaseException:
             self.close()
             raise
@@ -247,7 +248,7 @@ def _check_resources(have: Any, cpus: float, gpus: float) -> None:
             )
 
 
-def _topology(workers: dict[str, Any], cpus: float, gpus: int) -> Topology:
+def _topology(workers: dict[str, Any], cpus: float, gpus: int, transport: str) -> Topology:
     devices: list[Device] = []
     for name, found in workers.items():
         if found.usable < len(found.gpus):
@@ -260,4 +261,4 @@ def _topology(workers: dict[str, Any], cpus: float, gpus: int) -> Topology:
         speed = {"flops": 200e9 * max(1, int(cpus)), "host": found.node, "memory": math.inf}
         devices.append(assumed_device(f"{name}/device:CPU:0", **speed))
         devices += [assumed_device(f"{name}/device:GPU:{i}", host=found.node) for i in range(gpus)]
-    return Topology(tuple(devices))
+    return Topology(tuple(devices), transport=transport)

@@ -23,13 +23,15 @@ class Link:
       alpha: seconds per message.
       beta: bytes per second.
       hold: share of that time in which the sending device can do nothing else, as it copies.
-      take: the same of the receiving device, if it is at work when the value arrives.
+      source_load, target_load: share of that time which the devices at the two ends lose, if
+        they compute meanwhile: to copies, threads and processes that need their cores.
     """
 
     alpha: float
     beta: float
     hold: float = 0.0
-    take: float = 0.0
+    source_load: float = 0.0
+    target_load: float = 0.0
 
     def time(self, size: float) -> float:
         """Seconds that `size` bytes take."""
@@ -143,12 +145,15 @@ class Topology:
         distance.
       starts: what a step costs besides.
       hosts: machine -> what its devices share, where that was measured.
+      transport: what carries values between processes, by name: links that were measured with
+        one of them hold for no other.
     """
 
     devices: tuple[Device, ...]
     links: Mapping[tuple[str, str], Link] = field(default_factory=dict)
     starts: Starts = field(default_factory=Starts)
     hosts: Mapping[str, Host] = field(default_factory=dict)
+    transport: str = ""
 
     def __post_init__(self) -> None:
         if not self.devices:

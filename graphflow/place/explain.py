@@ -156,12 +156,22 @@ def _text(explanation: Explanation) -> str:
             f"peak {size(schedule.peak[number])} of {size(device.memory)}"
             + (": too much" if over else "")
         )
+    lines += _shared(placement)
     if schedule.overflow:
         lines.append("  " + no_room(problem, schedule.peak))
     moved = sum(problem.sizes[t.value] for t in schedule.transfers)
     lines.append(f"  {len(schedule.transfers)} transfers, {size(moved)}")
     lines += _groups(placement)
     return "\n".join(lines)
+
+
+def _shared(placement: Placement) -> list[str]:
+    """What CPUs of one machine slow each other by."""
+    return [
+        f"  CPUs of {name}: at full speed at once, {host.compute:.2g} of them compute, and "
+        f"{host.memory:.2g} of them read and write memory"
+        for name, host in placement.topology.hosts.items()
+    ]
 
 
 def _groups(placement: Placement) -> list[str]:

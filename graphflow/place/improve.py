@@ -99,7 +99,7 @@ class _Search:
         if self.problem.roomy:
             return serial(self.problem, self.order, self.home, self.routes, limit)
         makespan, lack = serial_in_memory(self.problem, self.order, self.home, self.routes, limit)
-        if lack <= 1e-9 * self.memory:
+        if not lack:
             return makespan
         self.lack = lack
         # Not too little, either, as the least overflow is worse than any makespan.

@@ -34,8 +34,8 @@ class Problem:
       resident: task -> bytes that stay on its device throughout, such as a variable.
       kept: values that live to the end, such as fetches.
       views: values that take no memory where they are made, such as reads of a variable.
-      work: task -> (flops, bytes): what it takes of what the devices of a machine share; empty:
-        they share nothing.
+      work: task -> (flops, bytes), where devices share what these take; empty: each task needs
+        all of its device.
     """
 
     topology: Topology
@@ -139,10 +139,23 @@ class Problem:
         return [[self.link(a, b).hold for b in every] for a in every]
 
     @cached_property
-    def take(self) -> list[list[float]]:
-        """Device -> device -> share of a transfer that the receiver loses, if it is at work."""
+    def source_load(self) -> list[list[float]]:
+        """Device -> device -> share of a transfer that the sender loses, if it computes."""
         every = range(len(self.topology.devices))
-        return [[self.link(a, b).take for b in every] for a in every]
+        return [[self.link(a, b).source_load for b in every] for a in every]
+
+    @cached_property
+    def target_load(self) -> list[list[float]]:
+        """Device -> device -> share of a transfer that the receiver loses, if it computes."""
+        every = range(len(self.topology.devices))
+        return [[self.link(a, b).target_load for b in every] for a in every]
+
+    @cached_property
+    def loaded(self) -> bool:
+        """Do devices lose time to transfers, or to each other?"""
+        return bool(self.work) or any(
+            map(any, (row for loads in (self.source_load, self.target_load) for row in loads))
+        )
 
     @cached_property
     def per_byte(self) -> list[list[float]]:
@@ -228,7 +241,7 @@ def problem_of(
         },
         kept,
         frozenset([v for v, i in enumerate(values.producer) if order[i].type == "ReadVariable"]),
-        work if topology.hosts else (),
+        work if topology.hosts or topology.links else (),
     )
 
 

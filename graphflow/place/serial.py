@@ -1,19 +1,20 @@
-"""A schedule found by going once through an order of tasks: what the search judges steps by."""
+"""A schedule found by going once through an order of tasks: what the search judges steps by.
+
+What devices lose to each other and to transfers (`sharing.py`) is left to the simulator.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from graphflow.place.problem import Problem
+from graphflow.place.simulate import ROUNDING
 
-Routes = list[list[tuple[tuple[int, ...], float, float, float, float]]]
-
-Coming = dict[int, list[tuple[float, float]]]  # device -> when values come, what they take
+Routes = list[list[tuple[tuple[int, ...], float, float, float]]]
 
 
 def routes_of(problem: Problem) -> Routes:
-    """Device -> device -> channels as numbers, alpha, seconds per byte, and the shares of a
-    transfer in which the sender and the receiver are held."""
+    """Device -> device -> channels as numbers, alpha, seconds per byte, share that is held."""
     numbers: dict[str, int] = {}
     names = [d.name for d in problem.topology.devices]
     return [
@@ -23,28 +24,11 @@ def routes_of(problem: Problem) -> Routes:
                 problem.alpha[i][j],
                 problem.per_byte[i][j],
                 problem.hold[i][j],
-                problem.take[i][j],
             )
             for j, b in enumerate(names)
         ]
         for i, a in enumerate(names)
     ]
-
-
-def _take(free: list[float], coming: Coming, device: int, arrived: float, seconds: float) -> None:
-    """A value takes so long from a device that is at work then, as planned or as it will be."""
-    if free[device] > arrived:
-        free[device] += seconds
-    else:
-        coming.setdefault(device, []).append((arrived, seconds))
-
-
-def _interrupted(values: list[tuple[float, float]], start: float, end: float) -> float:
-    """When a task ends in which such values come."""
-    for arrived, seconds in values:
-        if start <= arrived < end:
-            end += seconds
-    return end
 
 
 def serial(
@@ -59,7 +43,6 @@ def serial(
     free = [0.0] * len(routes)
     channels = [0.0] * (len(routes) * len(routes) + 2 * len(routes))
     arrival: dict[tuple[int, int], float] = {}
-    coming: Coming = {}
     group, needs, makes, users = problem.group, problem.needs, problem.makes, problem.users
     longest = 0.0
     for task in order:
@@ -70,8 +53,6 @@ def serial(
             if at > start:
                 start = at
         end = start + problem.seconds[task][device]
-        if device in coming:
-            end = _interrupted(coming.pop(device), start, end)
         free[device] = end
         if end > longest:
             longest = end
@@ -83,7 +64,7 @@ def serial(
                 target = home[group[user]]
                 if (value, target) in arrival:
                     continue
-                ways, alpha, per_byte, hold, take = routes[device][target]
+                ways, alpha, per_byte, hold = routes[device][target]
                 begin = end
                 for way in ways:
                     if channels[way] > begin:
@@ -92,8 +73,6 @@ def serial(
                 arrived = begin + travel
                 if hold:
                     free[device] += hold * travel
-                if take:
-                    _take(free, coming, target, arrived, take * travel)
                 for way in ways:
                     channels[way] = arrived
                 arrival[value, target] = arrived
@@ -112,7 +91,6 @@ def serial_in_memory(
     free = [0.0] * n
     channels = [0.0] * (n * n + 2 * n)
     arrival: dict[tuple[int, int], float] = {}
-    coming: Coming = {}
     born: dict[tuple[int, int], float] = {}
     last: dict[tuple[int, int], float] = {}
     group, needs, makes, users = problem.group, problem.needs, problem.makes, problem.users
@@ -126,8 +104,6 @@ def serial_in_memory(
             if at > start:
                 start = at
         end = start + problem.seconds[task][device]
-        if device in coming:
-            end = _interrupted(coming.pop(device), start, end)
         if end > limit:
             return float("inf"), 0.0
         free[device] = end
@@ -145,14 +121,12 @@ def serial_in_memory(
                 key = value, home[group[user]]
                 if key in arrival:
                     continue
-                ways, alpha, per_byte, hold, take = routes[device][key[1]]
+                ways, alpha, per_byte, hold = routes[device][key[1]]
                 begin = max([end, *[channels[way] for way in ways]])
                 travel = alpha + sizes[value] * per_byte
                 arrived = begin + travel
                 if hold:
                     free[device] += hold * travel
-                if take:
-                    _take(free, coming, key[1], arrived, take * travel)
                 for way in ways:
                     channels[way] = arrived
                 arrival[key] = last[key] = arrived
@@ -170,13 +144,14 @@ def serial_in_memory(
             size = sizes[key[0]]
             changes[key[1]] += ((at, 1, size), (last[key], 0, -size))
     overflow = 0.0
-    for level, steps in zip(levels, changes, strict=True):
+    rooms = [d.memory for d in problem.topology.devices]
+    for room, level, steps in zip(rooms, levels, changes, strict=True):
         highest = level
         steps.sort()
         for _, _, size in steps:
             level += size
             if level > highest:
                 highest = level
-        if highest > 0:
+        if highest > ROUNDING * room:
             overflow += highest
     return max(free, default=0.0), overflow

@@ -28,21 +28,27 @@ class Sharing:
             if name in topology.hosts and device.kind == "CPU" and problem.work:
                 machines.setdefault(name, _Machine(topology.hosts[name]))
             self.machine.append(machines.get(name))
-        self.working = [False] * len(topology.devices)
+        self.need: list[Needs | None] = [None] * len(topology.devices)  # None: it is idle
         self.lost = [0.0] * len(topology.devices)
 
     def started(self, task: int, device: int, now: float) -> None:
         """The device is at work from now on."""
-        self.working[device] = True
+        self.need[device] = needs = self._needs(task, device)
         machine = self.machine[device]
         if machine is not None:
             machine.settle(now, self.lost)
-            machine.set(device, self._needs(task, device))
+            machine.set(device, needs)
 
-    def received(self, source: int, device: int, travel: float) -> None:
-        """A value has come that took so long: who is at work loses time over it."""
-        if self.working[device]:
-            self.lost[device] += self.problem.take[source][device] * travel
+    def moved(self, source: int, target: int, travel: float) -> None:
+        """A value has come that took so long: who computes loses time over it."""
+        problem = self.problem
+        for device, load in (
+            (source, problem.source_load[source][target]),
+            (target, problem.target_load[source][target]),
+        ):
+            needs = self.need[device]
+            if needs is not None:
+                self.lost[device] += load * travel * max(needs)
 
     def stopped(self, task: int, device: int, now: float) -> float:
         """The device would be done now, if it had not lost time since it was asked last.
@@ -62,7 +68,7 @@ class Sharing:
         if lost > FINE * seconds:
             self.lost[device] = lost - lost * slowdown  # what it will lose in that time
             return lost * slowdown
-        self.lost[device], self.working[device] = 0.0, False
+        self.lost[device], self.need[device] = 0.0, None
         if machine is not None:
             machine.set(device, None)
         return 0.0
@@ -71,6 +77,8 @@ class Sharing:
         seconds = self.problem.seconds[task][device]
         if not seconds:
             return 0.0, 0.0
+        if not self.problem.work:
+            return 1.0, 1.0
         flops, moved = self.problem.work[task]
         facts = self.problem.topology.devices[device]
         arithmetic, traffic = flops / facts.flops, moved / facts.bandwidth

@@ -19,6 +19,7 @@ from graphflow.place.problem import Problem
 from graphflow.place.sharing import Sharing
 
 ENDS, ARRIVES, RELEASED = range(3)  # events of one moment, in this order
+ROUNDING = 1e-9  # of a memory; less is not too little
 
 
 class Bar(NamedTuple):
@@ -90,7 +91,8 @@ class Schedule:
         if problem.roomy:
             return 0.0
         sizes = [d.memory for d in problem.topology.devices]
-        return sum([max(0.0, peak - n) for peak, n in zip(self.peak, sizes, strict=True)])
+        lacks = [peak - n for peak, n in zip(self.peak, sizes, strict=True)]
+        return sum([lack for lack, n in zip(lacks, sizes, strict=True) if lack > ROUNDING * n])
 
     @cached_property
     def order(self) -> list[int]:
@@ -207,8 +209,7 @@ class _Simulation:
         self.routes: dict[tuple[int, int], tuple[tuple[str, ...], Link]] = {}
         # (time, ENDS | ARRIVES | RELEASED, task or value, device)
         self.events: list[tuple[float, int, int, int]] = []
-        shares = problem.work or any(map(any, problem.take))
-        self.sharing = Sharing(problem) if shares else None
+        self.sharing = Sharing(problem) if problem.loaded else None
         self.queue: list[list[int]] | None = None
         if strict:
             self.queue = [[] for _ in devices]
@@ -293,7 +294,7 @@ class _Simulation:
         if self.sharing:
             source = self.where[self.problem.producer[value]]
             travel = self.routes[source, device][1].time(self.problem.sizes[value])
-            self.sharing.received(source, device, travel)
+            self.sharing.moved(source, device, travel)
         for user in self.problem.users[value]:
             if self.where[user] == device:
                 self._arrived(user)

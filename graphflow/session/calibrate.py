@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -27,15 +28,37 @@ def calibrated(
       path: the file; None: one in the user's cache.
     """
     names = [d.name for d in topology.devices]
-    path = path or cache_folder() / f"calibration-{machine()}-{len(names)}.json"
+    path = path or cache_folder() / f"calibration-{machine()}-{_key(topology)}.json"
     known = load(path, names)
-    if known is None:
-        known = measure(open_session, topology), Profile()
-        try:
-            store(*known, path)
-        except OSError as error:  # it holds for this session nevertheless
-            warnings.warn(f"the calibration was not stored: {error}", stacklevel=2)
+    if known is not None:
+        return _on_hosts_of(topology, known[0]), known[1]
+    known = measure(open_session, topology), Profile()
+    try:
+        store(*known, path)
+    except OSError as error:  # it holds for this session nevertheless
+        warnings.warn(f"the calibration was not stored: {error}", stacklevel=2)
     return known
+
+
+def _key(topology: Topology) -> str:
+    """What is the same when the same devices are opened again.  Names of machines are drawn anew
+    by each Ray, so that nothing is found again where there are several."""
+    machines = [topology.machine(d.name) for d in topology.devices]
+    apart = machines if len(set(machines)) > 1 else []
+    facts = [(d.name, d.flops, d.bandwidth) for d in topology.devices]
+    return hashlib.sha256(f"{facts} {apart} {topology.transport}".encode()).hexdigest()[:16]
+
+
+def _on_hosts_of(topology: Topology, known: Topology) -> Topology:
+    """What was measured, with the machines' names of now."""
+    pairs = list(zip(topology.devices, known.devices, strict=True))
+    now = {known.machine(old.name): topology.machine(new.name) for new, old in pairs}
+    return replace(
+        known,
+        devices=tuple([replace(old, host=new.host) for new, old in pairs]),
+        hosts={now[name]: host for name, host in known.hosts.items() if name in now},
+        transport=topology.transport,
+    )
 
 
 def measure(open_session: Open, topology: Topology) -> Topology:
@@ -55,7 +78,8 @@ def measure(open_session: Open, topology: Topology) -> Topology:
                 kinds[kind] = _link(open_session, a, b, step)
             links[a, b] = kinds[kind]
     starts = _starts(open_session, topology, step)
-    return Topology(devices, links, starts, _hosts(open_session, topology))
+    hosts = _hosts(open_session, topology)
+    return replace(topology, devices=devices, links=links, starts=starts, hosts=hosts)
 
 
 def _device(open_session: Open, device: Device) -> Device:
@@ -78,16 +102,16 @@ def _starts(open_session: Open, topology: Topology, step: float) -> Starts:
 def _link(open_session: Open, a: str, b: str, step: float) -> Link:
     """From the time that a value takes to and fro, small and large, and from what both ends
     lose by it."""
-    count = probes.LARGE // 4
+    count = probes.SIDE**2  # of a matrix: larger messages gain by their size, smaller ones lose
     small, large = (probes.hops(open_session, a, b, size) for size in (1, count))
     here = probes.hops(open_session, a, a, count)
     together = probes.steps(open_session, [a, b])
     alpha = max(1e-7, (small - together) / probes.HOPS)
     moving = max(1e-9, (large - small - max(0.0, here - step)) / probes.HOPS)
     link = Link(alpha, 4.0 * count / moving)
-    travel = link.time(4.0 * probes.SIDE**2)
-    sent, received = probes.traffic(open_session, a, b)
-    return replace(link, hold=min(1.0, sent / travel), take=min(1.0, received / travel))
+    travel = link.time(4.0 * count)
+    held, *loads = [min(1.0, t / travel) for t in probes.traffic(open_session, a, b)]
+    return replace(link, hold=held, source_load=loads[0], target_load=loads[1])
 
 
 def _hosts(open_session: Open, topology: Topology) -> dict[str, Host]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphflow.build import Graph
 from graphflow.ops.arithmetic import add
@@ -120,13 +120,25 @@ def hops(open_session: Open, a: str, b: str, size: int) -> float:
         return best(lambda: session.run(value.op, {one: 1.0}), RUNS)
 
 
-def traffic(open_session: Open, a: str, b: str) -> tuple[float, float]:
-    """Seconds by which sending one matrix delays a sender that is at work, and a receiver that
-    is.  Whatever does it counts: copies, threads and processes that need the same cores."""
+class Traffic(NamedTuple):
+    """What sending one matrix takes from two devices that compute.
+
+    Attributes:
+      held: seconds of the call that sends it.
+      source, target: seconds that the work of the two takes longer: whatever does it counts,
+        copies, threads and processes that need the same cores.
+    """
+
+    held: float
+    source: float
+    target: float
+
+
+def traffic(open_session: Open, a: str, b: str) -> Traffic:
+    """From products on both devices, without and with sends from the first to the second."""
     quiet, busy = (_at_work(open_session, a, b, sends) for sends in (False, True))
-    sent = busy["MatMul", a] + busy.get(("Send", a), 0.0) - quiet["MatMul", a]
-    received = busy["MatMul", b] - quiet["MatMul", b]
-    return max(0.0, sent / SENT), max(0.0, received / SENT)
+    more = (max(0.0, busy["MatMul", d] - quiet["MatMul", d]) / SENT for d in (a, b))
+    return Traffic(busy.get(("Send", a), 0.0) / SENT, *more)
 
 
 def _at_work(open_session: Open, a: str, b: str, sends: bool) -> Sums:

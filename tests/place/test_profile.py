@@ -15,7 +15,7 @@ from graphflow.session.planner import SEEN, Planner
 CPU0, CPU1 = local("CPU", 0), local("CPU", 1)
 TOPOLOGY = Topology(
     (Device(CPU0, flops=1e9), Device(CPU1)),
-    {(CPU0, CPU1): Link(1e-5, 1e9, 0.5, 0.25)},
+    {(CPU0, CPU1): Link(1e-5, 1e9, 0.5, 0.25, 0.125)},
     Starts(1e-4),
     {"/job:localhost/replica:0/task:0": Host(1.5, float("inf"))},
 )

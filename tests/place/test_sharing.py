@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import graphflow as tf
 from graphflow.base.devices import local
+from graphflow.place import place
 from graphflow.place.devices import Host, Link, Topology, topology_of
 from graphflow.place.heuristics import upward_rank
 from graphflow.place.place import search
-from graphflow.place.serial import routes_of, serial
 from graphflow.place.simulate import simulate
+from graphflow.rewrite import prune
 from tests.place.problems import problem, random_problem
 
 
@@ -74,15 +76,15 @@ def test_other_machines_have_their_own_cores():
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_value_that_comes_takes_time_from_who_is_at_work(strict):
-    link = Link(0.0, 1.0, take=0.5)
-    busy = problem([1.0, 9.0, 1.0], [(0, 2)], link=link, sizes={0: 4.0})
-    schedule = simulate(busy, [0, 1, 1], [2, 1, 0], strict=strict)
-    assert schedule.end == [1.0, 11.0, 12.0]  # four seconds of travel, half of them lost
+def test_a_value_that_moves_takes_time_from_who_computes(strict):
+    link = Link(0.0, 1.0, source_load=0.25, target_load=0.5)
+    busy = problem([1.0, 9.0, 1.0, 9.0], [(0, 2)], link=link, sizes={0: 4.0})
+    schedule = simulate(busy, [0, 1, 1, 0], [3, 1, 0, 0], strict=strict)
+    assert schedule.end == [1.0, 11.0, 12.0, 11.0]  # of 4 s of travel, 2 s here, and 1 s there
     idle = problem([1.0, 1.0], [(0, 1)], link=link, sizes={0: 4.0})
     assert run(idle, [0, 1]).makespan == 6.0
-    home = [0, 1, 1]
-    assert serial(busy, [0, 1, 2], home, routes_of(busy)) == 12.0
+    waits = replace(busy, work=[(0.0, 0.0)] * 4)  # for something else
+    assert simulate(waits, [0, 1, 1, 0], [3, 1, 0, 0], strict=strict).end == [1, 9, 10, 10]
 
 
 @settings(max_examples=20, deadline=None)
@@ -98,6 +100,16 @@ def test_sharing_never_helps_and_costs_at_most_all_overlap(seed, compute):
     assert shared.makespan <= (sum(alone.load) * 3 / compute + moving) * (1 + 1e-3)
     again = simulate(crowded(found, compute), where, rank, strict=True)
     assert shared.end == again.end
+
+
+def test_the_explanation_tells_what_is_shared():
+    base = topology_of([local("CPU", 0), local("CPU", 1)])
+    machine = base.machine(base.devices[0].name)
+    with tf.Graph().as_default() as graph:
+        view = prune(graph, [tf.ones([3]) + 1.0], [], [])
+        text = place(view, replace(base, hosts={machine: Host(1.5)})).explain()
+    assert "at full speed at once, 1.5 of them compute, and inf of them read" in text
+    assert "at full speed" not in place(view, base).explain()
 
 
 def test_devices_know_their_machine():

@@ -1,12 +1,13 @@
 """What a session tells of its plans, measures, and learns from traced runs."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import graphflow as tf
-from graphflow.place.devices import Device, Topology
+from graphflow.place.devices import Device, Host, Topology, assumed_device
 from graphflow.session import calibrate, planner, probes
 
 
@@ -48,7 +49,8 @@ def test_calibration_is_measured_once_and_read_again(session, tmp_path, monkeypa
     assert [d.name for d in found.devices] == [d.name for d in assumed.devices]
     assert all(d.flops != assumed[d.name].flops and d.launch > 0 for d in found.devices)
     assert len(found.links) == 2
-    assert all(0 <= link.hold <= 1 and 0 <= link.take <= 1 for link in found.links.values())
+    for link in found.links.values():
+        assert all(0 <= share <= 1 for share in (link.hold, link.source_load, link.target_load))
     assert found.starts.step > 0
     ((machine, host),) = found.hosts.items()
     assert machine == found.machine(found.devices[0].name)
@@ -94,6 +96,28 @@ def test_devices_are_measured_before_the_first_step_that_is_long_enough(measured
     with tf.Graph().as_default(), two_devices() as session:
         session.placement(long_steps())
         assert len(measured) == 1  # read from the disk
+
+
+def test_what_was_measured_holds_for_the_same_devices_and_the_same_transport(measured, tmp_path):
+    names = [f"/job:worker/task:{i}/cpu:0" for i in range(2)]
+
+    def cluster(node, transport="fast", nodes=1):
+        devices = [assumed_device(n, host=f"{node}{i % nodes}") for i, n in enumerate(names)]
+        return Topology(tuple(devices), transport=transport)
+
+    def found(topology):
+        return calibrate.calibrated(lambda graph: None, topology, None)[0]
+
+    found(replace(cluster("a"), hosts={"a0": Host(1.5, 1.0)}))
+    again = found(cluster("b"))
+    assert len(measured) == 1
+    assert dict(again.hosts) == {"b0": Host(1.5, 1.0)}
+    assert {d.host for d in again.devices} == {"b0"}
+    found(cluster("b", "ray"))
+    assert len(measured) == 2
+    found(cluster("b", nodes=2))
+    found(cluster("c", nodes=2))
+    assert len(measured) == 4
 
 
 def test_a_single_device_is_never_measured(measured):
