@@ -9,6 +9,7 @@ import numpy as np
 from graphflow.place.problem import Problem
 from graphflow.place.program import Program
 from graphflow.place.program_memory import fit_into_memory
+from graphflow.place.program_prompt import is_prompt, start_at_once
 from graphflow.place.simulate import Schedule
 
 GROUPS = 20  # larger problems are not tried
@@ -47,7 +48,7 @@ def solve(
     proof = _solved(_program(problem, limit, False), nodes, seconds)
     if proof.schedule is None or not proof.schedule.overflow:
         return proof
-    # What is in flight decides: more variables, which most problems do not need.
+    # What is on its way decides, or a delay: more variables, which most problems do not need.
     second = _solved(_program(problem, limit, True), nodes, seconds)
     return second._replace(bound=max(proof.bound, second.bound))
 
@@ -55,6 +56,8 @@ def solve(
 def _program(problem: Problem, limit: float, flights: bool) -> Program:
     program = Program(problem, limit)
     fit_into_memory(program, flights)
+    if flights and is_prompt(problem):
+        start_at_once(program)
     return program
 
 

@@ -54,8 +54,11 @@ def test_is_what_brute_force_finds(seed, devices):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_is_what_brute_force_finds_where_memory_is_short(seed):
+@pytest.mark.parametrize("fetched", [False, True])
+def test_is_what_brute_force_finds_where_memory_is_short(seed, fetched):
     problem = limited_problem(seed, tasks=6, devices=2)
+    if fetched:  # values that stay, but are not there before they are made
+        problem = replace(problem, kept=frozenset(range(0, len(problem.sizes), 2)))
     best = brute_force(problem)
     proof = solve(problem, search(problem, exact=False)[1])
     assert proof.proven
@@ -121,6 +124,14 @@ def test_the_search_without_it_is_near(seed):
     proof = solve(problem, schedule)
     assert not schedule.overflow
     assert schedule.makespan <= 1.04 * proof.bound
+
+
+@pytest.mark.parametrize("seed", [1007, 1044, 1056])
+def test_what_lacks_memory_is_never_taken_for_the_best(seed):
+    problem = limited_problem(seed)  # where plans that do not fit are much shorter
+    schedule = search(problem, exact=False)[1]
+    assert not schedule.overflow
+    assert schedule.makespan <= 1.04 * solve(problem, schedule).bound
 
 
 @pytest.mark.parametrize("seed", range(3))
