@@ -5,6 +5,8 @@ hosts:
     job: worker         # of their tasks; "worker" if left out
     cpus: 1             # CPU devices per machine, 1 if left out; a mapping gives their speeds:
     gpus: {count: 8, flops: 15T, bandwidth: 900G, memory: 16GiB, launch: 5e-6}
+    shares: {compute: 2, memory: 1.2}   # how many of its CPUs compute, and read and write
+                        # memory, at full speed at once; all if left out
 links:                  # what is left out is assumed by distance, as for real clusters
   - {from: /job:worker/task:0/gpu:0, to: /job:worker/task:0/gpu:1, alpha: 5e-6, beta: 150G}
 network: {alpha: 30e-6, beta: 12G}      # between any two machines
@@ -24,7 +26,7 @@ from typing import Any
 
 from graphflow.base.devices import parse
 from graphflow.base.errors import InvalidArgumentError
-from graphflow.place.devices import Device, Link, Starts, Topology, assumed_device
+from graphflow.place.devices import Device, Host, Link, Starts, Topology, assumed_device
 
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 UNITS |= {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
@@ -78,19 +80,22 @@ def cluster_of(spec: Any) -> Topology:
     if not isinstance(hosts, list) or not hosts:
         raise _wrong("hosts", "a list of machines is needed")
     devices: list[Device] = []
+    shares: dict[str, Host] = {}
     tasks: dict[str, int] = {}
     for i, host in enumerate(hosts):
-        devices += _host(host, f"hosts[{i}]", tasks)
+        devices += _host(host, f"hosts[{i}]", tasks, shares)
         if len(devices) > MOST:
             raise _wrong("hosts", f"more than {MOST} devices")
     starts = _mapping(spec.get("starts") or {}, "starts", Starts._fields)
     defaults = Starts()._asdict()
     given = {k: _number(v, f"starts.{k}", 0.0) for k, v in starts.items()}
-    return Topology(tuple(devices), _links(spec, devices), Starts(**(defaults | given)))
+    return Topology(tuple(devices), _links(spec, devices), Starts(**(defaults | given)), shares)
 
 
-def _host(spec: Any, where: str, tasks: dict[str, int]) -> list[Device]:
-    spec = _mapping(spec, where, ("count", "job", "cpus", "gpus"))
+def _host(spec: Any, where: str, tasks: dict[str, int], shares: dict[str, Host]) -> list[Device]:
+    spec = _mapping(spec, where, ("count", "job", "cpus", "gpus", "shares"))
+    shared = _mapping(spec.get("shares") or {}, f"{where}.shares", Host._fields)
+    host = Host(**{k: _number(v, f"{where}.shares.{k}", 1.0) for k, v in shared.items()})
     job = str(spec.get("job", "worker"))
     found = []
     count = _count(spec.get("count", 1), f"{where}.count")
@@ -103,6 +108,8 @@ def _host(spec: Any, where: str, tasks: dict[str, int]) -> list[Device]:
             number, speeds = _devices(spec.get(key, default), f"{where}.{key}")
             names = [f"/job:{job}/task:{task}/{kind}:{i}" for i in range(number)]
             found += [assumed_device(n, host=f"{job}{task}", **speeds) for n in names]
+        if shared:
+            shares[f"{job}{task}"] = host
     if not found:
         raise _wrong(where, "a machine needs a device")
     return found

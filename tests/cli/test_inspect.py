@@ -8,6 +8,7 @@ import pytest
 import graphflow as tf
 from graphflow.base.errors import InvalidArgumentError
 from graphflow.cli import main
+from graphflow.place.devices import Host
 from graphflow.place.spec import cluster_of, read_cluster
 
 PROGRAM = """
@@ -24,6 +25,7 @@ with tf.Session(config=config) as session:
 YAML = """
 hosts:
   - count: 2
+    shares: {compute: 1.5}
     gpus: {count: 2, flops: 10T, bandwidth: 500 G, memory: 16GiB, launch: 5e-6}
 links:
   - {from: /job:worker/task:0/gpu:0, to: /job:worker/task:0/gpu:1, alpha: 1e-6, beta: 100G}
@@ -99,6 +101,8 @@ def test_a_cluster_is_what_the_file_says(cluster):
     near = topology.link(a, a.replace("GPU:0", "GPU:1"))
     assert (near.alpha, near.beta) == (1e-6, 100e9)
     assert topology.starts.process == 2e-3
+    assert dict(topology.hosts) == {f"worker{i}": Host(1.5, float("inf")) for i in (0, 1)}
+    assert topology.machine(gpu.name) == "worker1"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,11 @@ def test_a_cluster_is_what_the_file_says(cluster):
     [
         (None, "a mapping is needed"),
         ({}, "hosts: a list"),
-        ({"hosts": [{"gpu": 1}]}, r"hosts\[0\]: unknown: gpu; known: count, job, cpus, gpus"),
+        (
+            {"hosts": [{"gpu": 1}]},
+            r"hosts\[0\]: unknown: gpu; known: count, job, cpus, gpus, shares",
+        ),
+        ({"hosts": [{"shares": {"compute": 0.5}}]}, r"hosts\[0\].shares.compute: a number of at"),
         ({"hosts": [{"count": -1}]}, "whole number"),
         ({"hosts": [{"cpus": {"flops": "fast"}}]}, r"hosts\[0\].cpus.flops: a number"),
         ({"hosts": [{"cpus": {"flops": float("nan")}}]}, "a number"),
