@@ -5,12 +5,13 @@ accelerator does: on a machine whose cores others use, too, two processes that c
 other down, and only the waits say how good the simulator is.
 
 Each plan is asked for by devices.  Costs of ops come from traced steps of the first plan (all on
-one worker) and of the last; links and starts from `calibrate`.  The graph takes tens of
-milliseconds, so that what Ray does aside is small beside it.
+one worker) and of the last; links, what they take from devices, and starts from `calibrate`.
+Calls and steps alike count by their medians.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -80,7 +81,7 @@ def compare(op: Any) -> list[tuple[float, float]]:
         for session, x, y in (sessions[0], sessions[-1]):
             placement = session.placement(y, {x: 0.01})
             operations = {o.name: o for o in placement.subgraph.order}
-            profile.observe(fastest_spans(session, x, y), operations, placement.model)
+            profile.observe(typical_spans(session, x, y), operations, placement.model)
         measured: list[list[float]] = [[] for _ in sessions]
         for _ in range(ROUNDS):
             for times, (session, x, y) in zip(measured, sessions, strict=True):
@@ -93,11 +94,11 @@ def compare(op: Any) -> list[tuple[float, float]]:
             session._planner = Planner(topology, profile)
             simulated.append(session.placement(y, {x: 0.01}).predicted)
             session.close()
-    return list(zip(simulated, map(min, measured), strict=True))
+    return list(zip(simulated, map(statistics.median, measured), strict=True))
 
 
-def fastest_spans(session: Any, x: Any, y: Any) -> list[Any]:
-    """Of the calls of each op on each device, the fastest: what else runs only ever adds."""
+def typical_spans(session: Any, x: Any, y: Any) -> list[Any]:
+    """Of the calls of each op on each device, the one in the middle."""
     calls: dict[tuple[str, str], list[Any]] = {}
     full = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
     for _ in range(ROUNDS // 2):
@@ -105,7 +106,7 @@ def fastest_spans(session: Any, x: Any, y: Any) -> list[Any]:
         session.run(y, {x: 0.01}, full, told)
         for span in told.step_stats:
             calls.setdefault((span.op, span.device), []).append(span)
-    return [min(each, key=lambda span: span.seconds) for each in calls.values()]
+    return [sorted(each, key=lambda s: s.seconds)[len(each) // 2] for each in calls.values()]
 
 
 if __name__ == "__main__":
