@@ -12,7 +12,7 @@ from graphflow.build import Graph
 from graphflow.place import CostModel, Placement, Topology, place
 from graphflow.place.place import search
 from graphflow.place.problem import problem_of
-from graphflow.place.profile import Profile, worth_replanning
+from graphflow.place.profile import Profile, extents, worth_replanning
 from graphflow.place.simulate import simulate
 from graphflow.rewrite.subgraph import Subgraph
 
@@ -92,7 +92,7 @@ class Planner:
         """
         spans = list(spans)
         operations = {o.name: o for o in placement.subgraph.order}
-        self.profile.observe(spans, operations, placement.model)
+        self.profile.observe(extents(spans), operations, placement.model)
         if placement.groups is None or len(self.topology.devices) == 1:
             return False
         seen = self._seen[placement] = self._seen.get(placement, 0) + 1

@@ -9,7 +9,7 @@ import graphflow as tf
 from graphflow.base.devices import local
 from graphflow.place import CostModel, Device, Link, Topology
 from graphflow.place.devices import Host, Starts
-from graphflow.place.profile import Profile, load, signature, store, worth_replanning
+from graphflow.place.profile import Profile, extents, load, signature, store, worth_replanning
 from graphflow.session.planner import SEEN, Planner
 
 CPU0, CPU1 = local("CPU", 0), local("CPU", 1)
@@ -48,6 +48,14 @@ def test_means_are_exponential_and_shared_by_the_same_kind_of_op():
     assert profile.seconds(first, CPU0, model) == pytest.approx(1.3)
     assert profile.seconds(other, CPU0, model) is None
     assert profile.seconds(first, CPU1, model) is None
+
+
+def test_what_follows_a_call_belongs_to_it():
+    spans = [Span("b", CPU0, 1.0, 0.5), Span("a", CPU0, 0.0, 0.75), Span("c", CPU1, 0.5, 0.25)]
+    found = {span.name: (span.start, span.seconds) for span in extents(spans)}
+    assert found == {"a": (0.0, 1.0), "b": (1.0, 0.5), "c": (0.5, 0.25)}
+    overlapping = [Span("a", CPU0, 0.0, 2.0), Span("b", CPU0, 1.0, 1.0)]
+    assert extents(overlapping) == overlapping
 
 
 def test_shape_dtype_and_what_shapes_the_work_tell_kinds_apart():
