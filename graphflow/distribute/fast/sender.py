@@ -1,0 +1,147 @@
+"""Sends on a connection without waiting for whoever is at its other end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from graphflow.distribute.fast.greeting import PATIENCE
+
+_IOV = 512  # parts of one call; the kernel takes 1024
+
+
+class Sender:
+    """Sends now what a connection takes at once; a thread of its own, while there is need for it,
+    does the rest, and makes the connection."""
+
+    def __init__(self, connect: Callable[[], Any], ended: Callable[[], None]):
+        """Args:
+        connect: gives the connection; it is called on the thread, when something is to be sent.
+        ended: is told when the connection has failed.
+        """
+        self._connect = connect
+        self._ended = ended
+        self._connection: Any = None
+        self._lock = threading.Lock()
+        self._queue: deque[tuple[list[Any], list[int]]] = deque()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def send(self, parts: list[Any], descriptors: Sequence[int] = ()) -> bool:
+        """Send buffers, which must not change until they are sent, and with their first byte
+        descriptors, which are duplicated; False: the connection has ended."""
+        with self._lock:
+            if self._closed:
+                return False
+            fresh = [os.dup(d) for d in descriptors]
+            if self._connection is not None and self._thread is None:
+                parts, fresh = self._try(parts, fresh)
+            if parts:
+                self._queue.append((parts, fresh))
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=self._run, name="graphflow-send", daemon=True
+                    )
+                    self._thread.start()
+            return True
+
+    def _try(self, parts: list[Any], fresh: list[int]) -> tuple[list[Any], list[int]]:
+        """Send what goes without waiting; what is left."""
+        if isinstance(self._connection, ssl.SSLSocket):
+            return parts, fresh
+        try:
+            done = self._connection.sendmsg(parts[:_IOV], _beside(fresh), socket.MSG_DONTWAIT)
+        except OSError:  # it is full; or it has failed, and the thread will find out, too
+            return parts, fresh
+        _close(fresh)
+        return _rest(parts, done), []
+
+    def _run(self) -> None:
+        failed = True
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            while self._next():
+                pass
+            failed = self._closed
+        except (OSError, EOFError):
+            pass  # whoever reads from there is told of it by its end
+        if failed:
+            with self._lock:
+                self._closed = True
+                queue, self._queue = self._queue, deque()
+            for _, fresh in queue:
+                _close(fresh)
+            self._hang_up()
+            self._ended()
+
+    def _next(self) -> bool:
+        """Send what waits; did something?"""
+        with self._lock:
+            if self._closed or not self._queue:
+                self._thread = None
+                return False
+            parts, fresh = self._queue.popleft()
+        if fresh:
+            try:
+                done = self._connection.sendmsg(parts[:1], _beside(fresh))
+            finally:
+                _close(fresh)
+            parts = _rest(parts, done)
+        for part in parts:
+            self._connection.sendall(part)
+        return True
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            shut(self._connection)
+            self._connection.close()
+
+    def close(self) -> None:
+        """Send nothing more."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is None:
+            self._hang_up()
+        elif self._connection is not None:
+            shut(self._connection)  # the thread wakes, and closes it
+        if thread not in (None, threading.current_thread()):
+            thread.join(PATIENCE)
+
+
+def _beside(descriptors: Sequence[int]) -> list[Any]:
+    if not descriptors:
+        return []
+    packed = np.array(descriptors, np.intc).tobytes()
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)]
+
+
+def _rest(parts: Sequence[Any], done: int) -> list[Any]:
+    """What is left of the parts after so many bytes."""
+    left = []
+    for part in parts:
+        view = memoryview(part).cast("B")
+        if done < len(view):
+            left.append(view[done:])
+        done = max(0, done - len(view))
+    return left
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def shut(connection: Any) -> None:
+    """Wake who waits on a socket; closing it would not."""
+    with suppress(OSError):  # it is not connected any more
+        connection.shutdown(socket.SHUT_RDWR)
