@@ -6,6 +6,7 @@ channels of its own; neither the state machines nor the host of a session knows 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -146,6 +147,11 @@ class Link(Protocol):
     def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
         """Call `open`, `load`, `close` or `statistics` of the session's host."""
         ...
+
+    def bell(self) -> threading.Condition:
+        """What threads wait at for what they hear.  While one does, the link may use it to bring
+        answers in."""
+        return threading.Condition()
 
     def ping(self, worker: str, hear: Hear) -> None:
         """Ask for a sign of life."""

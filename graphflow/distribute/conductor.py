@@ -88,7 +88,7 @@ class Conductor:
         self._lock = threading.Lock()  # of what the machine decides, and the order of messages
         self._outcomes: dict[int, _Outcome] = {}
         self._runs = 0
-        self._bell = threading.Condition()  # rung when something is in the inbox, or is done
+        self._bell = link.bell()  # rung when something is in the inbox, or is done
         self._inbox: deque[Any] = deque()
         self._counts: dict[str, Counter[str]] = {worker: Counter() for worker in workers}
         self._closed = False

@@ -26,7 +26,7 @@ from ray.exceptions import (
 )
 
 from graphflow.base.errors import UnavailableError
-from graphflow.distribute.channel import Channel, Gone, Hear
+from graphflow.distribute.channel import Channel, Gone, Hear, Link
 from graphflow.distribute.fast.channel import FastChannel, opened
 from graphflow.distribute.fast.exchange import Invitation
 from graphflow.distribute.fast.parcels import Frame
@@ -233,7 +233,7 @@ class Reserve(Protocol):
         ...
 
 
-class RayLink:
+class RayLink(Link):
     """The driver's way to the workers of one session: actor calls."""
 
     def __init__(self, session: str, actors: Mapping[str, Any], reserve: Reserve):

@@ -2,6 +2,7 @@
 
 python tests/bench/run.py core             a table
 python tests/bench/run.py core --json      one JSON object
+python tests/bench/run.py distribute       the distributed runtime: minutes
 python tests/bench/run.py ops              the op set: minutes
 python tests/bench/run.py native           against TensorFlow, PyTorch, JAX and C: minutes
 """
@@ -18,7 +19,7 @@ from typing import Any
 
 import environment  # noqa: F401  (before NumPy loads)
 
-NAMES = ("core", "native", "ops", "place")
+NAMES = ("core", "distribute", "native", "ops", "place")
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ class InProcess:
         self.pool.shutdown(wait=True)
 
 
-class Link:
+class Link(channel.Link):
     def __init__(self, cluster: InProcess):
         self.cluster = cluster
         self.hosts: dict[str, Host] = {}

@@ -23,7 +23,7 @@ class Slow(Link, Protocol):
         ...
 
 
-class FastLink:
+class FastLink(Link):
     """Steps, notices and pings go by the exchange; plans, and what is no plain data, by Ray."""
 
     def __init__(self, session: str, network: Network, slow: Slow, actors: Mapping[str, Any]):
@@ -53,6 +53,9 @@ class FastLink:
 
     def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
         self._slow.call(worker, method, *arguments, hear=hear)
+
+    def bell(self) -> threading.Condition:
+        return self._exchange.bell()
 
     def ping(self, worker: str, hear: Hear) -> None:
         self._exchange.send(worker, NOBODY, Kind.PING, hear)

@@ -54,14 +54,14 @@ class Network:
         """Args:
         calls: to the workers.
         interface: address to listen on.
-        shared_memory: use it between workers of one machine.
+        shared_memory: use what only processes of one machine have, where they are on one.
         tls: encrypt values between machines.
         patience: seconds that a worker may take to join.
         """
         job = f"{os.getpid()}-{secrets.token_hex(4)}"
         certificate = certificates.make(f"graphflow-{job}") if tls else ("", "")
         key = secrets.token_bytes(32)
-        self.exchange = Exchange(interface)
+        self.exchange = Exchange(interface, local=shared_memory)
         self._access = Access(job, key, interface, shared_memory, *certificate)
         self._calls = calls
         self._patience = patience

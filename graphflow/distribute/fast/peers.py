@@ -242,7 +242,7 @@ class _Outgoing(Sender):
     """A connection to a peer, which knows the slots that were lent there."""
 
     def __init__(self, connect: Callable[[], Any], ended: Callable[[], None]):
-        super().__init__(connect, ended)
+        super().__init__(ended, connect=connect)
         self._known: set[int] = set()  # slots whose descriptors the peer has
         self._order = threading.Lock()
 

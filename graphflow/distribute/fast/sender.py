@@ -22,14 +22,15 @@ class Sender:
     """Sends now what a connection takes at once; a thread of its own, while there is need for it,
     does the rest, and makes the connection."""
 
-    def __init__(self, connect: Callable[[], Any], ended: Callable[[], None]):
+    def __init__(self, ended: Callable[[], None], connection: Any = None, connect: Any = None):
         """Args:
-        connect: gives the connection; it is called on the thread, when something is to be sent.
-        ended: is told when the connection has failed.
+        ended: is told when the connection has ended.
+        connection: where to send; whoever has made it closes it.  Or
+        connect: makes one; it is called on the thread, when something is to be sent.
         """
         self._connect = connect
         self._ended = ended
-        self._connection: Any = None
+        self._connection = connection
         self._lock = threading.Lock()
         self._queue: deque[tuple[list[Any], list[int]]] = deque()
         self._thread: threading.Thread | None = None
@@ -103,7 +104,8 @@ class Sender:
     def _hang_up(self) -> None:
         if self._connection is not None:
             shut(self._connection)
-            self._connection.close()
+            if self._connect is not None:
+                self._connection.close()
 
     def close(self) -> None:
         """Send nothing more."""
@@ -112,6 +114,7 @@ class Sender:
             thread = self._thread
         if thread is None:
             self._hang_up()
+            self._ended()
         elif self._connection is not None:
             shut(self._connection)  # the thread wakes, and closes it
         if thread not in (None, threading.current_thread()):

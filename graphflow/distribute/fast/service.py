@@ -6,19 +6,24 @@ socket: a step is not handed from thread to thread, which costs as much as a mes
 
 from __future__ import annotations
 
+import socket
 import threading
 import traceback
-from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import zmq
 
-from graphflow.distribute.fast import codec
-from graphflow.distribute.fast.codec import Elsewhere, Failed, Missed, Unencodable
+from graphflow.distribute.fast import codec, stream
+from graphflow.distribute.fast.codec import Elsewhere, Failed, Malformed, Missed, Unencodable
 from graphflow.distribute.fast.door import client
 from graphflow.distribute.fast.exchange import NOBODY, Invitation
 from graphflow.distribute.fast.frames import Frame, Gate, Kind, pack
+from graphflow.distribute.fast.greeting import greet, tuned
+from graphflow.distribute.fast.peers import machine
+from graphflow.distribute.fast.sender import Sender, shut
+from graphflow.distribute.fast.stream import Stream
 from graphflow.distribute.host import Host
 from graphflow.distribute.messages import Step
 
@@ -32,19 +37,11 @@ class Service:
         find: gives what this worker does for a session; None: it is closed.
         """
         self._find = find
-        self._context: zmq.Context[Any] = zmq.Context()
-        self._in = self._context.socket(zmq.DEALER)
-        self._in.routing_id = invitation.name
-        self._in.rcvhwm = 0
-        self._out = self._context.socket(zmq.PUSH)
-        self._out.sndhwm = 0
-        keys = invitation.server, invitation.public, invitation.secret
-        client(self._in, invitation.messages, *keys)
-        client(self._out, invitation.answers, *keys)
+        local = invitation.local and invitation.machine == machine()
+        self._way: Way = _Local(invitation) if local else _ZeroMQ(invitation)
         self._gate = Gate()
         self._left: dict[int, Any] = {}  # answers that are no plain data, by what they answer
         self._turn = threading.Lock()  # who holds it receives
-        self._sending = threading.Lock()
         self._free = 0  # threads that wait for their turn
         self._count = threading.Lock()
         self._closed = False
@@ -75,15 +72,13 @@ class Service:
     def _receive(self) -> Frame | None:
         """The next frame; None: it is closed."""
         while not self._closed:
-            try:
-                parts = self._in.recv_multipart(copy=False)
-            except zmq.ContextTerminated:
-                break
-            frame = self._gate.enter([part.buffer for part in parts])
+            parts = self._way.receive()
+            if parts is None:
+                self._closed = True
+                return None
+            frame = self._gate.enter(parts)
             if frame is not None:
                 return frame
-        self._closed = True
-        self._in.close(0)
         return None
 
     def _answer(self, frame: Frame) -> None:
@@ -118,12 +113,94 @@ class Service:
         self._send(pack(Kind.REPORT, NOBODY, 0, head))
 
     def _send(self, *parts: Any) -> None:
+        self._way.send(parts)
+
+    def close(self) -> None:
+        """Take no more messages.  Steps under way go on, and their answers go nowhere."""
+        self._way.close()  # whoever receives wakes, and the others that wait for their turn
+
+
+class Way(Protocol):
+    """A connection with the driver.  One thread at a time receives; all may send."""
+
+    def receive(self) -> list[Any] | None:
+        """The parts of the next frame; None: the connection is closed."""
+        ...
+
+    def send(self, parts: Sequence[Any]) -> None:
+        """Send a frame; nothing happens where the connection is closed."""
+        ...
+
+    def close(self) -> None:
+        """End the connection, and wake who receives."""
+        ...
+
+
+class _ZeroMQ:
+    """With a driver on another machine."""
+
+    def __init__(self, invitation: Invitation):
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._in = self._context.socket(zmq.DEALER)
+        self._in.routing_id = invitation.name
+        self._in.rcvhwm = 0
+        self._out = self._context.socket(zmq.PUSH)
+        self._out.sndhwm = 0
+        keys = invitation.server, invitation.public, invitation.secret
+        client(self._in, invitation.messages, *keys)
+        client(self._out, invitation.answers, *keys)
+        self._sending = threading.Lock()
+
+    def receive(self) -> list[Any] | None:
+        try:
+            return [part.buffer for part in self._in.recv_multipart(copy=False)]
+        except zmq.ContextTerminated:
+            self._in.close(0)
+            return None
+
+    def send(self, parts: Sequence[Any]) -> None:
         with self._sending:
             if not self._out.closed:
                 self._out.send_multipart(parts)
 
     def close(self) -> None:
-        """Take no more messages.  Steps under way go on, and their answers go nowhere."""
         with self._sending:
             self._out.close(0)
-        self._context.term()  # whoever receives wakes, and the others that wait for their turn
+        self._context.term()
+
+
+class _Local:
+    """With a driver on this machine.
+
+    Raises:
+      OSError, EOFError: it cannot be reached, or does not believe that this is who was invited.
+    """
+
+    def __init__(self, invitation: Invitation):
+        self._connection = tuned(socket.socket(socket.AF_UNIX))
+        try:
+            self._connection.connect(invitation.local)
+            greet(self._connection, invitation.key, invitation.name.hex(), invitation.local)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._sender = Sender(lambda: None, self._connection)
+        self._stream = Stream(self._connection)
+        self._frames: deque[list[Any]] = deque()
+
+    def receive(self) -> list[Any] | None:
+        try:
+            while not self._frames:
+                self._frames.extend(self._stream.read())
+        except (EOFError, OSError, Malformed):
+            self.close()
+            return None
+        return self._frames.popleft()
+
+    def send(self, parts: Sequence[Any]) -> None:
+        self._sender.send(stream.pack(parts))
+
+    def close(self) -> None:
+        shut(self._connection)
+        self._sender.close()
+        self._connection.close()

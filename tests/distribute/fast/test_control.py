@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from urllib.parse import urlparse
 
 import numpy as np
@@ -16,6 +17,7 @@ from graphflow.distribute.channel import Gone
 from graphflow.distribute.fast.door import client
 from graphflow.distribute.fast.exchange import NOBODY, Exchange
 from graphflow.distribute.fast.frames import Kind, pack
+from graphflow.distribute.fast.greeting import greet
 from graphflow.distribute.fast.service import Service
 from graphflow.distribute.messages import Applied, Notice, Prepared, Step, Ticket
 
@@ -43,9 +45,9 @@ class Echo:
         return Applied(0)
 
 
-@pytest.fixture
-def exchange():
-    exchange = Exchange("127.0.0.1")
+@pytest.fixture(params=[True, False], ids=["local", "remote"])
+def exchange(request):
+    exchange = Exchange("127.0.0.1", local=request.param)
     yield exchange
     exchange.close()
 
@@ -61,10 +63,39 @@ def services(exchange):
         service.close()
 
 
+class Answer:
+    """What comes, taken up by the thread that wants it."""
+
+    def __init__(self, exchange):
+        self.bell = exchange.bell()
+        self.came = []
+
+    def hear(self, what):
+        with self.bell:
+            self.came.append(what)
+            self.bell.notify_all()
+
+    def result(self, patience=PATIENCE):
+        with self.bell:
+            assert self.bell.wait_for(lambda: self.came, patience)
+        return self.came[0]
+
+    def done(self):
+        with self.bell:
+            self.bell.wait_for(lambda: self.came, 0.01)
+        return bool(self.came)
+
+
 def ask(exchange, worker, message, session=SESSION):
-    future = Future()
-    exchange.send(worker, session, Kind.MESSAGE, future.set_result, message)
-    return future
+    answer = Answer(exchange)
+    exchange.send(worker, session, Kind.MESSAGE, answer.hear, message)
+    return answer
+
+
+def ping(exchange, worker):
+    answer = Answer(exchange)
+    exchange.send(worker, NOBODY, Kind.PING, answer.hear)
+    return answer
 
 
 def step(plan, *feeds):
@@ -83,7 +114,7 @@ def test_messages_and_answers_with_arrays_of_any_size(exchange, services):
         x = np.arange(size, dtype=np.float32)
         answers = [ask(exchange, name, step(1, x, 2.5)) for name in services]
         for answer in answers:
-            got, number = answer.result(PATIENCE).values
+            got, number = answer.result().values
             np.testing.assert_array_equal(got, x)
             assert got.flags.aligned
             assert number == 2.5
@@ -93,20 +124,18 @@ def test_messages_and_answers_with_arrays_of_any_size(exchange, services):
 def test_notices_and_pings_pass_steps_that_wait(exchange, services):
     waiting = [ask(exchange, "a", step(7)) for _ in range(20)]
     for _ in range(3):
-        assert ask(exchange, "a", Notice(1, ())).result(PATIENCE) == Applied(0)
-        pong = Future()
-        exchange.send("a", NOBODY, Kind.PING, pong.set_result)
-        assert pong.result(PATIENCE) is None
+        assert ask(exchange, "a", Notice(1, ())).result() == Applied(0)
+        assert ping(exchange, "a").result() is None
     assert not any(w.done() for w in waiting)
     services["a"]._find(SESSION).go_on.set()
     for each in waiting:
-        assert isinstance(each.result(PATIENCE), Prepared)
+        assert isinstance(each.result(), Prepared)
 
 
 def test_from_many_threads(exchange, services):
     def work(i):
         for k in range(20):
-            got = ask(exchange, "ab"[i % 2], step(1, i * 100 + k)).result(PATIENCE)
+            got = ask(exchange, "ab"[i % 2], step(1, i * 100 + k)).result()
             assert got.values == (i * 100 + k,)
 
     with ThreadPoolExecutor(8) as pool:
@@ -114,15 +143,15 @@ def test_from_many_threads(exchange, services):
 
 
 def test_what_fails_at_the_worker_is_no_loss_of_it(exchange, services):
-    gone = ask(exchange, "a", step(8)).result(PATIENCE)
+    gone = ask(exchange, "a", step(8)).result()
     assert not gone.worker_lost
     assert "of the host" in gone.reason
-    gone = ask(exchange, "a", step(1), session=b"x" * 16).result(PATIENCE)
+    gone = ask(exchange, "a", step(1), session=b"x" * 16).result()
     assert gone == Gone("the session is closed", worker_lost=False)
 
 
 def test_an_answer_that_is_no_plain_data_is_left_for_another_way(exchange, services):
-    left = ask(exchange, "a", step(9)).result(PATIENCE)
+    left = ask(exchange, "a", step(9)).result()
     assert isinstance(services["a"].collect(left.serial), Prepared)
     with pytest.raises(KeyError):
         services["a"].collect(left.serial)
@@ -131,26 +160,24 @@ def test_an_answer_that_is_no_plain_data_is_left_for_another_way(exchange, servi
 def test_the_end_of_a_worker_is_told_at_once_to_all_who_wait(exchange, services):
     waiting = [ask(exchange, "a", step(7)) for _ in range(3)]
     other = ask(exchange, "b", step(7))
-    pong = Future()
-    exchange.send("a", NOBODY, Kind.PING, pong.set_result)
-    pong.result(PATIENCE)
+    ping(exchange, "a").result()
     start = time.monotonic()
     services["a"].close()
     for each in waiting:
-        assert each.result(PATIENCE) == Gone("its connection has ended")
+        assert each.result() == Gone("its connection has ended")
     assert time.monotonic() - start < 1.0
-    assert ask(exchange, "a", step(1)).result(PATIENCE).worker_lost
+    assert ask(exchange, "a", step(1)).result().worker_lost
     assert not other.done()
     for service in services.values():
         service._find(SESSION).go_on.set()
-    other.result(PATIENCE)
+    other.result()
 
 
 def test_closing_tells_all_who_wait(exchange, services):
     waiting = ask(exchange, "a", step(7))
     exchange.close()
-    assert waiting.result(PATIENCE) == Gone("the cluster was closed")
-    assert ask(exchange, "a", step(1)).result(PATIENCE).worker_lost
+    assert waiting.result() == Gone("the cluster was closed")
+    assert ask(exchange, "a", step(1)).result().worker_lost
     services["a"]._find(SESSION).go_on.set()
 
 
@@ -191,7 +218,7 @@ def test_connections_without_keys_are_refused_and_counted(exchange, services, ou
     foreign.send(b"hello")
     before = exchange.dropped["refused"]
     until(lambda: exchange.dropped["refused"] > before)
-    assert ask(exchange, "a", step(1, 3)).result(PATIENCE).values == (3,)
+    assert ask(exchange, "a", step(1, 3)).result().values == (3,)
     assert exchange.dropped["malformed"] == 0
 
 
@@ -210,7 +237,7 @@ def test_plain_bytes_on_the_port_do_no_harm(exchange, services):
     for noise in (b"", b"GET / HTTP/1.1\r\n\r\n", bytes(64), b"\xff" * 200):
         with socket.create_connection((address.hostname, address.port)) as raw:
             raw.sendall(noise)
-    assert ask(exchange, "b", step(1, 4)).result(PATIENCE).values == (4,)
+    assert ask(exchange, "b", step(1, 4)).result().values == (4,)
 
 
 def test_late_news_of_one_who_was_replaced_do_not_end_the_other(exchange, services):
@@ -223,11 +250,11 @@ def test_late_news_of_one_who_was_replaced_do_not_end_the_other(exchange, servic
     exchange.lose("a", "late", old)
     services["b"].report("old name")
     services["a"].close()
-    assert ask(exchange, "b", step(1, 6)).result(PATIENCE).values == (6,)
-    assert ask(exchange, "a", step(1, 7)).result(PATIENCE).values == (7,)
+    assert ask(exchange, "b", step(1, 6)).result().values == (6,)
+    assert ask(exchange, "a", step(1, 7)).result().values == (7,)
     waiting = ask(exchange, "a", step(7))
     services["b"].report("new name")
-    assert waiting.result(PATIENCE) == Gone("another worker's connection to it has ended")
+    assert waiting.result() == Gone("another worker's connection to it has ended")
     new._find(SESSION).go_on.set()
     new.close()
 
@@ -241,6 +268,7 @@ def test_a_dismissed_worker_does_not_come_back(exchange, services, outsider):
     until(lambda: exchange.dropped["refused"] >= 1)
 
 
+@pytest.mark.parametrize("exchange", [False], indirect=True)
 def test_malformed_and_replayed_frames_are_dropped_and_counted(exchange, services, outsider):
     """Of a member: whoever has keys may be broken."""
     invitation = exchange.invite("c")
@@ -256,4 +284,49 @@ def test_malformed_and_replayed_frames_are_dropped_and_counted(exchange, service
         exchange._out.send_multipart([name, pack(Kind.PING, NOBODY, serial)])
     exchange._out.send_multipart([name, b"\x80\x04N."])  # a pickle
     until(lambda: services["a"].dropped == {"replayed": 2, "malformed": 1})
-    assert ask(exchange, "a", step(1, 5)).result(PATIENCE).values == (5,)
+    assert ask(exchange, "a", step(1, 5)).result().values == (5,)
+
+
+def local_stranger(invitation):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(PATIENCE)
+    connection.connect(invitation.local)
+    return connection
+
+
+@pytest.mark.parametrize("exchange", [True], indirect=True)
+def test_strangers_of_this_machine_are_refused_and_counted(exchange, services):
+    invitation = exchange.invite("c")
+    for key, name in ((b"wrong", invitation.name.hex()), (invitation.key, "nobody")):
+        with local_stranger(invitation) as stranger, suppress(OSError, EOFError):
+            greet(stranger, key, name, invitation.local)
+            assert stranger.recv(10) == b""  # knows the key, but was not invited
+    with local_stranger(invitation) as stranger, suppress(OSError):
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
+        assert stranger.recv(10) == b""
+    until(lambda: exchange.dropped["refused"] == 3)
+    assert ask(exchange, "a", step(1, 4)).result().values == (4,)
+
+
+@pytest.mark.parametrize("exchange", [True], indirect=True)
+@pytest.mark.parametrize("noise", [b"x" * 100, b"\0" * 100, b"\xff" * 100])
+def test_what_is_no_stream_of_frames_ends_the_connection(exchange, services, noise):
+    invitation = exchange.invite("c")
+    with local_stranger(invitation) as member:
+        greet(member, invitation.key, invitation.name.hex(), invitation.local)
+        waiting = ask(exchange, "c", step(1))
+        until(lambda: "c" in exchange._lines)
+        waiting = ask(exchange, "c", step(1))
+        member.sendall(noise)
+        assert waiting.result() == Gone("its connection has ended")
+    assert exchange.dropped == {"malformed": 1}
+
+
+def test_threads_of_two_bells_hear_each_other(exchange, services):
+    """One of them receives for both."""
+    slow, quick = ask(exchange, "a", step(7)), ask(exchange, "b", step(7))
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.submit(slow.result, 5), pool.submit(quick.result, 5)
+        for name, answer in (("b", second), ("a", first)):
+            services[name]._find(SESSION).go_on.set()
+            assert answer.result(PATIENCE).ticket == Ticket(0, 1, 1)

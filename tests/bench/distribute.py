@@ -1,0 +1,32 @@
+"""The distributed runtime in numbers.  Each part is a module of its own:
+
+    distribute_transport     messages and values: steps, boundaries, sums over replicas
+
+A part gives `numbers()`, `BOUNDS` and `MEANING`, as every benchmark does.  GRAPHFLOW_PARTS chooses
+some of them; GRAPHFLOW_PEERS is the Python of an environment with TensorFlow and PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+PARTS = ("distribute_transport",)
+
+
+def _parts() -> list[Any]:
+    wanted = os.environ.get("GRAPHFLOW_PARTS", ",".join(PARTS)).split(",")
+    return [importlib.import_module(name) for name in wanted]
+
+
+def numbers() -> dict[str, Any]:
+    """All numbers of all parts."""
+    found: dict[str, Any] = {}
+    for part in _parts():
+        found |= part.numbers()
+    return found
+
+
+BOUNDS = {key: bound for part in _parts() for key, bound in part.BOUNDS.items()}
+MEANING = {key: text for part in _parts() for key, text in part.MEANING.items()}

@@ -1,0 +1,267 @@
+"""Steps, boundaries and sums over replicas, beside Ray's actor calls, TensorFlow and PyTorch.
+
+What is compared takes turns in one run; a ratio is the median over the rounds of what one round
+has measured.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import interleaved, median_ratio
+from processes import Asked, Group
+
+MB = 1 << 20
+FOLDER = Path(__file__).parent
+SIZES, WORLDS = (4, 64), (2, 4)  # megabytes, workers
+ROUNDS = int(os.environ.get("GRAPHFLOW_ROUNDS", "7"))
+
+BOUNDS = {
+    "step_us_2": 150,
+    "step_us_32": 2000,
+    "boundary_to_ray": 0.1,
+    "step_to_tf1": 1.0,
+    **{f"sum_sockets_to_gloo_{mb}mb_{n}": 1.2 for mb in SIZES for n in WORLDS},
+    **{f"sum_shared_to_gloo_{mb}mb_{n}": 0.25 for mb in SIZES for n in WORLDS},
+}
+MEANING = {
+    "step_us_2": "a step of nothing, 2 workers, us",
+    "step_us_32": "a step of nothing, 32 workers, us",
+    "step_us_2_by_ray": 'the same, 2 workers, transport="ray", us',
+    "calls_us_2": "one Ray call to each of 2 actors, us",
+    "calls_us_32": "one Ray call to each of 32 actors, us",
+    "message_us_2": "a message to each of 2 workers and back, us",
+    "message_us_32": "a message to each of 32 workers and back, us",
+    "boundary_ms": "a step of two stages, 4 MB between them, ms",
+    "boundary_ms_by_sockets": "the same, without shared memory, ms",
+    "boundary_ms_ray": "4 MB as an object reference between two actor calls, ms",
+    "boundary_to_ray": "step / actor calls with 4 MB between two stages",
+    "step_ms_tf1": "TensorFlow: a scalar step of a worker and a parameter server, ms",
+    "step_ms_ps": "the same of graphflow, ms",
+    "step_to_tf1": "graphflow / TensorFlow, worker and parameter server",
+    **{
+        f"sum_{how}_to_gloo_{mb}mb_{n}": f"sum of {mb} MB over {n} workers, {how} / gloo"
+        for how in ("shared", "sockets")
+        for mb in SIZES
+        for n in WORLDS
+    },
+    **{
+        f"sum_ms_{how}_{mb}mb_{n}": f"sum of {mb} MB over {n} workers, {how}, ms"
+        for how in ("shared", "sockets", "gloo")
+        for mb in SIZES
+        for n in WORLDS
+    },
+}
+
+
+def numbers() -> dict[str, Any]:
+    found = _sums()
+    with _ray():
+        return found | _steps(2) | _steps(32) | _messages() | _boundaries()
+
+
+# ---- steps
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    """A Ray with more CPUs than there are, for what costs none."""
+    from graphflow.distribute.cluster import _ray as transport
+
+    ray = transport()
+    ray.connect("local", cpus=8, gpus=0, object_store_memory=300 << 20)
+    try:
+        yield
+    finally:
+        ray.disconnect()
+
+
+def _devices(count: int) -> list[str]:
+    return [f"/job:worker/task:{i}" for i in range(count)]
+
+
+@contextmanager
+def _step(count: int, transport: str) -> Iterator[Callable[[], Any]]:
+    """Runs a step of nothing on so many workers: each reads a variable of its own."""
+    import graphflow as tf
+
+    options = {"cpus_per_worker": 0, "transport": transport, "start_deadline": 200}
+    with tf.Cluster(count, **options) as cluster, tf.Graph().as_default():
+        reads = []
+        for device in _devices(count):
+            with tf.device(device):
+                reads.append(tf.identity(tf.Variable(1.0)).op)
+        with tf.Session(cluster=cluster) as session:
+            session.run(tf.global_variables_initializer())
+            yield lambda: session.run(reads)
+
+
+@contextmanager
+def _calls(count: int) -> Iterator[Callable[[], Any]]:
+    """Calls so many actors that do nothing."""
+    import ray
+
+    class Idle:
+        def nothing(self) -> None:
+            pass
+
+    actors = [ray.remote(Idle).options(num_cpus=0).remote() for _ in range(count)]
+    ray.get([a.nothing.remote() for a in actors])
+    yield lambda: ray.get([a.nothing.remote() for a in actors])
+    for actor in actors:
+        ray.kill(actor)
+
+
+def _steps(count: int) -> dict[str, float]:
+    calls = 60 if count == 2 else 10
+    with _step(count, "fast") as fast, _calls(count) as actors:
+        works: dict[str, Any] = {"step": fast, "calls": actors}
+        if count == 2:
+            with _step(count, "ray") as slow:
+                times = interleaved(works | {"ray": slow}, calls=calls, rounds=ROUNDS)
+        else:
+            times = interleaved(works, calls=calls, rounds=ROUNDS)
+    middle = {name: statistics.median(t) * 1e6 for name, t in times.items()}
+    found = {f"step_us_{count}": middle["step"], f"calls_us_{count}": middle["calls"]}
+    if count == 2:
+        found |= {"step_us_2_by_ray": middle["ray"]}
+    return found
+
+
+def _messages() -> dict[str, float]:
+    """The control channel alone, between processes that do nothing else."""
+    found = {}
+    for count in (2, 32):
+        with Group("control", count) as group:
+            found[f"message_us_{count}"] = group.ask("run", 100)[0] * 1e6
+    return found
+
+
+# ---- boundaries
+
+
+@contextmanager
+def _stages(transport: str) -> Iterator[tuple[Callable[[], Any], Callable[[], Any]]]:
+    """Runs a step of two stages with 4 MB between them; and a scalar step, the second device
+    reading what the first one has."""
+    import graphflow as tf
+
+    first, second = _devices(2)
+    with tf.Cluster(2, cpus_per_worker=0, transport=transport) as cluster, tf.Graph().as_default():
+        with tf.device(first):
+            big = tf.Variable(np.ones(MB, np.float32)) * 2.0
+            scalar = tf.Variable(1.0)
+        with tf.device(second):
+            end = tf.reduce_max(big).op
+            seen = tf.identity(scalar + 1.0)
+        with tf.Session(cluster=cluster) as session:
+            session.run(tf.global_variables_initializer())
+            yield lambda: session.run(end), lambda: session.run(seen)
+
+
+@contextmanager
+def _references() -> Iterator[Callable[[], Any]]:
+    """The same by object references."""
+    import ray
+
+    class Stage:
+        def __init__(self) -> None:
+            self.value = np.ones(MB, np.float32)
+
+        def first(self) -> Any:
+            return self.value * 2.0
+
+        def second(self, value: Any) -> float:
+            return float(value.max())
+
+    one, two = [ray.remote(Stage).options(num_cpus=0).remote() for _ in range(2)]
+    yield lambda: ray.get(two.second.remote(one.first.remote()))
+    for actor in (one, two):
+        ray.kill(actor)
+
+
+def _boundaries() -> dict[str, float]:
+    with ExitStack() as stack:
+        fast, seen = stack.enter_context(_stages("fast"))
+        sockets, _ = stack.enter_context(_stages("sockets"))
+        references = stack.enter_context(_references())
+        tensorflow = stack.enter_context(_tensorflow())
+        works = {"fast": fast, "sockets": sockets, "ray": references, "ps": seen}
+        times = interleaved(works | tensorflow, calls=20, rounds=ROUNDS)
+    middle = {name: statistics.median(t) * 1e3 for name, t in times.items()}
+    found = {
+        "boundary_ms": middle["fast"],
+        "boundary_ms_by_sockets": middle["sockets"],
+        "boundary_ms_ray": middle["ray"],
+        "boundary_to_ray": median_ratio(times["fast"], times["ray"]),
+        "step_ms_ps": middle["ps"],
+    }
+    if tensorflow:
+        found["step_ms_tf1"] = middle["tf1"]
+        found["step_to_tf1"] = median_ratio(times["ps"], times["tf1"])
+    return found
+
+
+@contextmanager
+def _tensorflow() -> Iterator[Mapping[str, Callable[[], Any]]]:
+    """TensorFlow's worker and parameter server, where GRAPHFLOW_PEERS has it."""
+    python = os.environ.get("GRAPHFLOW_PEERS")
+    if not python:
+        yield {}
+        return
+    with Asked([python, str(FOLDER / "peers" / "bench_tf1_ps.py")]) as peer:
+        yield {"tf1": lambda: peer.ask("run 1")}
+
+
+# ---- sums over replicas
+
+
+def _sums() -> dict[str, float]:
+    found: dict[str, float] = {}
+    for world in WORLDS:
+        for size in SIZES:
+            times = _sum(size, world)
+            name = f"{size}mb_{world}"
+            for how, each in times.items():
+                found[f"sum_ms_{how}_{name}"] = statistics.median(each) * 1e3
+            if "gloo" in times:
+                for how in ("shared", "sockets"):
+                    found[f"sum_{how}_to_gloo_{name}"] = median_ratio(times[how], times["gloo"])
+    return found
+
+
+def _sum(size: int, world: int) -> dict[str, list[float]]:
+    """Seconds of a sum, by way, one entry per round: the median of what its first worker sees."""
+    count = 20 if size * world <= 16 else 4
+    times: dict[str, list[float]] = {}
+    python = os.environ.get("GRAPHFLOW_PEERS")
+    with Group("sums", world, size * MB) as group:
+        turns: dict[str, Callable[[], float]] = {
+            how: lambda how=how: group.ask("run", how, count)[0]  # type: ignore[misc]
+            for how in ("shared", "sockets")
+        }
+        script = str(FOLDER / "peers" / "bench_gloo.py")
+        gloo = [python or sys.executable, script, str(world), str(size * MB)]
+        with Asked(gloo) if python else _nothing() as peer:
+            if peer is not None:
+                turns["gloo"] = lambda: float(peer.ask(f"run {count}"))
+            for turn in turns.values():
+                turn()
+            for _ in range(ROUNDS):
+                for how, turn in turns.items():
+                    times.setdefault(how, []).append(turn())
+                    time.sleep(0.05)
+    return times
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None
