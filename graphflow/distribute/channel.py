@@ -74,6 +74,7 @@ class Meeting:
         here: these devices.
         device: the one whose way this is.
         """
+        self.generation = ticket.generation
         self._ticket = ticket
         self._channel = channel
         self._local = local

@@ -25,7 +25,13 @@ Array = np.ndarray[Any, Any]
 
 
 class Meeting(Protocol):
-    """How one device of a run reaches the others."""
+    """How one device of a run reaches the others.
+
+    Attributes:
+      generation: number of workers lost so far.
+    """
+
+    generation: int
 
     def send_to(self, device: str, key: str, value: Any) -> None:
         """Hand a value to a device.  It must not change before that one has used it."""

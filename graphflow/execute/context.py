@@ -366,10 +366,15 @@ class Context:
           buckets: replica -> its tensors, for the replicas of this device.
         """
         get, put = self._device.get, self._device.put
+        if not self._device.is_host:
+            buckets = {rank: [put(x) for x in bucket] for rank, bucket in buckets.items()}
         shapes = tuple([tuple(x.shape) for x in next(iter(buckets.values()))])
-        there = {rank: [get(x) for x in bucket] for rank, bucket in buckets.items()}
         meeting = self._channel().meeting(self.device)
         group = collective.Group(key, members, shapes)
+        sums = self._device.all_reduce(meeting, group, buckets, self.cancelled)
+        if sums is not None:
+            return list(sums)
+        there = {rank: [get(x) for x in bucket] for rank, bucket in buckets.items()}
         return [put(x) for x in collective.all_reduce(meeting, group, self.device, there)]
 
     def _channel(self) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphflow.base.devices import parse
 from graphflow.base.errors import InvalidArgumentError
+from graphflow.execute.nccl import Nccl
 
 
 class Device:
@@ -33,6 +34,11 @@ class Device:
     def get(self, array: Any) -> Any:
         """Bring an array to the host."""
         return array
+
+    def all_reduce(self, meeting: Any, group: Any, buckets: Any, cancelled: Any) -> Any:
+        """Sums over replicas that devices like this one have, see `nccl.Nccl.all_reduce`; None:
+        they have no way of their own."""
+        return None
 
     def __enter__(self) -> Device:
         return self
@@ -67,6 +73,7 @@ class GpuDevice(Device):
         if index >= count:
             raise _unavailable(name, f"this machine has {count} GPU(s)")
         self._device = cupy.cuda.Device(index)
+        self._nccl = Nccl(cupy)
         super().__init__(name, cupy)
 
     def put(self, array: Any) -> Any:
@@ -76,6 +83,9 @@ class GpuDevice(Device):
 
     def get(self, array: Any) -> Any:
         return self.xp.asnumpy(array) if isinstance(array, self.xp.ndarray) else array
+
+    def all_reduce(self, meeting: Any, group: Any, buckets: Any, cancelled: Any) -> Any:
+        return self._nccl.all_reduce(meeting, group, self.name, buckets, cancelled)
 
     def __enter__(self) -> Device:
         self._device.__enter__()

@@ -66,6 +66,8 @@ class Rendezvous:
 class Meeting:
     """By reference: devices of one process share its memory.  See `collective.Meeting`."""
 
+    generation = 0
+
     def __init__(self, rendezvous: Rendezvous, device: str):
         self._rendezvous = rendezvous
         self._device = device

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -30,6 +30,7 @@ from graphflow.session.fetches import Fetches, Pack, check_fetchable, key_of
 from graphflow.session.memory import within_memory
 from graphflow.session.options import ConfigProto, RunMetadata
 from graphflow.session.planner import Planner
+from graphflow.session.steps import may_overlap, run_steps
 
 default_cluster: Any = None  # where sessions run that name no target; set by `graphflow run`
 
@@ -255,6 +256,44 @@ class BaseSession:
             return self.run(fetches, dict(zip(keys, values, strict=True)), options, run_metadata)
 
         return call
+
+    def run_steps(
+        self,
+        fetches: Any,
+        feeds: int | Iterable[Mapping[Any, Any]],
+        options: Any = None,
+        in_flight: int = 4,
+    ) -> Iterator[Any]:
+        """Run the same fetches many times.
+
+        Runs that only read variables overlap: while one is on its second device, the next one is
+        on the first.  Where runs write, take input or draw random numbers, each begins when the
+        one before is through, so that the results are those of as many calls of `run`.
+
+            for loss in session.run_steps(loss, batches): ...
+
+        Args:
+          fetches: as for `run`.
+          feeds: a feed_dict per run, all of the same tensors; they are taken as they are needed.
+            Or how many runs without feeds.
+          options: a `RunOptions` for each.
+          in_flight: how many runs may be under way at once.
+
+        Yields:
+          The results, in the order of the feeds.
+
+        Raises:
+          ValueError: `in_flight` is not positive.
+          OpError: as `run` does; runs that had begun by then are through.
+        """
+        if in_flight < 1:
+            raise ValueError(f"in_flight={in_flight}: at least one run must be under way")
+
+        def overlap() -> bool:
+            known = [p for k, p in self._cache.items() if k[0] == key_of(fetches)]
+            return all(may_overlap(p.placement.subgraph) for p in known)
+
+        return run_steps(lambda fed: self.run(fetches, fed, options), feeds, in_flight, overlap)
 
     # ---- what it knows
 

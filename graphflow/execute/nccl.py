@@ -1,0 +1,145 @@
+"""Sums over replicas between GPUs, by NCCL through CuPy's binding of it.
+
+NCCL chooses its own order of summation: the same for the same devices each time, but not that of
+the op `AllReduce`.  All devices of a group take part or none does: they agree on that before the
+first sum, and wait for each other before each, so that a device that fails leaves nobody behind in
+a kernel that never ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from graphflow.base.devices import parse
+from graphflow.base.errors import CancelledError
+from graphflow.execute.collective import Group, Layout, Meeting
+
+_POLL = 20e-6  # seconds between looks at whether a sum is done
+
+# Element types that NCCL sums, by the names of its constants in CuPy.
+_TYPES = {
+    "float16": "NCCL_FLOAT16",
+    "float32": "NCCL_FLOAT32",
+    "float64": "NCCL_FLOAT64",
+    "int8": "NCCL_INT8",
+    "int32": "NCCL_INT32",
+    "int64": "NCCL_INT64",
+    "uint8": "NCCL_UINT8",
+    "uint32": "NCCL_UINT32",
+    "uint64": "NCCL_UINT64",
+}
+
+
+class Nccl:
+    """One GPU's part in sums."""
+
+    def __init__(self, cupy: Any):
+        """Args:
+        cupy: the module.
+        """
+        self._cupy = cupy
+        self._library = getattr(cupy.cuda, "nccl", None)
+        # Devices and generation -> their communicator; None: they sum on the host.
+        self._communicators: dict[tuple[tuple[str, ...], int], Any] = {}
+
+    def all_reduce(
+        self,
+        meeting: Meeting,
+        group: Group,
+        device: str,
+        buckets: Mapping[int, Sequence[Any]],
+        cancelled: Any,
+    ) -> list[Any] | None:
+        """As `collective.all_reduce`, on arrays of the device; None: the sum is the host's.
+
+        Args:
+          meeting, group, device, buckets: see there.
+          cancelled: an event; once it is set nobody waits for the others any more.
+
+        Raises:
+          CancelledError: the run was cancelled.
+        """
+        first = next(iter(buckets.values()))
+        code = _TYPES.get(str(first[0].dtype))
+        if code is None or any(parse(d).device_type != "GPU" for d in group.devices):
+            return None
+        communicator = self._communicator(meeting, group, device)
+        if communicator is None:
+            return None
+        xp = self._cupy
+        terms = [_flat(xp, bucket) for _, bucket in sorted(buckets.items())]
+        own = terms[0]
+        for term in terms[1:]:
+            own = own + term
+        result = xp.empty_like(own)
+        _meet(meeting, group, device, f"{group.key}/ready", None)
+        stream = xp.cuda.get_current_stream()
+        communicator.allReduce(
+            own.data.ptr,
+            result.data.ptr,
+            own.size,
+            getattr(self._library, code),
+            self._library.NCCL_SUM,  # type: ignore[union-attr]
+            stream.ptr,
+        )
+        self._wait(communicator, stream, cancelled)
+        return Layout(group.shapes, group.world).tensors(result)
+
+    def _wait(self, communicator: Any, stream: Any, cancelled: Any) -> None:
+        event = self._cupy.cuda.Event(disable_timing=True)
+        event.record(stream)
+        while not event.done:
+            if cancelled.is_set():
+                communicator.abort()  # frees the kernel that waits for a device that is gone
+                self._communicators = {
+                    k: c for k, c in self._communicators.items() if c is not communicator
+                }
+                raise CancelledError(None, None, "the run was cancelled in a sum over GPUs")
+            time.sleep(_POLL)
+
+    def _communicator(self, meeting: Meeting, group: Group, device: str) -> Any:
+        """The devices' communicator, made together where there is none.
+
+        A worker that has taken the place of a lost one has none, and the others' are of no use: a
+        loss begins a generation, for which all make new ones.
+        """
+        key = group.devices, meeting.generation
+        if key not in self._communicators:
+            for old in [k for k in self._communicators if k[0] == key[0]]:
+                dropped = self._communicators.pop(old)
+                if dropped is not None:
+                    dropped.abort()
+            self._communicators[key] = self._make(meeting, group, device)
+        return self._communicators[key]
+
+    def _make(self, meeting: Meeting, group: Group, device: str) -> Any:
+        library, devices = self._library, group.devices
+        have = bool(getattr(library, "available", False))
+        if not all([have, *_meet(meeting, group, device, f"{group.key}/nccl", have)]):
+            return None
+        assert library is not None
+        rank = devices.index(device)
+        if rank == 0:
+            name = library.get_unique_id()
+            for other in devices[1:]:
+                meeting.send_to(other, f"{group.key}/id", tuple(name))
+        else:
+            name = meeting.receive(f"{group.key}/id")
+        return library.NcclCommunicator(len(devices), tuple(name), rank)
+
+
+def _flat(xp: Any, bucket: Sequence[Any]) -> Any:
+    """Tensors one behind the other."""
+    parts = [xp.ascontiguousarray(x).reshape(-1) for x in bucket]
+    return parts[0] if len(parts) == 1 else xp.concatenate(parts)
+
+
+def _meet(meeting: Meeting, group: Group, device: str, key: str, value: Any) -> list[Any]:
+    """Tell all others, and hear from all."""
+    devices = group.devices
+    for other in devices:
+        if other != device:
+            meeting.send_to(other, f"{key}/{devices.index(device)}", value)
+    return [meeting.receive(f"{key}/{i}") for i, d in enumerate(devices) if d != device]

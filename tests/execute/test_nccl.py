@@ -1,0 +1,190 @@
+"""Sums over GPUs without GPUs: a communicator with the signatures of CuPy's, on NumPy arrays."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from graphflow.base.errors import CancelledError
+from graphflow.execute.collective import Group
+from graphflow.execute.nccl import Nccl
+from graphflow.execute.rendezvous import Meeting, Rendezvous
+
+GPUS = ("/gpu:0", "/gpu:1", "/gpu:2")
+
+
+class Array(np.ndarray):
+    """With CuPy's `data.ptr`."""
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=id(self))
+
+
+class FakeCupy:
+    """What is used of CuPy; `cuda.nccl` as documented for `cupy.cuda.nccl`.
+
+    Attributes:
+      made: communicators, in order.
+      stuck: sums do not end.
+    """
+
+    ndarray = Array
+
+    def __init__(self, world, available=True):
+        self.made = []
+        self.stuck = False
+        self.known = {}
+        self.posted = {}
+        self.barrier = threading.Barrier(world)
+        fake = self
+
+        class NcclCommunicator:
+            def __init__(self, ndev, commId, rank):
+                assert (type(ndev), type(commId), type(rank)) == (int, tuple, int)
+                assert len(commId) == 128
+                assert 0 <= rank < ndev == world
+                self.rank, self.id, self.aborted = rank, commId, False
+                fake.made.append(self)
+
+            def allReduce(self, sendbuf, recvbuf, count, datatype, op, stream):
+                assert all(type(x) is int for x in (sendbuf, recvbuf, count, datatype, op, stream))
+                assert not self.aborted
+                assert op == 0
+                send, receive = fake.known[sendbuf], fake.known[recvbuf]
+                assert send.size == receive.size == count
+                assert fake.library.types[datatype] == send.dtype
+                fake.posted[self.rank] = send
+                fake.barrier.wait(5)
+                receive[...] = sum(fake.posted[r] for r in range(world))
+                fake.barrier.wait(5)
+
+            def abort(self):
+                self.aborted = True
+
+        names = ["float32", "float64", "int32"]
+        self.library = SimpleNamespace(
+            available=available,
+            get_unique_id=lambda: tuple(np.random.default_rng().integers(0, 100, 128).tolist()),
+            NcclCommunicator=NcclCommunicator,
+            NCCL_SUM=0,
+            types=names,
+            **{f"NCCL_{n.upper()}": i for i, n in enumerate(names)},
+        )
+
+        class Event:
+            def __init__(self, block=False, disable_timing=False, interprocess=False):
+                assert disable_timing
+
+            def record(self, stream=None):
+                assert stream.ptr == 77
+
+            @property
+            def done(self):
+                return not fake.stuck
+
+        stream = SimpleNamespace(ptr=77)
+        self.cuda = SimpleNamespace(
+            nccl=self.library, Event=Event, get_current_stream=lambda: stream
+        )
+
+    def _here(self, array):
+        array = np.asarray(array).view(Array)
+        self.known[id(array)] = array
+        return array
+
+    def ascontiguousarray(self, x):
+        return self._here(np.ascontiguousarray(x)).reshape(np.shape(x))
+
+    def concatenate(self, parts):
+        return self._here(np.concatenate(parts))
+
+    def empty_like(self, x):
+        self.known[id(x)] = x
+        return self._here(np.empty(x.shape, x.dtype))
+
+
+def run(cupy, nccls, values, members=GPUS, generation=0, cancelled=None, key="sum"):
+    rendezvous = Rendezvous(threading.Event(), deadline=5)
+    group = Group(key, members, tuple(np.shape(x) for x in values[0]))
+
+    def one(device):
+        meeting = Meeting(rendezvous, device)
+        meeting.generation = generation
+        buckets = {r: [cupy._here(x) for x in values[r]] for r in group.ranks(device)}
+        stop = cancelled or threading.Event()
+        return nccls[device].all_reduce(meeting, group, device, buckets, stop)
+
+    with ThreadPoolExecutor(len(members)) as pool:
+        return dict(zip(group.devices, pool.map(one, group.devices), strict=True))
+
+
+@pytest.fixture
+def three():
+    cupy = FakeCupy(3)
+    return cupy, {device: Nccl(cupy) for device in GPUS}
+
+
+def test_sums_and_one_communicator_per_device(three):
+    cupy, nccls = three
+    values = [[np.full((2, 3), r + 1.0, np.float32), np.full(5, 10.0 * r, "f")] for r in range(3)]
+    for step in range(3):
+        for sums in run(cupy, nccls, values, key=f"sum{step}").values():
+            np.testing.assert_array_equal(sums[0], np.full((2, 3), 6.0))
+            np.testing.assert_array_equal(sums[1], np.full(5, 30.0))
+    assert sorted(c.rank for c in cupy.made) == [0, 1, 2]
+    assert len({c.id for c in cupy.made}) == 1
+
+
+def test_replicas_of_one_device_are_added_first():
+    cupy = FakeCupy(2)
+    nccls = {device: Nccl(cupy) for device in GPUS}
+    members = (GPUS[0], GPUS[1], GPUS[0])
+    values = [[np.full(4, 10**r, np.int32)] for r in range(3)]
+    for (total,) in run(cupy, nccls, values, members).values():
+        np.testing.assert_array_equal(total, np.full(4, 111))
+
+
+def test_a_loss_makes_all_begin_anew(three):
+    cupy, nccls = three
+    values = [[np.ones(3)] for _ in range(3)]
+    run(cupy, nccls, values)
+    nccls[GPUS[1]] = Nccl(cupy)  # it has taken the place of one that was lost
+    for (total,) in run(cupy, nccls, values, generation=1).values():
+        np.testing.assert_array_equal(total, np.full(3, 3.0))
+    assert [c.aborted for c in cupy.made].count(True) == 2
+    assert len(cupy.made) == 6
+
+
+def test_a_cancelled_run_frees_the_kernel(three):
+    cupy, nccls = three
+    cupy.stuck = True
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(CancelledError):
+        run(cupy, nccls, [[np.ones(3)] for _ in range(3)], cancelled=cancelled)
+    assert all(c.aborted for c in cupy.made)
+
+
+@pytest.mark.parametrize(
+    ("members", "dtype"),
+    [(("/gpu:0", "/cpu:0", "/gpu:2"), "float32"), (GPUS, "complex64"), (GPUS, "bool")],
+)
+def test_what_nccl_does_not_sum_is_left_to_the_host(three, members, dtype):
+    cupy, nccls = three
+    nccls["/cpu:0"] = Nccl(cupy)
+    values = [[np.ones(3, dtype)] for _ in range(3)]
+    assert set(run(cupy, nccls, values, members).values()) == {None}
+    assert not cupy.made
+
+
+def test_where_one_device_lacks_nccl_all_do_without(three):
+    cupy, nccls = three
+    lacking = FakeCupy(3, available=False)
+    nccls[GPUS[2]] = Nccl(lacking)
+    assert set(run(cupy, nccls, [[np.ones(3)] for _ in range(3)]).values()) == {None}
+    assert not cupy.made
