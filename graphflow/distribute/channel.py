@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from graphflow.base.devices import parse
 from graphflow.distribute.messages import Message, Reply, Ticket
 from graphflow.execute.rendezvous import Rendezvous
@@ -30,6 +32,16 @@ class Channel(Protocol):
         The value must not change afterwards.
         """
         ...
+
+    piece: int = 1 << 60  # bytes of a message that is large enough
+
+    def expect(self, ticket: Ticket, key: str, memory: Any) -> None:
+        """A value of that many bytes will come by that key; it may be put there."""
+        return None
+
+    def memory(self, size: int) -> Any:
+        """So many bytes, which have been used before, if that can be had."""
+        return np.empty(size, np.uint8)
 
     def lend(self, to: Mapping[str, str], ticket: Ticket, arrays: Sequence[Any]) -> Any:
         """Hand flat arrays of one dtype, one behind the other, to several peers, who read them
@@ -75,6 +87,7 @@ class Meeting:
         device: the one whose way this is.
         """
         self.generation = ticket.generation
+        self.piece = channel.piece
         self._ticket = ticket
         self._channel = channel
         self._local = local
@@ -87,6 +100,12 @@ class Meeting:
             self._local.send(key, value)
         else:
             self._channel.send(worker_of(device), self._ticket, key, value)
+
+    def expect(self, key: str, memory: Any) -> None:
+        self._channel.expect(self._ticket, f"{self._device};{key}", memory)
+
+    def memory(self, size: int) -> Any:
+        return self._channel.memory(size)
 
     def receive(self, key: str) -> Any:
         return self._local.receive(f"{self._device};{key}")

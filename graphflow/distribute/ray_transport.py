@@ -27,7 +27,7 @@ from ray.exceptions import (
 
 from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Channel, Gone, Hear, Link
-from graphflow.distribute.fast.channel import FastChannel, opened
+from graphflow.distribute.fast.channel import FastChannel, opened, place_of
 from graphflow.distribute.fast.exchange import Invitation
 from graphflow.distribute.fast.parcels import Frame
 from graphflow.distribute.fast.peers import Access, Address, Peers
@@ -138,7 +138,7 @@ class Executor:
         service = self._service = Service(invitation, self._find)
         if access.interface != LOOPBACK:  # the driver's; here it is this node's
             access = access._replace(interface=ray.util.get_node_ip_address())
-        self._values = Peers(name, access, self._take, service.report)
+        self._values = Peers(name, access, self._take, place_of, service.report)
         return self._values.address
 
     @_group("control")

@@ -29,9 +29,11 @@ class Meeting(Protocol):
 
     Attributes:
       generation: number of workers lost so far.
+      piece: bytes of a message that is large enough.
     """
 
     generation: int
+    piece: int
 
     def send_to(self, device: str, key: str, value: Any) -> None:
         """Hand a value to a device.  It must not change before that one has used it."""
@@ -39,6 +41,16 @@ class Meeting(Protocol):
 
     def receive(self, key: str) -> Any:
         """Wait for a value that was handed to this device."""
+        ...
+
+    def expect(self, key: str, memory: Array) -> None:
+        """A value of that many bytes will come by that key; it may be put there, and then what is
+        received is that memory."""
+        ...
+
+    def memory(self, size: int) -> Array:
+        """So many bytes, which have been used before, if that can be had: fresh ones cost as much
+        time again as to fill them."""
         ...
 
     def lend(self, devices: Sequence[str], key: str, arrays: Sequence[Array]) -> bool:
@@ -79,6 +91,22 @@ class Group(NamedTuple):
         return [rank for rank, member in enumerate(self.members) if member == device]
 
 
+class Piece(NamedTuple):
+    """Part of a chunk of a tensor.
+
+    Attributes:
+      tensor: which of the bucket.
+      within: where, in that.
+      flat: where, in the whole bucket.
+      size: elements.
+    """
+
+    tensor: int
+    within: slice
+    flat: slice
+    size: int
+
+
 class Layout:
     """Where the chunks of a bucket are, in its tensors one behind the other."""
 
@@ -95,6 +123,24 @@ class Layout:
     def within(self, index: int) -> list[slice]:
         """The slices that a chunk has of the tensors."""
         return self._chunks[index]
+
+    def pieces(self, index: int, most: int) -> list[list[Piece]]:
+        """A chunk in messages of about so many elements."""
+        found: list[list[Piece]] = []
+        room = 0
+        pairs = zip(self.within(index), self.flat[index], strict=True)
+        for t, (within, flat) in enumerate(pairs):
+            at, left = 0, within.stop - within.start
+            while left:
+                if not room:
+                    found.append([])
+                    room = most
+                size = min(left, room)
+                starts = within.start + at, flat.start + at
+                within_piece, flat_piece = [slice(s, s + size) for s in starts]
+                found[-1].append(Piece(t, within_piece, flat_piece, size))
+                at, left, room = at + size, left - size, room - size
+        return found
 
     @cached_property
     def flat(self) -> list[list[slice]]:
@@ -190,41 +236,38 @@ def ring(
     flats: Mapping[int, Sequence[Array]],
     layout: Layout,
 ) -> Array:
-    """By messages from each replica to the next one."""
-    world = group.world
+    """By messages from each replica to the next one, in pieces, each of which goes on as soon as it
+    is summed."""
+    world, ranks = group.world, list(flats)
+    dtype = next(iter(flats.values()))[0].dtype
+    most = max(1, meeting.piece // dtype.itemsize)
+    totals = {rank: meeting.memory(layout.size * dtype.itemsize).view(dtype) for rank in ranks}
     round_ = _Round(meeting, group, device)
-    totals = {rank: np.empty(layout.size, flat[0].dtype) for rank, flat in flats.items()}
-
-    def part(rank: int, index: int) -> Array:
-        return _joined([totals[rank][at] for at in layout.flat[index]])
-
-    for rank, flat in flats.items():
-        own = [x[at] for x, at in zip(flat, layout.within(rank), strict=True)]
-        round_.send(rank, 0, _joined(own))
-    for step in range(1, world):  # gather what each adds
-        for rank in flats:
-            index = (rank - step) % world
-            got, at = round_.receive(rank, step - 1), 0
-            for x, within, into in zip(
-                flats[rank], layout.within(index), layout.flat[index], strict=True
-            ):
-                size = into.stop - into.start
-                np.add(got[at : at + size], x[within], out=totals[rank][into])
-                at += size
-        for rank in flats:
-            round_.send(rank, step, part(rank, (rank - step) % world))
-    for step in range(world, 2 * world - 1):  # spread the sums
-        last = step == 2 * world - 2
-        for rank in flats:
-            index = (rank - step) % world
-            got, at = round_.receive(rank, step - 1), 0
-            for into in layout.flat[index]:
-                size = into.stop - into.start
-                totals[rank][into] = got[at : at + size]
-                at += size
-            if not last:
-                round_.send(rank, step, got)
-    return next(iter(totals.values()))
+    pieces = [layout.pieces(index, most) for index in range(world)]
+    for rank in ranks:  # a sum comes where it belongs
+        for step in range(world, 2 * world - 1):
+            for i, piece in enumerate(pieces[(rank - step) % world]):
+                if len(piece) == 1:
+                    round_.expect(rank, step - 1, i, totals[rank][piece[0].flat])
+    for rank in ranks:
+        for i, piece in enumerate(pieces[rank]):
+            own = [flats[rank][p.tensor][p.within] for p in piece]
+            round_.send(rank, 0, i, _joined(own))
+    for step in range(1, 2 * world - 1):
+        for rank in ranks:
+            total, terms = totals[rank], flats[rank]
+            for i, piece in enumerate(pieces[(rank - step) % world]):
+                got, at = round_.receive(rank, step - 1, i), 0
+                for p in piece:
+                    into, part = total[p.flat], got[at : at + p.size]
+                    if step < world:  # gather what each adds
+                        np.add(part, terms[p.tensor][p.within], out=into)
+                    elif part.ctypes.data != into.ctypes.data:  # spread the sums
+                        into[...] = part
+                    at += p.size
+                if step < 2 * world - 2:
+                    round_.send(rank, step, i, _joined([total[p.flat] for p in piece]))
+    return totals[ranks[0]]
 
 
 def _joined(pieces: Sequence[Array]) -> Array:
@@ -240,19 +283,27 @@ class _Round:
         self._device = device
         self._here: dict[str, Any] = {}  # to replicas of this device
 
-    def send(self, rank: int, step: int, value: Array) -> None:
+    def send(self, rank: int, step: int, piece: int, value: Array) -> None:
         """To the next replica."""
         following = (rank + 1) % self._group.world
-        key = f"{self._group.key}/{following}/{step}"
+        key = self._key(following, step, piece)
         if self._group.members[following] == self._device:
             self._here[key] = value
         else:
             self._meeting.send_to(self._group.members[following], key, value)
 
-    def receive(self, rank: int, step: int) -> Array:
+    def expect(self, rank: int, step: int, piece: int, memory: Array) -> None:
+        """Where to put what the replica before will send in that step, if that can be had."""
+        if self._group.members[rank - 1] != self._device:
+            self._meeting.expect(self._key(rank, step, piece), memory)
+
+    def receive(self, rank: int, step: int, piece: int) -> Array:
         """What the replica before has sent in that step."""
-        key = f"{self._group.key}/{rank}/{step}"
+        key = self._key(rank, step, piece)
         if key in self._here:
             return self._here.pop(key)
         got: Array = self._meeting.receive(key)
         return got
+
+    def _key(self, rank: int, step: int, piece: int) -> str:
+        return f"{self._group.key}/{rank}/{step}/{piece}"

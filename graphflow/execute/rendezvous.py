@@ -67,6 +67,7 @@ class Meeting:
     """By reference: devices of one process share its memory.  See `collective.Meeting`."""
 
     generation = 0
+    piece = 1 << 60
 
     def __init__(self, rendezvous: Rendezvous, device: str):
         self._rendezvous = rendezvous
@@ -77,6 +78,12 @@ class Meeting:
 
     def receive(self, key: str) -> Any:
         return self._rendezvous.receive(f"{self._device};{key}")
+
+    def expect(self, key: str, memory: Any) -> None:
+        pass  # by reference, nothing has to be put anywhere
+
+    def memory(self, size: int) -> Any:
+        return np.empty(size, np.uint8)
 
     def lend(self, devices: Sequence[str], key: str, arrays: Sequence[Any]) -> bool:
         flat = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

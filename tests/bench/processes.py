@@ -81,7 +81,7 @@ class Group:
 def sums(pipe: Any, rank: int, world: int, size: int) -> None:
     """One worker of an all-reduce, by shared memory and by sockets."""
     from graphflow.distribute.channel import Meeting
-    from graphflow.distribute.fast.channel import FastChannel, opened
+    from graphflow.distribute.fast.channel import FastChannel, opened, place_of
     from graphflow.distribute.fast.peers import Access, Peers
     from graphflow.distribute.messages import Ticket
     from graphflow.execute.collective import Group as Members
@@ -98,7 +98,7 @@ def sums(pipe: Any, rank: int, world: int, size: int) -> None:
         def take(frame: Any, local: Rendezvous = local) -> None:
             local.send(*opened(frame)[2:])
 
-        peers[how] = Peers(names[rank], access, take, lambda name: None)
+        peers[how] = Peers(names[rank], access, take, place_of, lambda name: None)
         channels[how] = FastChannel("bench", peers[how], None)  # type: ignore[arg-type]
     pipe.send({how: p.address for how, p in peers.items()})
     places = pipe.recv()

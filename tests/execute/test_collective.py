@@ -21,6 +21,8 @@ class Apart(Meeting):
     def send_to(self, device, key, value):
         super().send_to(device, key, value.copy())
 
+    piece = 24  # bytes
+
     def lend(self, devices, key, arrays):
         return False
 

@@ -15,13 +15,13 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 from graphflow.distribute.fast.codec import ARRAYS_LIMIT, HEAD_LIMIT, Buffer, Malformed
 from graphflow.distribute.fast.greeting import fill
-from graphflow.distribute.fast.slots import READERS, SEALS, Buffers, Slot
+from graphflow.distribute.fast.slots import LEAST, READERS, SEALS, Buffers, Slot
 
 MAGIC = b"gd"
 _FIXED = struct.Struct("<2sBxII")
@@ -89,11 +89,13 @@ class Frame(NamedTuple):
 class Reader:
     """Reads the frames of one connection, and maps the slots that they name."""
 
-    def __init__(self, connection: Any, buffers: Buffers):
+    def __init__(self, connection: Any, buffers: Buffers, planned: Callable[[bytes, int], Any]):
         """Args:
         connection: a socket, on which the other side is known.
-        buffers: to receive into.
+        buffers: to receive into; but
+        planned: gives memory of so many bytes for what a head announces, or None.
         """
+        self._planned = planned
         self._connection = connection
         self._buffers = buffers
         self._local = getattr(connection, "family", None) == socket.AF_UNIX
@@ -114,7 +116,9 @@ class Reader:
         rest = bytearray(count * _ARRAY.size + length)
         fill(self._connection, memoryview(rest))
         head = bytes(memoryview(rest)[count * _ARRAY.size :])
-        arrays = [self._array(*_ARRAY.unpack_from(rest, i * _ARRAY.size)) for i in range(count)]
+        arrays = [
+            self._array(head, *_ARRAY.unpack_from(rest, i * _ARRAY.size)) for i in range(count)
+        ]
         return Frame(_KINDS[number], head, arrays)
 
     def _begin(self, size: int) -> bytes:
@@ -134,11 +138,15 @@ class Reader:
             received += some
         return bytes(received)
 
-    def _array(self, where: int, reader: int, number: int, size: int, whole: int) -> Any:
+    def _array(
+        self, head: bytes, where: int, reader: int, number: int, size: int, whole: int
+    ) -> Any:
         if size > _SIZE_LIMIT or where not in _WHERES or reader >= READERS:
             raise Malformed(f"an array of {size} bytes at {where} for reader {reader}")
         if where == Where.HERE:
-            array = self._buffers.take(size)
+            array = self._planned(head, size) if size >= LEAST else None
+            if array is None:
+                array = self._buffers.take(size)
             fill(self._connection, array.data)
             return array
         slot = self._slots.get(number)

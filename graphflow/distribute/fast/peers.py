@@ -26,6 +26,8 @@ from graphflow.distribute.fast.parcels import Frame, Kind, Lent, Reader, pack
 from graphflow.distribute.fast.sender import Sender
 from graphflow.distribute.fast.slots import OWN, Buffers, Pool, Slot
 
+_EXPECTED = 4096  # values at once that have their place already
+
 
 class Address(NamedTuple):
     """Where a worker takes values.
@@ -76,6 +78,7 @@ class Peers:
       name: of this worker.
       address: where it takes values.
       pool: the slots that it lends.
+      buffers: memory that it receives into.
       dropped: counts "refused" connections and "malformed" frames.
     """
 
@@ -84,12 +87,14 @@ class Peers:
         name: str,
         access: Access,
         deliver: Callable[[Frame], None],
+        place_of: Callable[[bytes], Any],
         lost: Callable[[str], None],
     ):
         """Args:
         name: of this worker.
         access: to the job.
         deliver: gets each frame that comes, on a thread of the connection.
+        place_of: tells from the head of a frame what it is, see `expect`.
         lost: gets the local address of a peer whose connection has ended: its name may be another
           one's by now.
         """
@@ -97,8 +102,10 @@ class Peers:
         self.pool = Pool(f"graphflow-{access.job}")
         self._access = access
         self._deliver = deliver
+        self._place_of = place_of
         self._lost = lost
-        self._buffers = Buffers()
+        self.buffers = Buffers()
+        self._expected: dict[Any, Any] = {}  # what will come -> where to put it
         self._addresses: Mapping[str, Address] = {}
         self._names: dict[str, str] = {}  # local address -> peer
         self._lock = threading.Lock()
@@ -204,8 +211,23 @@ class Peers:
 
     # ---- receiving
 
+    def expect(self, what: Any, memory: Any) -> None:
+        """Receive a value into that memory, if it has not come before; `place_of` names it."""
+        with self._lock:
+            while len(self._expected) >= _EXPECTED:  # of attempts that came to nothing
+                self._expected.pop(next(iter(self._expected)))
+            self._expected[what] = memory
+
+    def _planned(self, head: bytes, size: int) -> Any:
+        if not self._expected:
+            return None
+        what = self._place_of(head)
+        with self._lock:
+            memory = self._expected.pop(what, None)
+        return memory if memory is not None and len(memory) == size else None
+
     def _read(self, peer: str, connection: Any) -> None:
-        reader = Reader(connection, self._buffers)
+        reader = Reader(connection, self.buffers, self._planned)
         try:
             while True:
                 frame = reader.read()

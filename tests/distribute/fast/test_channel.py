@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from graphflow.distribute.fast import certificates, greeting
-from graphflow.distribute.fast.channel import FastChannel, opened
+from graphflow.distribute.fast.channel import FastChannel, opened, place_of
 from graphflow.distribute.fast.greeting import Refused, greet
 from graphflow.distribute.fast.parcels import MAGIC
 from graphflow.distribute.fast.peers import Access, Peers
@@ -39,7 +39,7 @@ class Worker:
         self.came = queue.Queue()
         self.lost = queue.Queue()
         self.odd = []
-        self.peers = Peers(name, access, self._take, self.lost.put)
+        self.peers = Peers(name, access, self._take, place_of, self.lost.put)
         self.channel = FastChannel("s", self.peers, self)
 
     def _take(self, frame):
@@ -148,6 +148,26 @@ def test_memory_that_all_may_write_to():
             np.testing.assert_array_equal(memory.view(np.float64), [1, 2, 3])
         del space, others, memory, flat
         until(lambda: all(s.free for s in slots_of(a)))
+
+
+def test_values_are_received_where_they_are_expected():
+    with workers(PLAIN) as (a, b):
+        memory = np.zeros(LEAST, np.uint8)
+        later = Ticket(0, 2, 2)
+        for ticket, size in ((TICKET, LEAST), (later, LEAST)):
+            b.channel.expect(ticket, "k", memory[:size])
+            a.channel.send("b", ticket, "other", np.ones(LEAST, np.uint8))
+            assert b.value().any()
+            assert not memory.any()
+            a.channel.send("b", ticket, "k", np.full(LEAST, 7, np.uint8))
+            got = b.value()
+            assert np.shares_memory(got, memory)
+            assert (memory == 7).all()
+            memory[:] = 0
+        b.channel.expect(TICKET, "k", memory)
+        a.channel.send("b", TICKET, "k", np.full(LEAST + 1, 7, np.uint8))  # of another size
+        assert len(b.value()) == LEAST + 1
+        assert not memory.any()
 
 
 def test_without_shared_memory_nothing_is_lent():
