@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphflow.base.errors import CancelledError, InternalError, OpError
+from graphflow.base.waiting import waits
 from graphflow.compile.plan import Plan
 from graphflow.distribute import worker as machine
 from graphflow.distribute.channel import Channel, Meeting
@@ -211,7 +212,7 @@ class Host:
 
     def _starts(self, work: _Work) -> bool:
         """Wait for the messages that were sent before this one."""
-        begun = work.started.wait(self._patience)
+        begun = _set(work.started, self._patience)
         with self._lock:
             work.abandoned |= not (begun or work.started.is_set())
             return not work.abandoned
@@ -227,7 +228,7 @@ class Host:
         with self._lock:
             self._notices[key] = notice
             self._handle(machine.Arrived(message))
-        notice.taken.wait(self._patience)
+        _set(notice.taken, self._patience)
         with self._lock:
             self._notices.pop(key, None)
             applied = self._machine.applied if self._machine.generation == key[0] else 0
@@ -412,6 +413,14 @@ _PERFORM: Mapping[type, Callable[[Host, Any], None]] = {
     machine.Recall: Host._recall,
     machine.Drop: Host._drop,
 }
+
+
+def _set(event: threading.Event, patience: float) -> bool:
+    """Wait for an event that another message brings; has it come?"""
+    if event.is_set():
+        return True
+    waits()
+    return event.wait(patience)
 
 
 def _begun(work: _Work) -> Attempt:

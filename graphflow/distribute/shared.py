@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from graphflow.distribute.channel import Channel
 from graphflow.distribute.host import Host, Shipment, _Work
 from graphflow.distribute.messages import Step, Ticket
@@ -194,6 +196,8 @@ class _ReplayMeeting:
     """A device's way to those it sums with, by messages that are kept."""
 
     def __init__(self, meeting: Any):
+        self.generation = meeting.generation
+        self.piece = meeting.piece
         self._meeting = meeting
         self._received: dict[str, Any] = {}
         self._sent: set[tuple[str, str]] = set()
@@ -207,6 +211,12 @@ class _ReplayMeeting:
         if key not in self._received:
             self._received[key] = self._meeting.receive(key)
         return self._received[key]
+
+    def expect(self, key: str, memory: Any) -> None:
+        pass  # what came stays where it came
+
+    def memory(self, size: int) -> Any:
+        return np.empty(size, np.uint8)
 
     def lend(self, devices: Any, key: str, arrays: Any) -> bool:
         """No: what lies elsewhere is not there the second time."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphflow.base.errors import CancelledError, DeadlineExceededError
+from graphflow.base.waiting import waits
 
 _POLL = 0.5  # seconds between looks at the cancellation; a value or an abort wakes at once
 
@@ -48,6 +49,7 @@ class Rendezvous:
                     raise DeadlineExceededError(
                         None, None, f"{key} did not arrive within {self._deadline} s"
                     )
+                waits()
                 if not self._arrived.wait(_POLL):
                     waited += _POLL
             return self._values.pop(key)

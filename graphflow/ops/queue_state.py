@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphflow.base.errors import CancelledError, OutOfRangeError
+from graphflow.base.waiting import waits
 
 Element = tuple[Any, ...]
 _OF_WAITING = ("_changed", "_waiting")
@@ -107,6 +108,7 @@ class QueueState:
                                 return Taken(tuple(taken), len(own))
                             raise self._exhausted(count, found)
                     _check(cancelled)
+                    waits()
                     self._changed.wait(_POLL)
             except BaseException:
                 self._put_back(taken)
@@ -151,6 +153,7 @@ class QueueState:
                     return
                 _check(cancelled)
                 waited = True
+                waits()
                 self._changed.wait(_POLL)
 
     def unreserve(self, count: int) -> None:

@@ -257,6 +257,7 @@ class Peers:
         self._doorway.close()
         for each in outgoing:
             each.close()
+            each.join()
         self.pool.close()
 
 

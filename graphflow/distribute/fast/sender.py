@@ -117,7 +117,11 @@ class Sender:
             self._ended()
         elif self._connection is not None:
             shut(self._connection)  # the thread wakes, and closes it
-        if thread not in (None, threading.current_thread()):
+
+    def join(self) -> None:
+        """Wait until a connection that was closed is done with."""
+        thread = self._thread
+        if thread is not None:
             thread.join(PATIENCE)
 
 

@@ -1,8 +1,4 @@
-"""A worker's end of the control channel: takes messages, and answers them.
-
-Whoever has received a message works on it himself, and another thread takes his place at the
-socket: a step is not handed from thread to thread, which costs as much as a message.
-"""
+"""A worker's end of the control channel: takes messages, and answers them."""
 
 from __future__ import annotations
 
@@ -17,6 +13,7 @@ import zmq
 
 from graphflow.distribute.fast import codec, stream
 from graphflow.distribute.fast.codec import Elsewhere, Failed, Malformed, Missed, Unencodable
+from graphflow.distribute.fast.crew import Crew
 from graphflow.distribute.fast.door import client
 from graphflow.distribute.fast.exchange import NOBODY, Invitation
 from graphflow.distribute.fast.frames import Frame, Gate, Kind, pack
@@ -41,41 +38,16 @@ class Service:
         self._way: Way = _Local(invitation) if local else _ZeroMQ(invitation)
         self._gate = Gate()
         self._left: dict[int, Any] = {}  # answers that are no plain data, by what they answer
-        self._turn = threading.Lock()  # who holds it receives
-        self._free = 0  # threads that wait for their turn
-        self._count = threading.Lock()
-        self._closed = False
-        self._more()
+        self._crew = Crew(self._receive, self._answer)
 
     @property
     def dropped(self) -> Counter[str]:
         """Frames that were "malformed" or "replayed", so far."""
         return self._gate.dropped
 
-    def _more(self) -> None:
-        threading.Thread(target=self._serve, name="graphflow-step", daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            with self._count:
-                self._free += 1
-            with self._turn:
-                frame = self._receive()
-                if frame is None:
-                    return
-                with self._count:
-                    self._free -= 1
-                    if not self._free and not self._closed:
-                        self._more()
-            self._answer(frame)
-
     def _receive(self) -> Frame | None:
         """The next frame; None: it is closed."""
-        while not self._closed:
-            parts = self._way.receive()
-            if parts is None:
-                self._closed = True
-                return None
+        while (parts := self._way.receive()) is not None:
             frame = self._gate.enter(parts)
             if frame is not None:
                 return frame
@@ -117,7 +89,7 @@ class Service:
 
     def close(self) -> None:
         """Take no more messages.  Steps under way go on, and their answers go nowhere."""
-        self._way.close()  # whoever receives wakes, and the others that wait for their turn
+        self._way.close()  # whoever receives wakes
 
 
 class Way(Protocol):

@@ -330,3 +330,22 @@ def test_threads_of_two_bells_hear_each_other(exchange, services):
         for name, answer in (("b", second), ("a", first)):
             services[name]._find(SESSION).go_on.set()
             assert answer.result(PATIENCE).ticket == Ticket(0, 1, 1)
+
+
+@pytest.mark.parametrize("exchange", [True], indirect=True)
+def test_threads_that_python_does_not_know_may_tell_of_a_loss(exchange, services):
+    """Ray's are such: to ask for the current thread would make it known for ever."""
+    import _thread
+
+    told = _thread.allocate_lock()
+    told.acquire()
+
+    def tell():
+        exchange.lose("a", "it has ended")
+        told.release()
+
+    waiting = ask(exchange, "a", step(7))
+    _thread.start_new_thread(tell, ())
+    told.acquire()
+    assert waiting.result() == Gone("it has ended")
+    services["a"]._find(SESSION).go_on.set()
