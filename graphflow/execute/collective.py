@@ -193,7 +193,8 @@ def direct(
     key, devices = group.key, group.devices
     others = [d for d in devices if d != device]
     dtype = next(iter(flats.values()))[0].dtype
-    mine = [x for rank in sorted(flats) for x in flats[rank]]
+    wanted = _Wanted(group, layout, device)
+    mine = [flats[rank][t][at] for rank in sorted(flats) for t, at in wanted.pieces]
     if not meeting.lend(others, f"{key}/of/{devices.index(device)}", mine):
         return None
     if device == devices[0]:
@@ -202,25 +203,49 @@ def direct(
     else:
         space = meeting.receive(f"{key}/sum")
     total = space.view(dtype)
-    inputs: dict[int, Sequence[Array]] = dict(flats)
-    for other in others:
-        lent = meeting.receive(f"{key}/of/{devices.index(other)}").view(dtype)
-        for i, rank in enumerate(group.ranks(other)):
-            start = i * layout.size
-            inputs[rank] = [
-                lent[start + low : start + high] for low, high in pairwise(layout.bounds)
-            ]
+    lent = {
+        other: meeting.receive(f"{key}/of/{devices.index(other)}").view(dtype) for other in others
+    }
+    theirs = {other: _Wanted(group, layout, other) for other in others}
     for index in flats:  # as many chunks as it has replicas
-        order = [inputs[(index + i) % group.world] for i in range(group.world)]
-        pairs = zip(layout.within(index), layout.flat[index], strict=True)
-        for t, (within, flat) in enumerate(pairs):
-            _sum([bucket[t][within] for bucket in order], total[flat])
+        for t, into in enumerate(layout.flat[index]):
+            terms = []
+            for rank in [(index + i) % group.world for i in range(group.world)]:
+                member = group.members[rank]
+                if member == device:
+                    terms.append(flats[rank][t][layout.within(index)[t]])
+                else:
+                    terms.append(lent[member][theirs[member].where(rank, index, t)])
+            _sum(terms, total[into])
     for other in others:
         meeting.send_to(other, f"{key}/done/{devices.index(device)}", None)
     for other in others:
         meeting.receive(f"{key}/done/{devices.index(other)}")
     total.flags.writeable = False
     return total
+
+
+class _Wanted:
+    """What a device lends: of each of its replicas, the chunks that others sum."""
+
+    def __init__(self, group: Group, layout: Layout, device: str):
+        self._ranks = group.ranks(device)
+        self._starts: dict[tuple[int, int], tuple[int, int]] = {}
+        self.pieces: list[tuple[int, slice]] = []  # tensor and where in it, for each replica
+        self._size = 0
+        for index in range(group.world):
+            if index not in self._ranks:
+                for t, at in enumerate(layout.within(index)):
+                    size = at.stop - at.start
+                    self.pieces.append((t, at))
+                    self._starts[index, t] = self._size, self._size + size
+                    self._size += size
+
+    def where(self, rank: int, index: int, tensor: int) -> slice:
+        """Where a replica's chunk of a tensor lies in what is lent."""
+        start, stop = self._starts[index, tensor]
+        before = self._ranks.index(rank) * self._size
+        return slice(before + start, before + stop)
 
 
 def _sum(terms: Sequence[Array], into: Array) -> None:
