@@ -22,7 +22,7 @@ class Team:
     """
 
     def __init__(self, workers: int):
-        self.workers = min(workers, runtime.HELPERS)
+        self.workers = min(workers, runtime.HELPERS + 1)
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._pid = 0
@@ -55,9 +55,10 @@ class Team:
         self._wake = function(code.address("wake"), pointer)
         helper = function(code.address("helper"), pointer, number, number)
         self._threads = []
-        for worker in range(1, self.workers):
-            at = self._address + 8 * (runtime.SEMAPHORES + 16 * (worker - 1))
+        for worker in range(self.workers):
+            at = self._address + 8 * (runtime.SEMAPHORES + 16 * worker)
             libc.sem_init(ctypes.c_void_p(at), 0, 0)
+        for worker in range(1, self.workers):
             thread = threading.Thread(
                 target=helper,
                 args=(self._address, worker, 0),

@@ -104,9 +104,17 @@ def _expanded(x: Tensor) -> Tensor:
     return expand_dims(x, -1)
 
 
+def _used(g: Tensor | None) -> Tensor | None:
+    """A gradient, or None for the zeros that stand for that of an output which nothing used.
+
+    As TensorFlow does; times the softmax, zeros would cost as much as the loss itself.
+    """
+    return None if g is None or g.op.type == "ZerosLike" else g
+
+
 def _logits_grad(g: Any, backprop: Tensor, logits: Tensor) -> Tensor | None:
     """Gradient of (loss, softmax - labels) with respect to the logits."""
-    of_loss, of_backprop = g
+    of_loss, of_backprop = map(_used, g)
     result = None if of_loss is None else _expanded(of_loss) * backprop
     if of_backprop is None:
         return result
@@ -117,7 +125,7 @@ def _logits_grad(g: Any, backprop: Tensor, logits: Tensor) -> Tensor | None:
 
 
 def _softmax_loss_grad(g: Any, y: Any, logits: Tensor, labels: Tensor) -> Any:
-    of_loss, of_backprop = g
+    of_loss, of_backprop = map(_used, g)
     to_labels = None if of_loss is None else -_expanded(of_loss) * _log_softmax(logits)
     if of_backprop is not None:
         to_labels = -of_backprop if to_labels is None else to_labels - of_backprop

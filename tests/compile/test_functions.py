@@ -16,7 +16,7 @@ from graphflow.compile.loops.nests import Pass, leaf
 from graphflow.compile.loops.shares import share
 from graphflow.compile.loops.values import Value
 from graphflow.compile.native.jit import Code, function, load
-from graphflow.compile.native.module import FIRST, STATUS, module_text
+from graphflow.compile.native.module import FIRST, STATUS, Layout, Place, module_text
 from graphflow.ops.expression import Node, apply
 
 F32 = np.dtype(np.float32)
@@ -47,7 +47,8 @@ def compiled(op: str, size: int) -> Callable[..., Any]:
     walk = Pass((Store(Access(out, (size, 1)), body),), (), ())
     nest = Nest(op, (1, size), tuple([Access(v, (size, 1)) for v in inputs]), (walk,))
     entries = {id(v): FIRST + i for i, v in enumerate([*inputs, out])}
-    text = module_text([nest], [share(nest, 1)], [False], lambda v: (entries[id(v)], 0), 1)
+    layout = Layout([nest], [share(nest, 1)], [False], [], 1)
+    text = module_text(layout, lambda v: Place(entries[id(v)], 0))
     code = load(text)
     _codes.append(code)
     step = function(code.address("serial"), ctypes.c_void_p)

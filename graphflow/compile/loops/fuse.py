@@ -13,6 +13,7 @@ from typing import Any
 
 from graphflow.compile.loops.gather import Assembler, spread_nest
 from graphflow.compile.loops.nests import Access, Product, Unit, access
+from graphflow.compile.loops.sums import nodes
 from graphflow.compile.loops.values import (
     Join,
     Map,
@@ -55,14 +56,15 @@ class Group:
         self.needs: set[Any] = set()
 
 
-def fuse(tasks: Sequence[Task], kept: Iterable[Value]) -> list[Unit]:
+def fuse(tasks: Sequence[Task], kept: Iterable[Value], *, row_buffers: bool = False) -> list[Unit]:
     """Nests and products that compute the tasks, in an order that keeps caches warm.
 
     Args:
       tasks: none of them `Foreign` or `Write`.
       kept: values that are needed afterwards.
+      row_buffers: see `Assembler`.
     """
-    return _Fusion(tasks, kept).units()
+    return _Fusion(tasks, kept).units(row_buffers)
 
 
 class _Fusion:
@@ -73,7 +75,7 @@ class _Fusion:
         self.makers: dict[int, set[Group]] = {}  # value -> the groups that compute it
         self.scalars: dict[int, Map] = {}
 
-    def units(self) -> list[Unit]:
+    def units(self, row_buffers: bool) -> list[Unit]:
         inlined = [self._inlined(t) for t in self.tasks]
         for task in inlined:
             if _is_scalar(task):
@@ -89,7 +91,7 @@ class _Fusion:
         uses = self._uses(live)
         units: list[Unit] = []
         for group in self._ordered():
-            units += _unit(group, uses)
+            units += _unit(group, uses, row_buffers)
         return units
 
     def _uses(self, live: Sequence[Any]) -> dict[int, set[Any]]:
@@ -141,7 +143,7 @@ class _Fusion:
             group = self._group_for(task)
         group.tasks.append(task)
         for view in reads(task):
-            group.read.add((id(view.value), view.offset))
+            group.read.add(_stream(view))
             group.needs |= self.makers.get(id(view.value), set()) - {group}
         for value in writes(task):
             group.values.add(id(value))
@@ -163,7 +165,7 @@ class _Fusion:
         if not self._suits_space(task, group):
             return False
         inside = [v for v in reads(task) if id(v.value) in group.values]
-        shared = inside or any((id(v.value), v.offset) in group.read for v in reads(task))
+        shared = inside or any(_stream(v) in group.read for v in reads(task))
         if not shared and group.space:
             return False
         if not all(_aligned(v, task, group) for v in inside):
@@ -217,26 +219,25 @@ class _Fusion:
         return order
 
 
+def _stream(view: View) -> tuple[int, int]:
+    """What views have in common that are read from the same rows: the slices of one array."""
+    _, strides = squeezed(view.shape, view.strides)
+    row = strides[-2] if len(strides) > 1 else 1
+    return id(view.value), view.offset // max(1, row)
+
+
 def _is_scalar(task: Any) -> bool:
     """Is it one number that is cheap, and so computed wherever it is used?"""
     return (
         isinstance(task, Map)
         and task.out.size == 1
         and task.out.home is None
-        and _nodes(task.body) <= _INLINED
+        and nodes(task.body) <= _INLINED
     )
 
 
 def _flat(view: View) -> View:
     return View(view.value, (), (), view.offset)
-
-
-def _nodes(node: Node, seen: set[int] | None = None) -> int:
-    seen = set() if seen is None else seen
-    if id(node) in seen:
-        return 0
-    seen.add(id(node))
-    return 1 + sum(_nodes(a, seen) for a in node.args)
 
 
 def replace(node: Node, leaves: dict[int, Node], done: dict[int, Node] | None = None) -> Node:
@@ -292,7 +293,7 @@ def _aligned(view: View, task: Any, group: Group) -> bool:
     return shape == expected and strides == row_major(expected)
 
 
-def _unit(group: Group, uses: dict[int, set[Any]]) -> list[Unit]:
+def _unit(group: Group, uses: dict[int, set[Any]], row_buffers: bool) -> list[Unit]:
     first = group.tasks[0]
     if isinstance(first, Spread):
         return [spread_nest(first)]
@@ -302,12 +303,13 @@ def _unit(group: Group, uses: dict[int, set[Any]]) -> list[Unit]:
         n = first.out.shape[-1]
         terms = tuple([(_as_access(a), _as_access(b)) for a, b in first.terms])
         strides = row_major(first.out.shape)
-        strides = (*strides[:-2], 0, *strides[-2:]) if first.summed else strides
+        strides = strides[1:] if first.parts > 1 else strides
+        strides = (0, *strides) if first.summed else strides
         out = access(first.out, strides)
-        return [Product(first.name, m, n, inner, tuple(batch), terms, out)]
+        return [Product(first.name, m, n, inner, tuple(batch), terms, out, first.parts)]
     escaping = {v for v in group.values if uses.get(v, set()) - {group}}
     escaping |= {id(v) for t in group.tasks for v in writes(t) if v.home is not None}
-    return Assembler(group.space, group.tasks, group.rows, escaping).units()
+    return Assembler(group.space, group.tasks, group.rows, escaping, row_buffers).units()
 
 
 def _as_access(view: View) -> Access:
@@ -318,5 +320,5 @@ def flops(unit: Unit) -> float:
     """Work of a unit, in floating-point operations or the like."""
     if isinstance(unit, Product):
         return 2.0 * unit.m * unit.n * sum(unit.inner) * math.prod(unit.batch)
-    nodes = sum(_nodes(s.body) for p in unit.passes for s in p.stores) + 1
-    return 4.0 * math.prod(unit.shape) * nodes
+    each = 1 + sum(nodes(s.body) for p in unit.passes for s in p.stores)
+    return 4.0 * math.prod(unit.shape) * each

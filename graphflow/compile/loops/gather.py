@@ -38,7 +38,22 @@ _CHUNKS = 16  # partial sums of columns: as many, whatever the number of workers
 class Assembler:
     """Makes the nest of a group, and the ones that finish its sums."""
 
-    def __init__(self, space: Shape, tasks: list[Any], rows: set[int], escaping: set[int]):
+    def __init__(
+        self,
+        space: Shape,
+        tasks: list[Any],
+        rows: set[int],
+        escaping: set[int],
+        row_buffers: bool = False,
+    ):
+        """Args:
+        rows: identities of values that have one element per row.
+        escaping: those of values that are used elsewhere.
+        row_buffers: keep what a later pass needs of a row in a buffer of one row.
+        """
+        self.row_buffers = row_buffers
+        self.escaping = escaping
+        self.buffers: dict[int, Value] = {}
         self.space = space or (1,)
         self.tasks = tasks
         self.rows = rows
@@ -62,7 +77,7 @@ class Assembler:
             if isinstance(task, Reduce):
                 body = self._leaf(task.input, self.level[id(out)])
                 if task.over == "columns":
-                    chunks = min(_CHUNKS, math.prod(self.space[:-1]))
+                    chunks = _chunks(self.space[:-1])
                     partial = Value((chunks, self.space[-1]), out.dtype)
                     reductions.append(Reduction(task.op, body, partial=partial))
                     self.after.append(_columns_total(task, partial))
@@ -81,7 +96,7 @@ class Assembler:
     def _map(self, task: Any, out: Value, stores: Any, after: Any) -> None:
         level = self.level[id(out)]
         if isinstance(task, Pick):
-            source = self._load(_access(task.input, self.space))
+            source = self._load(self._access(task.input))
             index = self._load(access(task.index.value, self._row_view(task.index).strides,
                                       task.index.offset))  # fmt: skip
             body = leaf("pick", (source, index), out.dtype)
@@ -99,9 +114,26 @@ class Assembler:
 
     def _place_of(self, out: Value) -> Access:
         """Where a value of the space is stored."""
+        if self._in_row(out):
+            return self._row_access(out)
         if out.home is None or out.home.dense:
             return access(out, row_major(self.space))
         return _access(out.home, self.space)
+
+    def _in_row(self, value: Value) -> bool:
+        """Is it computed here, and used by later passes over the same row alone?"""
+        return self.row_buffers and id(value) in self.level and id(value) not in self.escaping
+
+    def _row_access(self, value: Value) -> Access:
+        buffer = self.buffers.get(id(value))
+        if buffer is None:
+            buffer = self.buffers[id(value)] = Value(self.space[-1:], value.dtype, "row")
+        return Access(buffer, (*(0 for _ in self.space[:-1]), 1))
+
+    def _access(self, view: View) -> Access:
+        return (
+            self._row_access(view.value) if self._in_row(view.value) else _access(view, self.space)
+        )
 
     # ---- passes
 
@@ -142,7 +174,7 @@ class Assembler:
         if task is not None and id(task.out) in self.rows:
             found = access(view.value, self._row_view(view).strides, view.offset)
         else:
-            found = _access(view, self.space)
+            found = self._access(view)
         return leaf("arg", self._load(found), view.dtype)
 
     def _load(self, found: Access) -> int:
@@ -217,6 +249,13 @@ def spread_nest(task: Spread) -> Nest:
     scatter = Scatter(target, index, width, limit, task.drops, task.op, body)
     walk = Pass((), (), (), (scatter,))
     return Nest(task.name, (rows, width), loads, (walk,), None, 1, (task.name,))
+
+
+def _chunks(rows: Shape) -> int:
+    """Into how many groups of rows a sum of columns is cut: images are, where they are few."""
+    if len(rows) > 1 and _CHUNKS < rows[0] <= 4 * _CHUNKS:
+        return rows[0]
+    return min(_CHUNKS, math.prod(rows))
 
 
 def _access(view: View, space: Shape) -> Access:

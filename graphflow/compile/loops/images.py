@@ -21,6 +21,7 @@ from graphflow.ops.expression import Node, apply
 from graphflow.ops.windows import axes, explicit, spatial
 
 _NARROW = 32  # elements of a kernel line below which a product would starve
+_TAP = np.dtype(np.uint8)  # the number of a tap
 _TAPS = 16  # of a pooling window at most: one load each
 
 
@@ -183,20 +184,15 @@ def _by_filters(s: Any, step: Any, inputs: Any, specs: Any) -> Any:
     x, grad = _dense(s, x, step.name), _dense(s, grad, step.name)
     rows = _windows(s, x, g, step.name)
     batch, features = x.shape[0], shape[-1]
-    right = View(grad.value, (batch, rows.pixels, features), (rows.pixels * features, features, 1))
-    if len(rows.starts) == 1:  # no gaps between images: one product
-        tall = rows.term(0, True)
-        flat = View(tall.value, (rows.columns, batch * rows.pixels), (1, rows.columns))
-        side = View(grad.value, (batch * rows.pixels, features), (features, 1))
-        product = Value((rows.columns, features), dtype)
-        s.add(Multiply(product, ((flat, side),), step.name))
-        return [View(product, shape, row_major(shape))]
-    product = Value((len(rows.starts), rows.columns, features), dtype)
+    lines, pixels = len(rows.starts), rows.pixels
+    product = Value((lines, rows.columns, features), dtype)
     first = rows.term(0, True)
-    lines = rows.starts[1] - rows.starts[0]
-    left = View(first.value, (len(rows.starts), *first.shape), (lines, *first.strides))
-    stacked = View(grad.value, (len(rows.starts), *right.shape), (0, *right.strides))
-    s.add(Multiply(product, ((left, stacked),), step.name, summed=True))
+    step_down = rows.starts[1] if lines > 1 else 0
+    left = View(first.value, (batch, lines, rows.columns, pixels),
+                (first.strides[0], step_down, *first.strides[1:]))  # fmt: skip
+    right = View(grad.value, (batch, lines, pixels, features),
+                 (pixels * features, 0, features, 1))  # fmt: skip
+    s.add(Multiply(product, ((left, right),), step.name, summed=True))
     return [View(product, shape, row_major(shape))]
 
 
@@ -234,40 +230,54 @@ def _leaves(views: Any) -> list[Node]:
 
 
 def _max_pool(s: Any, step: Any, inputs: Any, specs: Any) -> Any:
+    """The maxima, and for the gradient the first tap that holds them; NaN holds any."""
     (x,) = inputs
     parts = _pool_parts(step, x)
     if parts is None:
         return None
-    body, *others = _leaves(parts)
+    top, *others = taps = _leaves(parts)
     for other in others:
-        body = apply("maximum", body, other)
-    return [s.map(specs[0][0], parts, body, step.name)]
+        top = apply("maximum", top, other)
+    y = s.map(specs[0][0], parts, top, step.name)
+    if y is not None and x.dtype.kind == "f" and _is_tiled(step):
+        index = Node("const", (), _TAP, len(taps) - 1)
+        for t, tap in reversed(list(enumerate(taps[:-1]))):
+            holds = apply("logical_or", apply("equal", tap, top), apply("not_equal", tap, tap))
+            index = apply("where", holds, Node("const", (), _TAP, t), index)
+        if index.args:
+            s.pooled[_view_key(x), id(y.value)] = s.map(y.shape, parts, index, step.name)
+    return [y]
+
+
+def _is_tiled(step: Any) -> bool:
+    """Is each element of the input in one window at most?"""
+    ksize, strides = step.attrs["ksize"], step.attrs["strides"]
+    return spatial(ksize, 4, "ksize", "NHWC") == spatial(strides, 4, "strides", "NHWC")
+
+
+def _view_key(view: View) -> Any:
+    return id(view.value), view.offset, view.strides
 
 
 def _max_pool_grad(s: Any, step: Any, inputs: Any, specs: Any) -> Any:
-    """Each element of the input is in one window: it gets the gradient if it is the first hit."""
+    """An element gets the gradient of its window if it is the first that holds the maximum."""
     x, y, grad = inputs
     parts = _pool_parts(step, x)
-    if parts is None or spatial(step.attrs["ksize"], 4, "ksize", "NHWC") != spatial(
-        step.attrs["strides"], 4, "strides", "NHWC"
-    ):
+    if parts is None or not _is_tiled(step):
         return None
     shape, dtype = specs[0]
     if len(parts) * y.size != x.size or dtype.kind != "f":
         return None
     out = Value(shape, dtype)
     homes = _pool_parts(step, whole(out))
-    assert homes is not None
+    index = s.pooled.get((_view_key(x), id(y.value)))
+    if homes is None or index is None:
+        return None
+    which, g = _leaves((index, grad))
     pieces = []
     for t, home in enumerate(homes):
-        views = [y, grad, *parts[: t + 1]]
-        top, g, *seen = _leaves(views)
-        hits = [apply("logical_or", apply("equal", p, top), apply("not_equal", p, p)) for p in seen]
-        chosen = hits[-1]
-        for earlier in hits[:-1]:
-            chosen = apply("logical_and", chosen, apply("logical_not", earlier))
-        body = apply("where", chosen, g, 0.0)
-        piece = s.map(home.shape, views, body, step.name)
+        body = apply("where", apply("equal", which, t), g, 0.0)
+        piece = s.map(home.shape, (index, grad), body, step.name)
         piece.value.home = home
         pieces.append(piece.value)
     return [s.add(Join(out, tuple(pieces), step.name))]

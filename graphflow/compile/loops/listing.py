@@ -8,7 +8,7 @@ from graphflow.compile.loops.nests import Access, Nest, Pass, Product, Unit
 from graphflow.compile.loops.values import Value
 from graphflow.ops.expression import Node, show
 
-_LETTERS = {"computed": "t", "outside": "x", "constant": "c", "index": "i"}
+_LETTERS = {"computed": "t", "outside": "x", "constant": "c", "index": "i", "row": "s"}
 
 
 class Names:

@@ -167,10 +167,11 @@ class Product:
     Attributes:
       m, n: sizes of the result.
       inner: the inner size of each term.
-      batch: sizes of the leading axes; where the result's stride along the last is 0, the
+      batch: sizes of the leading axes; where the result's stride along the first is 0, the
         products along it are summed.
       terms: accesses of a and b; their strides are (batch..., row, column).
       out: access of the result.
+      parts: of a sum: how many workers add up one each; they lie one behind the other.
     """
 
     name: str
@@ -180,11 +181,17 @@ class Product:
     batch: Shape
     terms: tuple[tuple[Access, Access], ...]
     out: Access
+    parts: int = 1
 
     @property
     def summed(self) -> bool:
-        """Is the last axis of the batch summed over?"""
-        return bool(self.batch) and self.batch[-1] > 1 and self.out.strides[-3] == 0
+        """Is the first axis of the batch summed over?"""
+        return bool(self.batch) and self.batch[0] > 1 and self.out.strides[0] == 0
+
+    @property
+    def part_size(self) -> int:
+        """Elements of one part of a sum."""
+        return self.out.value.size // self.parts
 
 
 Unit: TypeAlias = Nest | Product

@@ -85,6 +85,7 @@ class _Specialiser:
         self.plan = plan
         self.products = products
         self.unfolded: dict[Any, Any] = {}  # rows of images that products share
+        self.pooled: dict[Any, View] = {}  # images and maxima -> which tap was the maximum
         self.products_of: dict[int, Multiply] = {}
         self.observed = observed
         self.lowers = lowers
@@ -218,6 +219,7 @@ class _Specialiser:
                 return views
         del self.tasks[mark:]
         self.unfolded.clear()
+        self.pooled.clear()
         return None
 
     def _folded(self, step: Step, arguments: list[Any]) -> Any:

@@ -21,8 +21,8 @@ class Value:
 
     Attributes:
       shape, dtype: what it is.
-      kind: "computed" by a task, "outside" (handed in), "constant", or "index": no memory, each
-        element is its own offset.
+      kind: "computed" by a task, "outside" (handed in), "constant", "index": no memory, each
+        element is its own offset; or "row": what a nest keeps of one row, for each worker.
       slot: the slot of the plan where it is first seen.
       constant: the array of a constant.
       home: for a piece of another value, the part of that where it is stored.
@@ -30,7 +30,7 @@ class Value:
 
     shape: Shape
     dtype: np.dtype[Any]
-    kind: Literal["computed", "outside", "constant", "index"] = "computed"
+    kind: Literal["computed", "outside", "constant", "index", "row"] = "computed"
     slot: int = -1
     constant: Any = None
     home: View | None = None
@@ -171,13 +171,15 @@ class Multiply:
     """out [batch..., m, n] = a [batch..., m, k] b [batch..., k, n], summed over the terms.
 
     Attributes:
-      summed: the last axis of the batch is summed over, too: the result lacks it.
+      summed: the first axis of the batch is summed over, too: the result lacks it.
+      parts: of such a sum: into how many it is cut; they are the result's first axis.
     """
 
     out: Value
     terms: tuple[tuple[View, View], ...]
     name: str
     summed: bool = False
+    parts: int = 1
 
 
 @dataclass(eq=False, slots=True)

@@ -71,7 +71,10 @@ def _written(unit: Unit) -> list[Value]:
 
 
 def _product(unit: Product) -> None:
-    _within(unit.name, unit.out, (*unit.batch, unit.m, unit.n), None)
+    beyond = (unit.parts - 1) * unit.part_size
+    last = Access(unit.out.value, unit.out.strides, unit.out.offset + beyond)
+    for out in (unit.out, last):
+        _within(unit.name, out, (*unit.batch, unit.m, unit.n), None)
     if len(unit.inner) != len(unit.terms):
         raise ValueError(f"{unit.name}: {len(unit.inner)} inner sizes, {len(unit.terms)} terms")
     for (a, b), k in zip(unit.terms, unit.inner, strict=True):
@@ -257,8 +260,10 @@ def _apart(unit: Nest, access: Access) -> None:
     """Rows must store in places of their own: workers share them, and LLVM reorders them."""
     moves = [(abs(s), n) for s, n in zip(access.strides, unit.shape, strict=True) if n > 1 and s]
     rows = math.prod(unit.shape[:-1])
-    if rows > 1 and any(
-        not s and n > 1 for s, n in zip(access.strides[:-1], unit.shape[:-1], strict=True)
+    if (
+        rows > 1
+        and access.value.kind != "row"
+        and any(not s and n > 1 for s, n in zip(access.strides[:-1], unit.shape[:-1], strict=True))
     ):
         raise ValueError(f"{unit.name}: several rows are stored in one place")
     reach = 0

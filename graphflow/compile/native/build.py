@@ -8,19 +8,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphflow.compile.loops.fuse import flops, fuse
+from graphflow.compile.loops.fuse import fuse
+from graphflow.compile.loops.inline import inline
 from graphflow.compile.loops.listing import Names, listing
 from graphflow.compile.loops.memory import Arena, Interval, arrange
 from graphflow.compile.loops.nests import Access, Product, Unit, access
-from graphflow.compile.loops.shares import barriers, share
+from graphflow.compile.loops.schedule import Schedule, Strip, schedule
+from graphflow.compile.loops.shares import Range, barriers
 from graphflow.compile.loops.specialise import Specialised, specialise
-from graphflow.compile.loops.stack import stack
+from graphflow.compile.loops.stack import in_place, stack
+from graphflow.compile.loops.strips import finer, values_of
+from graphflow.compile.loops.sums import split_sums, work
+from graphflow.compile.loops.turned import turned
 from graphflow.compile.loops.values import Foreign, Shape, Value, View, Write, reads, writes
 from graphflow.compile.loops.verify import verify
 from graphflow.compile.native.blas import find_blas
 from graphflow.compile.native.cache import ObjectCache
 from graphflow.compile.native.jit import Code, load
-from graphflow.compile.native.module import ARENA, FIRST, module_text
+from graphflow.compile.native.module import ARENA, FIRST, Layout, Place, module_text
 from graphflow.compile.native.scalars import can_emit
 from graphflow.compile.plan import Plan, Step
 
@@ -134,38 +139,49 @@ class NativePlan:
 
 
 def build_native(
-    plan: Plan, observed: Mapping[int, Any], threads: int, cache: ObjectCache | None = None
+    plan: Plan,
+    observed: Mapping[int, Any],
+    threads: int,
+    cache: ObjectCache | None = None,
+    timed: bool = False,
 ) -> NativePlan:
     """Specialise a plan for the shapes that were observed, and compile it.
 
     Args:
       threads: workers at most; small plans get one.
+      timed: see `module_text`.
 
     Raises:
       Unprofitable: too little lowers.
     """
     return _Builder(
-        specialise(plan, observed, can_emit, find_blas() is not None), threads, cache
+        specialise(plan, observed, can_emit, find_blas() is not None), threads, cache, timed
     ).build(plan)
 
 
 class _Builder:
-    def __init__(self, special: Specialised, threads: int, cache: ObjectCache | None):
+    def __init__(self, special: Specialised, threads: int, cache: ObjectCache | None, timed: bool):
         self.special = special
+        self.timed = timed
         self.threads = threads
         self.cache = cache
         self.entry: dict[int, int] = {}  # value outside of the arena -> entry
         self.ports: list[Any] = []
         self.constants: dict[int, Any] = {}
         self.made: dict[int, Value] = {}  # kept: new values of variables, and fetches
+        self.private: dict[int, tuple[Strip, int, int]] = {}  # of strips: place in their scratch
+        self.workers = 1
         self.keep: list[Any] = []  # values, so that their identities stay unique
 
     def build(self, plan: Plan) -> NativePlan:
         special = self.special
         kept = self._kept()
-        blocks = _blocks(stack(special.tasks, kept))
+        tasks = inline(special.tasks, kept)
+        tasks = turned(stack(in_place(tasks, kept), kept))
+        self.workers = workers = 1 if sum(map(work, tasks)) < _SMALL else self.threads
+        blocks = _blocks(split_sums(tasks, workers))
         after = _read_after(blocks, special.outputs)
-        segments: list[list[Unit]] = []
+        segments: list[Schedule] = []
         order: list[Any] = []
         for block in blocks:
             if isinstance(block, Foreign):
@@ -174,23 +190,21 @@ class _Builder:
             tasks = [t for t in block if not isinstance(t, Write)]
             needed = [v for t in tasks for v in writes(t)
                       if id(v) in kept or id(v) in after[id(block)]]  # fmt: skip
-            units = fuse(tasks, needed)
+            units = fuse(tasks, needed, row_buffers=True)
             if units:
                 order.append(Segment(len(segments)))
-                segments.append(units)
+                segments.append(schedule(units, workers, [id(v) for v in needed]))
             order += [t for t in block if isinstance(t, Write)]
         lowered = sum(len(block) for block in blocks if isinstance(block, list))
         if not segments or lowered < len(blocks) / 2:
             raise Unprofitable  # a call in between costs more than what it replaces
-        for units in segments:
-            for unit in units:
+        for segment in segments:
+            for unit in segment.units:
                 verify(unit)
         self._enter_outside(kept)
-        arena = self._arena(order, segments)
-        work = sum(flops(u) for units in segments for u in units)
-        workers = 1 if work < _SMALL else self.threads
+        arena = self._arena(order, segments, workers)
         actions = tuple([self._action(a, arena) for a in order])
-        text = tuple([self._text(units, arena, workers) for units in segments])
+        text = tuple([self._text(segment, arena, workers) for segment in segments])
         codes = tuple([load(t, self.cache) for t in text])
         shared = _shared(special)
         return NativePlan(
@@ -205,9 +219,9 @@ class _Builder:
             arena=arena,
             workers=workers,
             codes=codes,
-            products=any(isinstance(u, Product) for units in segments for u in units),
+            products=any(isinstance(u, Product) for s in segments for u in s.units),
             called={b.name: b.reason for b in blocks if isinstance(b, Foreign) and b.reason},
-            units=tuple(map(tuple, segments)),
+            units=tuple([s.units for s in segments]),
             text=text,
         )
 
@@ -252,43 +266,89 @@ class _Builder:
 
     # ---- inside
 
-    def _arena(self, order: Sequence[Any], segments: Sequence[Sequence[Unit]]) -> Arena:
+    def _arena(self, order: Sequence[Any], segments: Sequence[Schedule], workers: int) -> Arena:
         """Lifetimes by position: units count one each, foreign calls too."""
-        first: dict[int, int] = {}
-        last: dict[int, int] = {}
-        values: dict[int, Value] = {}
-
-        def touch(found: Iterable[Value], at: int) -> None:
-            for value in found:
-                if id(value) not in self.entry:
-                    values[id(value)] = value
-                    first.setdefault(id(value), at)
-                    last[id(value)] = at
-
-        position = 0
+        lives = _Lives(set(self.entry), workers)
         for action in order:
             if isinstance(action, Segment):
-                for unit in segments[action.number]:
-                    touch(_values(unit), position)
-                    position += 1
+                self._touch(segments[action.number], lives, workers)
             elif isinstance(action, Foreign):
-                touch([_found(v).value for v in reads(action)], position)
-                position += 1
-        self.keep = list(values.values())
-        return arrange([Interval(k, v.nbytes, first[k], last[k]) for k, v in values.items()])
+                lives.touch([_found(v).value for v in reads(action)], lives.position)
+                lives.advance(lives.phase + 1)
+        split = frozenset[int]().union(*[s.split for s in segments])
+        split -= {v for s in segments for v in map(id, s.values) if v not in s.split}
+        self.keep = list(lives.values.values())
+        return arrange(lives.intervals(split))
+
+    def _touch(self, segment: Schedule, lives: _Lives, workers: int) -> None:
+        begin, before = lives.position, lives.phase
+        for number, unit in enumerate(segment.units):
+            lives.advance(before + segment.phases[number])
+            lives.touch(values_of(unit), begin + number)
+        for strip in segment.strips:
+            first, last = begin + strip.first, begin + strip.last
+            inner = self._scratch(segment, strip)
+            for value in strip.private:
+                lives.drop(value)
+                at = inner.offsets[id(value)]
+                self.private[id(value)] = (strip, at, inner.size)
+            for number in range(strip.first, strip.last + 1):  # parts go back and forth in it
+                for end in (first, last):
+                    lives.touch(values_of(segment.units[number]), end, set(self.private))
+            if strip.private:
+                lives.reserve(id(strip), inner.size * workers, first, last)
+        lives.advance(lives.phase + 1)
+
+    def _scratch(self, segment: Schedule, strip: Strip) -> Arena:
+        """Where the private values of a strip lie, in the memory that each worker has for it."""
+        lives = _Lives(set(), 1)
+        for number in range(strip.first, strip.last + 1):
+            lives.touch(values_of(segment.units[number]), number)
+        private = {id(v) for v in strip.private}
+        return arrange(
+            [
+                Interval(i.key, i.size // (self.workers * strip.parts), i.first, i.last)
+                for i in lives.intervals(frozenset())
+                if i.key in private
+            ]
+        )
 
     def _place(self, arena: Arena) -> Any:
-        def place(value: Value) -> tuple[int, int]:
+        def place(value: Value) -> Place:
             entry = self.entry.get(id(value))
-            return (ARENA, arena.offsets[id(value)]) if entry is None else (entry, 0)
+            if entry is not None:
+                return Place(entry, 0)
+            if id(value) not in self.private:
+                each = row_bytes(value) if value.kind == "row" else 0
+                return Place(ARENA, arena.offsets[id(value)], each)
+            strip, at, size = self.private[id(value)]
+            parts = strip.parts * self.workers
+            at += arena.offsets[id(strip)]
+            return Place(ARENA, at, size, -value.nbytes // parts)
 
         return place
 
-    def _text(self, units: Sequence[Unit], arena: Arena, workers: int) -> str:
-        cuts = [share(u, workers) for u in units]
+    def _text(self, segment: Schedule, arena: Arena, workers: int) -> str:
         place = self._place(arena)
-        meets = barriers(units, cuts, place, workers)
-        return module_text(units, cuts, meets, place, workers)
+        cuts = list(segment.cuts)
+        scratch: list[list[Range]] = [[] for _ in cuts]
+        for strip in segment.strips:
+            base = arena.offsets.get(id(strip), 0)
+            size = max([self.private[id(v)][2] for v in strip.private], default=0)
+            for i in range(strip.first, strip.last + 1):
+                cuts[i] = finer(cuts[i], strip.parts)
+                scratch[i] = [(ARENA, base + w * size, base + (w + 1) * size)
+                              for w in range(workers)]  # fmt: skip
+
+        def memory(value: Value) -> tuple[Any, int]:
+            return (id(value), 0) if id(value) in self.private else place(value)[:2]
+
+        meets = barriers(segment.units, segment.cuts, memory, workers, scratch)
+        strips = [strip[:3] for strip in segment.strips]
+        inside = [i for first, last, _ in strips for i in range(first + 1, last + 1)]
+        assert not any(meets[i] for i in inside), "workers cannot meet within a strip"
+        layout = Layout(segment.units, cuts, meets, strips, workers)
+        return module_text(layout, place, self.timed)
 
     # ---- actions
 
@@ -313,7 +373,7 @@ class _Builder:
         size = view.dtype.itemsize
         strides = tuple([s * size for s in view.strides])
         found = _found(view)
-        entry, at = self._place(arena)(found.value)
+        entry, at = self._place(arena)(found.value)[:2]
         same = view.is_whole and view.shape == view.value.shape
         same = same and found.value is view.value
         return Source(entry, at + found.offset * size, view.shape, strides, view.dtype, same)
@@ -332,6 +392,55 @@ class _Builder:
     def _constant_entry(self, value: Value) -> None:
         self._enter(value)
         self.constants[self.entry[id(value)]] = np.array(value.constant, order="C")
+
+
+class _Lives:
+    """From where to where values are needed."""
+
+    def __init__(self, outside: set[int], workers: int):
+        self.workers = workers
+        self.outside = outside
+        self.values: dict[int, Value] = {}
+        self.position = self.phase = 0
+        self._found: dict[int, list[int]] = {}  # positions of uses
+        self._reserved: list[Interval] = []
+        self._phase_at: dict[int, int] = {}
+
+    def advance(self, phase: int) -> None:
+        """Go on to the next position."""
+        self.phase = phase
+        self._phase_at[self.position] = phase
+        self.position += 1
+
+    def touch(self, values: Iterable[Value], at: int, but: Iterable[int] = ()) -> None:
+        for value in values:
+            if id(value) not in self.outside and id(value) not in but:
+                self.values[id(value)] = value
+                self._found.setdefault(id(value), []).append(at)
+
+    def drop(self, value: Value) -> None:
+        del self.values[id(value)], self._found[id(value)]
+
+    def reserve(self, key: int, size: int, first: int, last: int) -> None:
+        self._reserved.append(self._interval(key, size, first, last, False))
+
+    def intervals(self, split: frozenset[int]) -> list[Interval]:
+        return self._reserved + [
+            self._interval(k, self._size(v), min(self._found[k]), max(self._found[k]), k in split)
+            for k, v in self.values.items()
+        ]
+
+    def _size(self, value: Value) -> int:
+        return row_bytes(value) * self.workers if value.kind == "row" else value.nbytes
+
+    def _interval(self, key: int, size: int, first: int, last: int, split: bool) -> Interval:
+        opens, closes = [self._phase_at[at] if self.workers > 1 else -1 for at in (first, last)]
+        return Interval(key, size, first, last, opens, closes, split)
+
+
+def row_bytes(value: Value) -> int:
+    """Memory of a row's buffer: workers' lie on cache lines of their own."""
+    return -(-value.nbytes // 64) * 64
 
 
 def _blocks(tasks: Sequence[Any]) -> list[Any]:
@@ -375,11 +484,3 @@ def _shared(special: Specialised) -> set[int]:
 def _found(view: View) -> Access:
     """Where a view lies: its value may be part of another."""
     return access(view.value, view.strides, view.offset)
-
-
-def _values(unit: Unit) -> list[Value]:
-    if isinstance(unit, Product):
-        return [unit.out.value, *[a.value for term in unit.terms for a in term]]
-    found = [a.value for a, _ in unit.accesses]
-    partials = [r.partial for p in unit.passes for r in p.reductions if r.partial is not None]
-    return [*found, *partials]

@@ -30,6 +30,11 @@ class Code:
             raise KeyError(name)
         return address
 
+    def variable(self, name: str) -> int:
+        """Where a global variable lies; 0 where there is none of that name."""
+        address: int = self._engine.get_global_value_address(name)
+        return address
+
 
 @cache
 def _llvm() -> Any:

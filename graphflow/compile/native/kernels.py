@@ -9,6 +9,7 @@ from graphflow.compile.loops.nests import Access, Nest, Pass, Reduction, Scatter
 from graphflow.compile.native.scalars import TYPES, Emitter, Name, literal, storage
 from graphflow.ops.expression import Node
 
+_VECTOR = 16  # columns from which a walk is vectorised: LLVM must not unroll it before
 _INITIAL = {"add": 0.0, "maximum": float("-inf"), "minimum": float("inf")}
 
 
@@ -257,7 +258,8 @@ class _Writer:
                 self._combined(reduction.op, sums[at_sum], value, nexts[at_sum])
         e.line(f"{following} = add nsw nuw i64 {index}, 1")
         more = e.emit("i1", f"icmp slt i64 {following}, {count}")
-        e.line(f"br i1 {more.text}, label %{head}, label %{done}")
+        whole = ", !llvm.loop !0" if self.nest.shape[-1] >= _VECTOR else ""
+        e.line(f"br i1 {more.text}, label %{head}, label %{done}{whole}")
         self._start(done)
         for reduction, name in zip(summed, nexts, strict=True):
             self.registers[reduction.register] = Name(name, TYPES[reduction.body.dtype.name])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphflow.compile.loops.nests import Access, Nest, Product, Unit
 from graphflow.compile.loops.shares import Share
 from graphflow.compile.native.kernels import kernel
-from graphflow.compile.native.runtime import RELAX
+from graphflow.compile.native.runtime import BARRIER
 from graphflow.compile.native.scalars import Emitter
 
 # The table that a step gets: addresses.  Buffers follow; the arena holds what is not outside.
@@ -17,91 +17,167 @@ ARENA, STATUS, GEMM, FIRST = 0, 1, 2, 3
 _ATTRIBUTES = (
     'attributes #0 = { nounwind noinline "prefer-vector-width"="512" }\n'
     "attributes #1 = { nounwind noinline }\n"
+    '!0 = distinct !{!0, !1}\n!1 = !{!"llvm.loop.unroll.disable"}\n'
 )
-# Workers meet: the last to arrive turns the sense.  Words of `sync` lie on lines of their own.
-BARRIER = """
-define internal void @barrier(ptr %sync, i64 %workers) #1 {
-entry:
-  %arrived = getelementptr i64, ptr %sync, i64 48
-  %sense = getelementptr i64, ptr %sync, i64 64
-  %old = load atomic i64, ptr %sense acquire, align 8
-  %before = atomicrmw add ptr %arrived, i64 1 acq_rel
-  %count = add i64 %before, 1
-  %last = icmp eq i64 %count, %workers
-  br i1 %last, label %open, label %wait
-open:
-  store atomic i64 0, ptr %arrived monotonic, align 8
-  %turned = add i64 %old, 1
-  store atomic i64 %turned, ptr %sense release, align 8
+_TIMES = """
+@times = global [{size} x i64] zeroinitializer
+declare i64 @llvm.readcyclecounter()
+define internal ptr @stamps(i64 %worker, i64 %which) {{
+  %row = mul i64 %worker, {row}
+  %index = add i64 %row, %which
+  %at = getelementptr i64, ptr @times, i64 %index
+  ret ptr %at
+}}
+define internal void @stamp(i64 %worker, i64 %which) #1 {{
+  %at = call ptr @stamps(i64 %worker, i64 %which)
+  %now = call i64 @llvm.readcyclecounter()
+  store i64 %now, ptr %at
   ret void
-wait:
-  %spins = phi i64 [0, %entry], [%more, %again]
-  %now = load atomic i64, ptr %sense acquire, align 8
-  %same = icmp eq i64 %now, %old
-  br i1 %same, label %pause, label %out
-pause:
-  call void @relax()
-  %more = add i64 %spins, 1
-  %long = icmp ugt i64 %more, 3000
-  br i1 %long, label %yield, label %again
-yield:
-  %at = getelementptr i64, ptr %sync, i64 112
-  %function = load ptr, ptr %at
-  call i32 %function()
-  br label %again
-again:
-  br label %wait
-out:
+}}
+define internal void @clear(i64 %worker, i64 %which) #1 {{
+  %at = call ptr @stamps(i64 %worker, i64 %which)
+  call void @llvm.memset.p0.i64(ptr %at, i8 0, i64 24, i1 false)
   ret void
-}
+}}
+define internal void @spend(i64 %worker, i64 %which, i64 %begin) #1 {{
+  %at = call ptr @stamps(i64 %worker, i64 %which)
+  %now = call i64 @llvm.readcyclecounter()
+  %spent = sub i64 %now, %begin
+  %old = load i64, ptr %at
+  %new = add i64 %old, %spent
+  store i64 %new, ptr %at
+  ret void
+}}
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 """
 
 
-def module_text(
-    units: Sequence[Unit],
-    cuts: Sequence[Share],
-    meets: Sequence[bool],
-    place: Callable[[Any], tuple[int, int]],
-    workers: int,
-) -> str:
+class Place(NamedTuple):
+    """Where a buffer lies.
+
+    Attributes:
+      entry: of the table.
+      offset: its first byte after that address.
+      by_worker, by_share: bytes that it lies further on for each worker, and for each share.
+    """
+
+    entry: int
+    offset: int
+    by_worker: int = 0
+    by_share: int = 0
+
+
+class Layout(NamedTuple):
+    """How units are executed.
+
+    Attributes:
+      units: in order.
+      cuts: the shares of each unit; in a strip, several per worker.
+      meets: must the workers meet before it?
+      strips: first unit, last unit and parts of what runs part by part.
+      workers: how many there are.
+    """
+
+    units: Sequence[Unit]
+    cuts: Sequence[Share]
+    meets: Sequence[bool]
+    strips: Sequence[tuple[int, int, int]]
+    workers: int
+
+
+def module_text(layout: Layout, place: Callable[[Any], Place], timed: bool = False) -> str:
     """IR of `step(table, worker, sync)`, and of `serial(table)`, which does all shares.
 
     Args:
-      place: value -> its entry of the table, and its first byte after that address.
+      place: value -> where it lies.
+      timed: keep the CPU's clock in the global `times` [workers, units, 3]: before the barrier,
+        behind it, and at the end of a unit.
     """
-    parts = [RELAX, BARRIER] if workers > 1 else []
+    units, workers = layout.units, layout.workers
+    parts = [BARRIER] if workers > 1 else []
+    if timed:
+        parts.append(_TIMES.format(size=3 * len(units) * workers, row=3 * len(units)))
     declared: set[str] = set()
     nests: dict[str, str] = {}  # code of a nest -> the name of its function: steps repeat
-    for number, (unit, cut) in enumerate(zip(units, cuts, strict=True)):
+    for number, (unit, cut) in enumerate(zip(units, layout.cuts, strict=True)):
         if isinstance(unit, Nest):
             text, needs = _nest(unit, cut, number, place, nests)
         else:
             text, needs = _product(unit, cut, number, place)
         parts.append(text)
         declared |= needs
-    parts.append(_step(len(units), meets, workers))
-    parts.append(_serial(cuts, workers))
+    parts += [_strip(*strip, timed) for strip in layout.strips]
+    parts.append(_step(layout, timed))
+    parts.append(_serial(layout))
     parts.append("\n".join(sorted(declared)))
     parts.append(_ATTRIBUTES)
     return "\n".join(parts)
 
 
-def _step(count: int, meets: Sequence[bool], workers: int) -> str:
+def _calls(layout: Layout) -> list[tuple[int, str, str]]:
+    """What a worker calls, in order: number of the first unit, function, further arguments."""
+    strips = {first: last for first, last, _ in layout.strips}
+    found = []
+    number = 0
+    while number < len(layout.units):
+        if number in strips:
+            found.append((number, f"strip{number}", ""))
+            number = strips[number]
+        else:
+            found.append((number, f"unit{number}", ", i64 %worker"))
+        number += 1
+    return found
+
+
+def _step(layout: Layout, timed: bool) -> str:
     lines = ["define void @step(ptr %table, i64 %worker, ptr %sync) {"]
-    for number in range(count):
-        if workers > 1 and meets[number]:
-            lines.append(f"  call void @barrier(ptr %sync, i64 {workers})")
-        lines.append(f"  call void @unit{number}(ptr %table, i64 %worker)")
+
+    def stamp(number: int, which: int) -> None:
+        if timed:
+            lines.append(f"  call void @stamp(i64 %worker, i64 {3 * number + which})")
+
+    for number, name, more in _calls(layout):
+        stamp(number, 0)
+        if layout.workers > 1 and layout.meets[number]:
+            lines.append(f"  call void @barrier(ptr %sync, i64 {layout.workers}, i64 %worker)")
+        stamp(number, 1)
+        lines.append(f"  call void @{name}(ptr %table, i64 %worker{more})")
+        if name.startswith("unit"):
+            stamp(number, 2)
     return "\n".join([*lines, "  ret void", "}"])
 
 
-def _serial(cuts: Sequence[Share], workers: int) -> str:
+def _serial(layout: Layout) -> str:
     lines = ["define void @serial(ptr %table) {"]
-    for number, cut in enumerate(cuts):
-        for worker in range(workers):
-            if cut.bounds[worker] < cut.bounds[worker + 1]:
-                lines.append(f"  call void @unit{number}(ptr %table, i64 {worker})")
+    for number, name, more in _calls(layout):
+        cut = layout.cuts[number]
+        for worker in range(layout.workers):
+            if cut.bounds[worker * cut.each] < cut.bounds[(worker + 1) * cut.each]:
+                more = f", i64 {worker}" if more else ""
+                lines.append(f"  call void @{name}(ptr %table, i64 {worker}{more})")
     return "\n".join([*lines, "  ret void", "}"])
+
+
+def _strip(first: int, last: int, parts: int, timed: bool) -> str:
+    """A loop over the parts of a worker's shares: all units on the first, then on the next."""
+    lines = [f"define internal void @strip{first}(ptr %table, i64 %worker) #1 {{", "entry:"]
+    numbers = range(first, last + 1)
+    if timed:
+        lines += [f"  call void @clear(i64 %worker, i64 {3 * n})" for n in numbers[1:]]
+        lines += [f"  call void @stamp(i64 %worker, i64 {3 * first + 2})"]
+    lines += [f"  %base = mul i64 %worker, {parts}", "  br label %part", "part:",
+              "  %p = phi i64 [0, %entry], [%next, %part]",
+              "  %share = add i64 %base, %p"]  # fmt: skip
+    for n in numbers:
+        if timed:
+            lines.append(f"  %begin{n} = call i64 @llvm.readcyclecounter()")
+        lines.append(f"  call void @unit{n}(ptr %table, i64 %worker, i64 %share)")
+        if timed:
+            which = 3 * n + 2
+            lines.append(f"  call void @spend(i64 %worker, i64 {which}, i64 %begin{n})")
+    lines += ["  %next = add i64 %p, 1", f"  %more = icmp slt i64 %next, {parts}",
+              "  br i1 %more, label %part, label %out", "out:", "  ret void", "}"]  # fmt: skip
+    return "\n".join(lines)
 
 
 class _Unit:
@@ -114,7 +190,7 @@ class _Unit:
         bounds = ", ".join(f"i64 {b}" for b in cut.bounds)
         self.constant = f"@bounds{number} = private constant [{len(cut.bounds)} x i64] [{bounds}]\n"
         e = self.e
-        at = e.emit("ptr", f"getelementptr i64, ptr @bounds{number}, i64 %worker")
+        at = e.emit("ptr", f"getelementptr i64, ptr @bounds{number}, i64 %share")
         self.begin = e.emit("i64", f"load i64, ptr {at.text}")
         beyond = e.emit("ptr", f"getelementptr i64, ptr {at.text}, i64 1")
         self.end = e.emit("i64", f"load i64, ptr {beyond.text}")
@@ -127,15 +203,18 @@ class _Unit:
         return self.e.emit("ptr", f"load ptr, ptr {at.text}").text
 
     def buffer(self, value: Any, offset: int = 0) -> str:
-        index, byte = self.place(value)
-        base = self.entry(index)
-        byte += offset * value.dtype.itemsize
-        return self.e.emit("ptr", f"getelementptr i8, ptr {base}, i64 {byte}").text
+        place = self.place(value)
+        base = self.entry(place.entry)
+        byte = place.offset + offset * value.dtype.itemsize
+        found = self.e.emit("ptr", f"getelementptr i8, ptr {base}, i64 {byte}").text
+        found = _moved(self.e, found, "%worker", place.by_worker, "i8")
+        return _moved(self.e, found, "%share", place.by_share, "i8")
 
     def text(self) -> str:
         body = "\n".join(self.e.lines)
         return (
-            f"{self.constant}define internal void @unit{self.number}(ptr %table, i64 %worker) #1 "
+            f"{self.constant}define internal void @unit{self.number}"
+            f"(ptr %table, i64 %worker, i64 %share) #1 "
             f"{{\n{body}\n  br label %out\nout:\n  ret void\n}}\n"
         )
 
@@ -174,11 +253,16 @@ def _product(unit: Product, cut: Share, number: int, place: Any) -> tuple[str, s
         for term in unit.terms:
             part = term[0 if cut.axis == "rows" else 1]
             pointers[id(part)] = _moved(e, pointers[id(part)], begin, part.strides[axis])
+    if unit.parts > 1:
+        pointers[id(unit.out)] = _moved(e, pointers[id(unit.out)], "%worker", unit.part_size)
     if unit.batch:
         first, last = ("0", str(math.prod(unit.batch)))
         if cut.axis == "batch":
             first, last = begin, function.end.text
-        _batch(function, unit, gemm, (m, n), pointers, (first, last))
+        if cut.axis == "batch" and unit.summed:  # shares of a sum are cut by its first axis alone
+            inner = math.prod(unit.batch[1:])
+            first, last = [e.emit("i64", f"mul i64 {i}, {inner}").text for i in (first, last)]
+        _batch(function, unit, gemm, (m, n), pointers, (first, last), cut.each)
     else:
         out = pointers[id(unit.out)]
         for i, (a, b) in enumerate(unit.terms):
@@ -194,6 +278,7 @@ def _batch(
     sizes: tuple[str, str],
     pointers: dict[int, str],
     bounds: tuple[str, str],
+    each: int,
 ) -> None:
     """A loop over the matrices of a batch."""
     e = function.e
@@ -217,7 +302,12 @@ def _batch(
     out = at(unit.out)
     beta = "0.0"
     if unit.summed:
-        first = e.emit("i1", f"icmp eq i64 {indices[-1]}, 0")
+        start = e.emit("i64", f"udiv i64 {bounds[0]}, {math.prod(unit.batch[1:])}")
+        first = e.emit("i1", f"icmp eq i64 {indices[0]}, {start.text}")
+        if each > 1:  # the first of a worker's shares sets, the others add
+            within = e.emit("i64", f"urem i64 %share, {each}")
+            sets = e.emit("i1", f"icmp eq i64 {within.text}, 0")
+            first = e.emit("i1", f"and i1 {first.text}, {sets.text}")
         beta = e.emit("float", f"select i1 {first.text}, float 0.0, float 1.0").text
     for i, (a, b) in enumerate(unit.terms):
         _call(e, unit, i, gemm, sizes, (at(a), at(b), out), "1.0" if i else beta)
@@ -227,11 +317,11 @@ def _batch(
     e.label("last")
 
 
-def _moved(e: Emitter, pointer: str, index: str, stride: int) -> str:
+def _moved(e: Emitter, pointer: str, index: str, stride: int, kind: str = "float") -> str:
     if not stride:
         return pointer
     at = e.emit("i64", f"mul i64 {index}, {stride}").text
-    return e.emit("ptr", f"getelementptr float, ptr {pointer}, i64 {at}").text
+    return e.emit("ptr", f"getelementptr {kind}, ptr {pointer}, i64 {at}").text
 
 
 def _call(

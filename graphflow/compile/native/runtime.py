@@ -1,4 +1,8 @@
-"""Machine code of the workers: how a step starts on all of them, and how they sleep.
+"""Machine code of the workers: how a step starts on all of them, how they meet, and how they sleep.
+
+Who waits spins first, then lets other threads run, then sleeps: on a machine with nothing else to
+do a meeting takes less than a microsecond, and on a busy one the waiting thread leaves its core
+to the one that it waits for.
 
 `sync` is an array of int64; what different threads write lies on lines of its own.
 """
@@ -7,13 +11,13 @@ from __future__ import annotations
 
 import platform
 
-STARTED, FINISHED, SLEEPS = 0, 16, 32  # (48, 64: the barrier's; see module.BARRIER)
+STARTED, FINISHED, SLEEPS, ARRIVED, SENSE = 0, 16, 32, 48, 64
 JOB, TABLE = 80, 81
 YIELD, WAIT, POST = 112, 113, 114  # addresses of sched_yield, sem_wait, sem_post
-SEMAPHORES = 128  # 16 words each, one per helper
+SEMAPHORES = 128  # 16 words each, one per worker
 STOP = 96
-HELPERS = 64
-WORDS = SEMAPHORES + 16 * HELPERS
+HELPERS = 63
+WORDS = SEMAPHORES + 16 * (HELPERS + 1)
 
 # What a spinning thread executes, so that its sibling on the core gets on.
 _RELAX = {
@@ -27,30 +31,138 @@ RELAX = (
     f"define internal void @relax() alwaysinline {{\n  {_call}\n  ret void\n}}\n{_declaration}\n"
 )
 
-_SPINS = 6000  # pauses before a helper sleeps: some hundred microseconds
+_SPINS = 6000  # pauses before a helper that has nothing to do sleeps: some hundred microseconds
+_PATIENCE = 3000  # pauses before one that waits within a step lets others run
+_YIELDS = 300  # so often, then it sleeps; with nothing else to run that is a further 100 us
 
-TEXT = f"""{RELAX}
+# Waiting.  `park` says that the worker sleeps, looks once more at the word that it waits for, and
+# sleeps; whoever takes the flag down owns the wake-up.  It may return early: look again.
+MEETING = f"""{RELAX}
+define internal void @park(ptr %sync, i64 %worker, ptr %watched, i64 %old) noinline {{
+entry:
+  %sleeps = getelementptr i64, ptr %sync, i64 {SLEEPS}
+  %word = mul i64 %worker, 16
+  %at = add i64 %word, {SEMAPHORES}
+  %semaphore = getelementptr i64, ptr %sync, i64 %at
+  %bit = shl i64 1, %worker
+  %other = xor i64 %bit, -1
+  %flags = atomicrmw or ptr %sleeps, i64 %bit seq_cst
+  %now = load atomic i64, ptr %watched seq_cst, align 8
+  %same = icmp eq i64 %now, %old
+  br i1 %same, label %block, label %retract
+retract:
+  %before = atomicrmw and ptr %sleeps, i64 %other seq_cst
+  %mine = and i64 %before, %bit
+  %taken = icmp eq i64 %mine, 0
+  br i1 %taken, label %block, label %out
+block:
+  %waits = getelementptr i64, ptr %sync, i64 {WAIT}
+  %wait = load ptr, ptr %waits
+  %result = call i32 %wait(ptr %semaphore)
+  br label %out
+out:
+  ret void
+}}
+
+define internal void @rouse(ptr %sync) {{
+entry:
+  %sleeps = getelementptr i64, ptr %sync, i64 {SLEEPS}
+  %some = load atomic i64, ptr %sleeps seq_cst, align 8
+  %any = icmp ne i64 %some, 0
+  br i1 %any, label %take, label %out
+take:
+  %flags = atomicrmw xchg ptr %sleeps, i64 0 seq_cst
+  %posts = getelementptr i64, ptr %sync, i64 {POST}
+  %post = load ptr, ptr %posts
+  br label %each
+each:
+  %left = phi i64 [%flags, %take], [%rest, %one]
+  %none = icmp eq i64 %left, 0
+  br i1 %none, label %out, label %one
+one:
+  %number = call i64 @llvm.cttz.i64(i64 %left, i1 true)
+  %lower = sub i64 %left, 1
+  %rest = and i64 %left, %lower
+  %word = mul i64 %number, 16
+  %at = add i64 %word, {SEMAPHORES}
+  %semaphore = getelementptr i64, ptr %sync, i64 %at
+  %result = call i32 %post(ptr %semaphore)
+  br label %each
+out:
+  ret void
+}}
+
+declare i64 @llvm.cttz.i64(i64, i1)
+
+; until the word is another one than `old`
+define internal void @await(ptr %sync, i64 %worker, ptr %watched, i64 %old) noinline {{
+entry:
+  br label %look
+look:
+  %spins = phi i64 [0, %entry], [%more, %again], [0, %asleep]
+  %now = load atomic i64, ptr %watched acquire, align 8
+  %same = icmp eq i64 %now, %old
+  br i1 %same, label %pause, label %out
+pause:
+  call void @relax()
+  %more = add i64 %spins, 1
+  %long = icmp ugt i64 %more, {_PATIENCE}
+  br i1 %long, label %yield, label %again
+yield:
+  %longer = icmp ugt i64 %more, {_PATIENCE + _YIELDS}
+  br i1 %longer, label %asleep, label %let
+let:
+  %at = getelementptr i64, ptr %sync, i64 {YIELD}
+  %function = load ptr, ptr %at
+  %result = call i32 %function()
+  br label %again
+asleep:
+  call void @park(ptr %sync, i64 %worker, ptr %watched, i64 %old)
+  br label %look
+again:
+  br label %look
+out:
+  ret void
+}}
+"""
+
+# Workers of a step meet: the last to arrive turns the sense.
+BARRIER = f"""{MEETING}
+define internal void @barrier(ptr %sync, i64 %workers, i64 %worker) noinline {{
+entry:
+  %arrived = getelementptr i64, ptr %sync, i64 {ARRIVED}
+  %sense = getelementptr i64, ptr %sync, i64 {SENSE}
+  %old = load atomic i64, ptr %sense acquire, align 8
+  %before = atomicrmw add ptr %arrived, i64 1 acq_rel
+  %count = add i64 %before, 1
+  %last = icmp eq i64 %count, %workers
+  br i1 %last, label %open, label %wait
+open:
+  store atomic i64 0, ptr %arrived monotonic, align 8
+  %turned = add i64 %old, 1
+  store atomic i64 %turned, ptr %sense seq_cst, align 8
+  call void @rouse(ptr %sync)
+  ret void
+wait:
+  call void @await(ptr %sync, i64 %worker, ptr %sense, i64 %old)
+  ret void
+}}
+"""
+
+TEXT = f"""{MEETING}
 define void @helper(ptr %sync, i64 %worker, i64 %from) {{
 entry:
   %started = getelementptr i64, ptr %sync, i64 {STARTED}
   %finished = getelementptr i64, ptr %sync, i64 {FINISHED}
-  %sleeps = getelementptr i64, ptr %sync, i64 {SLEEPS}
   %stop = getelementptr i64, ptr %sync, i64 {STOP}
   %jobs = getelementptr i64, ptr %sync, i64 {JOB}
   %tables = getelementptr i64, ptr %sync, i64 {TABLE}
-  %waits = getelementptr i64, ptr %sync, i64 {WAIT}
-  %number = sub i64 %worker, 1
-  %word = mul i64 %number, 16
-  %at = add i64 %word, {SEMAPHORES}
-  %semaphore = getelementptr i64, ptr %sync, i64 %at
-  %bit = shl i64 1, %number
-  %other = xor i64 %bit, -1
   br label %idle
 idle:
   %done = phi i64 [%from, %entry], [%now, %run]
   br label %spin
 spin:
-  %spins = phi i64 [0, %idle], [%more, %pause], [0, %slept]
+  %spins = phi i64 [0, %idle], [%more, %pause], [0, %sleep]
   %now = load atomic i64, ptr %started acquire, align 8
   %ended = load atomic i64, ptr %stop acquire, align 8
   %quit = icmp ne i64 %ended, 0
@@ -64,56 +176,21 @@ pause:
   %tired = icmp ugt i64 %more, {_SPINS}
   br i1 %tired, label %sleep, label %spin
 sleep:
-  ; say so, look once more, then sleep; whoever takes the flag down owns the wake-up
-  %flags = atomicrmw or ptr %sleeps, i64 %bit seq_cst
-  %again = load atomic i64, ptr %started seq_cst, align 8
-  %halt = load atomic i64, ptr %stop seq_cst, align 8
-  %same = icmp eq i64 %again, %done
-  %goes = icmp eq i64 %halt, 0
-  %still = and i1 %same, %goes
-  br i1 %still, label %block, label %retract
-retract:
-  %before = atomicrmw and ptr %sleeps, i64 %other seq_cst
-  %mine = and i64 %before, %bit
-  %taken = icmp eq i64 %mine, 0
-  br i1 %taken, label %block, label %slept
-block:
-  %wait = load ptr, ptr %waits
-  call i32 %wait(ptr %semaphore)
-  br label %slept
-slept:
+  call void @park(ptr %sync, i64 %worker, ptr %started, i64 %done)
   br label %spin
 run:
   %job = load ptr, ptr %jobs
   %table = load ptr, ptr %tables
   call void %job(ptr %table, i64 %worker, ptr %sync)
-  %count = atomicrmw add ptr %finished, i64 1 acq_rel
+  %count = atomicrmw add ptr %finished, i64 1 seq_cst
+  call void @rouse(ptr %sync)
   br label %idle
 out:
   ret void
 }}
 
 define void @wake(ptr %sync) {{
-entry:
-  %sleeps = getelementptr i64, ptr %sync, i64 {SLEEPS}
-  %flags = atomicrmw xchg ptr %sleeps, i64 0 seq_cst
-  %posts = getelementptr i64, ptr %sync, i64 {POST}
-  %post = load ptr, ptr %posts
-  br label %each
-each:
-  %left = phi i64 [%flags, %entry], [%rest, %one]
-  %none = icmp eq i64 %left, 0
-  br i1 %none, label %out, label %one
-one:
-  %number = call i64 @llvm.cttz.i64(i64 %left, i1 true)
-  %lower = sub i64 %left, 1
-  %rest = and i64 %left, %lower
-  %word = mul i64 %number, 16
-  %at = add i64 %word, {SEMAPHORES}
-  %semaphore = getelementptr i64, ptr %sync, i64 %at
-  call i32 %post(ptr %semaphore)
-  br label %each
-out:
+  call void @rouse(ptr %sync)
   ret void
 }}
 
@@ -121,42 +198,23 @@ define void @start(ptr %sync, ptr %job, ptr %table, i64 %helpers) {{
 entry:
   %started = getelementptr i64, ptr %sync, i64 {STARTED}
   %finished = getelementptr i64, ptr %sync, i64 {FINISHED}
-  %sleeps = getelementptr i64, ptr %sync, i64 {SLEEPS}
   %jobs = getelementptr i64, ptr %sync, i64 {JOB}
   %tables = getelementptr i64, ptr %sync, i64 {TABLE}
-  %yields = getelementptr i64, ptr %sync, i64 {YIELD}
   store ptr %job, ptr %jobs
   store ptr %table, ptr %tables
   store atomic i64 0, ptr %finished monotonic, align 8
   %before = atomicrmw add ptr %started, i64 1 seq_cst
-  %flags = load atomic i64, ptr %sleeps seq_cst, align 8
-  %some = icmp ne i64 %flags, 0
-  br i1 %some, label %rouse, label %mine
-rouse:
-  call void @wake(ptr %sync)
-  br label %mine
-mine:
+  call void @rouse(ptr %sync)
   call void %job(ptr %table, i64 0, ptr %sync)
   br label %wait
 wait:
-  %spins = phi i64 [0, %mine], [%more, %next]
   %done = load atomic i64, ptr %finished acquire, align 8
   %all = icmp eq i64 %done, %helpers
-  br i1 %all, label %out, label %pause
-pause:
-  call void @relax()
-  %more = add i64 %spins, 1
-  %long = icmp ugt i64 %more, 3000
-  br i1 %long, label %yield, label %next
-yield:
-  %function = load ptr, ptr %yields
-  call i32 %function()
-  br label %next
-next:
+  br i1 %all, label %out, label %more
+more:
+  call void @await(ptr %sync, i64 0, ptr %finished, i64 %done)
   br label %wait
 out:
   ret void
 }}
-
-declare i64 @llvm.cttz.i64(i64, i1)
 """
