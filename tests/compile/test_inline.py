@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphflow as tf
+from graphflow.compile.loops.fuse import fuse
 from graphflow.compile.loops.inline import composed, inline
+from graphflow.compile.loops.nests import Nest
 from graphflow.compile.loops.stack import in_place, stack
 from graphflow.compile.loops.turned import turned
 from graphflow.compile.loops.values import Join, Map, Multiply, Value, View, row_major, whole
@@ -117,6 +119,32 @@ def test_whole_values_are_stored_where_they_are_packed_and_stacked_there() -> No
     assert right.value is pack
     assert left.shape == (6, 12)
     assert [a.out.home.offset for a in lefts if a.out.home] == [0, 24, 48]  # the rows' order
+
+
+def test_what_is_near_at_hand_is_computed_again() -> None:
+    """A gradient reads tanh(x), not 1 + tanh(x) and 1 - tanh(x) ** 2."""
+    x, w = Value((32, 64), F32, "outside"), Value((64, 64), F32, "outside")
+    u = Map(Value((32, 64), F32), (whole(x),), apply("tanh", arg(0)), "tanh")
+    one = Node("const", (), F32, 1.0)
+    more = Map(Value((32, 64), F32), (whole(u.out),), apply("add", one, arg(0)), "more")
+    less = Map(Value((32, 64), F32), (whole(u.out),), one - arg(0) * arg(0), "less")
+    g = Multiply(Value((32, 64), F32), ((whole(more.out), whole(w)),), "product")
+    back = Map(Value((32, 64), F32), (whole(g.out), whole(more.out), whole(less.out)),
+               arg(0) * arg(1) + arg(2), "back")  # fmt: skip
+    forward, _, backward = fuse([u, more, less, g, back], [back.out])
+    assert isinstance(forward, Nest)
+    assert isinstance(backward, Nest)
+    stored = [s.access.value for walk in forward.passes for s in walk.stores]
+    assert stored == [more.out, less.out]  # to store tanh itself would be no gain
+    cheap = Map(Value((32, 64), F32), (whole(u.out),), arg(0) * arg(0), "cheap")
+    back = Map(Value((32, 64), F32), (whole(g.out), whole(cheap.out), whole(less.out)),
+               arg(0) * arg(1) + arg(2), "back")  # fmt: skip
+    forward, _, backward = fuse([u, more, less, cheap, g, back], [back.out])
+    assert isinstance(forward, Nest)
+    stored = [s.access.value for walk in forward.passes for s in walk.stores]
+    assert stored == [u.out, more.out]
+    assert isinstance(backward, Nest)
+    assert u.out in [load.value for load in backward.loads]
 
 
 @pytest.fixture

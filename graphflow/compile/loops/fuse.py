@@ -11,9 +11,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from graphflow.compile.loops.derive import derive
 from graphflow.compile.loops.gather import Assembler, spread_nest
 from graphflow.compile.loops.nests import Access, Product, Unit, access
-from graphflow.compile.loops.sums import nodes
+from graphflow.compile.loops.sums import nodes, replace
 from graphflow.compile.loops.values import (
     Join,
     Map,
@@ -88,6 +89,7 @@ class _Fusion:
                 wanted |= {id(v.value) for v in reads(task)}
         for task in reversed(live):
             self._place(task)
+        derive(self.groups, self._uses(live), self.makers)
         uses = self._uses(live)
         units: list[Unit] = []
         for group in self._ordered():
@@ -238,22 +240,6 @@ def _is_scalar(task: Any) -> bool:
 
 def _flat(view: View) -> View:
     return View(view.value, (), (), view.offset)
-
-
-def replace(node: Node, leaves: dict[int, Node], done: dict[int, Node] | None = None) -> Node:
-    """The expression with other nodes for its arguments."""
-    done = {} if done is None else done
-    found = done.get(id(node))
-    if found is None:
-        if node.op == "arg":
-            found = leaves[node.value]
-        elif node.args:
-            args = tuple([replace(a, leaves, done) for a in node.args])
-            found = Node(node.op, args, node.dtype, node.value)
-        else:
-            found = node
-        done[id(node)] = found
-    return found
 
 
 def _space_of(value: Value) -> Shape:

@@ -17,6 +17,7 @@ from graphflow.compile.loops.nests import (
     canonical,
     leaf,
 )
+from graphflow.compile.loops.sums import replace
 from graphflow.compile.loops.values import (
     Map,
     Pick,
@@ -101,8 +102,6 @@ class Assembler:
                                       task.index.offset))  # fmt: skip
             body = leaf("pick", (source, index), out.dtype)
         else:
-            from graphflow.compile.loops.fuse import replace
-
             leaves = {i: self._leaf(v, level, task) for i, v in enumerate(task.inputs)}
             body = replace(task.body, leaves)
         self.body[id(out)] = body

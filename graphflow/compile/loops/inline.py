@@ -8,10 +8,9 @@ its users, and the array in between is never stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from graphflow.compile.loops.fuse import replace
-from graphflow.compile.loops.sums import nodes
+from graphflow.compile.loops.sums import nodes, replace
 from graphflow.compile.loops.values import Map, Task, View, reads, row_major
 from graphflow.ops.expression import COMPARISONS, LOGICAL, Node
 
@@ -33,9 +32,9 @@ def inline(tasks: Sequence[Task], kept: set[int]) -> list[Task]:
     seen: dict[int, list[View]] = {}  # value -> how maps see it
     stored = set(kept)
     for task in tasks:
-        tables = _tables(task.body) if isinstance(task, Map) else set()
+        looked_up = tables(task.body) if isinstance(task, Map) else set()
         for i, view in enumerate(reads(task)):
-            if isinstance(task, Map) and i not in tables:
+            if isinstance(task, Map) and i not in looked_up:
                 seen.setdefault(id(view.value), []).append(view)
             else:
                 stored.add(id(view.value))
@@ -54,7 +53,9 @@ def inline(tasks: Sequence[Task], kept: set[int]) -> list[Task]:
     result: list[Task] = []
     for task in tasks:
         if isinstance(task, Map) and any(id(v.value) in gone for v in task.inputs):
-            task = _with(task, gone)
+            alone = substituted(task, gone)
+            assert alone is not None  # `_moves` has tried
+            task = alone
         if isinstance(task, Map) and id(task.out) in moving:
             gone[id(task.out)] = task
         else:
@@ -62,10 +63,10 @@ def inline(tasks: Sequence[Task], kept: set[int]) -> list[Task]:
     return result
 
 
-def _tables(node: Node) -> set[int]:
+def tables(node: Node) -> set[int]:
     """Arguments that are read where an index puts it."""
     found = {node.args[0].value} if node.op == "gather" else set()
-    return found.union(*[_tables(a) for a in node.args])
+    return found.union(*[tables(a) for a in node.args])
 
 
 def _moves(task: Map, views: Sequence[View]) -> bool:
@@ -73,7 +74,7 @@ def _moves(task: Map, views: Sequence[View]) -> bool:
     out = task.out
     if out.home is not None or not views or out.size < 2:
         return False
-    if nodes(task.body) > _CHEAP or not _is_simple(task.body):
+    if nodes(task.body) > _CHEAP or not is_simple(task.body):
         return False
     if all(v.is_whole and v.shape == out.shape for v in views):
         return False  # fusion finds those
@@ -84,8 +85,9 @@ def _moves(task: Map, views: Sequence[View]) -> bool:
     return all(composed(v, source) is not None for v in views for source in task.inputs)
 
 
-def _is_simple(node: Node) -> bool:
-    return node.op in _SIMPLE and all(_is_simple(a) for a in node.args)
+def is_simple(node: Node) -> bool:
+    """Does it take next to no time?"""
+    return node.op in _SIMPLE and all(is_simple(a) for a in node.args)
 
 
 def _distinct(view: View) -> int:
@@ -93,7 +95,12 @@ def _distinct(view: View) -> int:
     return math.prod(n for n, s in zip(view.shape, view.strides, strict=True) if s)
 
 
-def _with(task: Map, gone: dict[int, Map]) -> Map:
+def substituted(task: Map, gone: Mapping[int, Map]) -> Map | None:
+    """A map with what computes its inputs in their place; None where a view prevents that.
+
+    Args:
+      gone: identity of a value -> the map that computes it.
+    """
     inputs: list[View] = []
     leaves: dict[int, Node] = {}
     for i, view in enumerate(task.inputs):
@@ -103,7 +110,11 @@ def _with(task: Map, gone: dict[int, Map]) -> Map:
             inputs.append(view)
             continue
         moved = {j: Node("arg", (), v.dtype, len(inputs) + j) for j, v in enumerate(source.inputs)}
-        inputs += [v for v in (composed(view, s) for s in source.inputs) if v is not None]
+        for through in source.inputs:
+            found = composed(view, through)
+            if found is None:
+                return None
+            inputs.append(found)
         leaves[i] = replace(source.body, moved)
     return Map(task.out, tuple(inputs), replace(task.body, leaves), task.name)
 

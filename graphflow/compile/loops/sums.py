@@ -34,6 +34,22 @@ def nodes(node: Node, seen: set[int] | None = None) -> int:
     return 1 + sum(nodes(a, seen) for a in node.args)
 
 
+def replace(node: Node, leaves: dict[int, Node], done: dict[int, Node] | None = None) -> Node:
+    """The expression with other nodes for its arguments."""
+    done = {} if done is None else done
+    found = done.get(id(node))
+    if found is None:
+        if node.op == "arg":
+            found = leaves[node.value]
+        elif node.args:
+            args = tuple([replace(a, leaves, done) for a in node.args])
+            found = Node(node.op, args, node.dtype, node.value)
+        else:
+            found = node
+        done[id(node)] = found
+    return found
+
+
 def split_sums(tasks: Sequence[Task], workers: int) -> list[Task]:
     """The tasks, with each large sum over a batch in as many parts as there are workers."""
     result: list[Task] = []
