@@ -18,7 +18,7 @@ from typing import Any
 import native_costs
 
 FOLDER = Path(__file__).parent / "peers"
-PEERS = ("tf1", "torch", "jax")
+PEERS = ("tf1", "torch", "torch-compile", "jax")
 # graphflow / best peer, graphflow / native reference: one of the two is the aim
 AIMS = {
     "W1": (0.9, 3.0), "W2": (0.8, 1.15), "W2s": (0.5, 1.5), "W3": (0.95, 1.15),
