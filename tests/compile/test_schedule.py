@@ -164,3 +164,23 @@ def test_more_threads_than_cores_sleep_and_wake(
     for found in shared:
         for a, b in zip(found, alone, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_workers_meet_once_more_where_that_saves_much_memory() -> None:
+    from graphflow.compile.loops.lives import Lives
+
+    def arena(held: bool) -> Any:
+        lives = Lives(set(), workers=2)
+        for _ in range(6):  # one phase
+            lives.advance(0)
+        if held:
+            lives.hold(0, 5)
+        first, second = matrix(1000, 100), matrix(999, 100)
+        lives.touch([first], 0)
+        lives.touch([first], 2)
+        lives.touch([second], 3)
+        lives.touch([second], 5)
+        return lives.arena(frozenset())
+
+    assert arena(held=False).size == 1000 * 100 * 4
+    assert arena(held=True).size > 1998 * 100 * 4

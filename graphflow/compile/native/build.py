@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from graphflow.compile.loops.fuse import fuse
 from graphflow.compile.loops.inline import inline
 from graphflow.compile.loops.listing import Names, listing
+from graphflow.compile.loops.lives import Lives, row_bytes
 from graphflow.compile.loops.memory import Arena, Interval, arrange
 from graphflow.compile.loops.nests import Access, Product, Unit, access
 from graphflow.compile.loops.schedule import Schedule, Strip, schedule
@@ -268,7 +269,7 @@ class _Builder:
 
     def _arena(self, order: Sequence[Any], segments: Sequence[Schedule], workers: int) -> Arena:
         """Lifetimes by position: units count one each, foreign calls too."""
-        lives = _Lives(set(self.entry), workers)
+        lives = Lives(set(self.entry), workers)
         for action in order:
             if isinstance(action, Segment):
                 self._touch(segments[action.number], lives, workers)
@@ -278,9 +279,9 @@ class _Builder:
         split = frozenset[int]().union(*[s.split for s in segments])
         split -= {v for s in segments for v in map(id, s.values) if v not in s.split}
         self.keep = list(lives.values.values())
-        return arrange(lives.intervals(split))
+        return lives.arena(split)
 
-    def _touch(self, segment: Schedule, lives: _Lives, workers: int) -> None:
+    def _touch(self, segment: Schedule, lives: Lives, workers: int) -> None:
         begin, before = lives.position, lives.phase
         for number, unit in enumerate(segment.units):
             lives.advance(before + segment.phases[number])
@@ -295,13 +296,14 @@ class _Builder:
             for number in range(strip.first, strip.last + 1):  # parts go back and forth in it
                 for end in (first, last):
                     lives.touch(values_of(segment.units[number]), end, set(self.private))
+            lives.hold(first, last)
             if strip.private:
                 lives.reserve(id(strip), inner.size * workers, first, last)
         lives.advance(lives.phase + 1)
 
     def _scratch(self, segment: Schedule, strip: Strip) -> Arena:
         """Where the private values of a strip lie, in the memory that each worker has for it."""
-        lives = _Lives(set(), 1)
+        lives = Lives(set(), 1)
         for number in range(strip.first, strip.last + 1):
             lives.touch(values_of(segment.units[number]), number)
         private = {id(v) for v in strip.private}
@@ -392,55 +394,6 @@ class _Builder:
     def _constant_entry(self, value: Value) -> None:
         self._enter(value)
         self.constants[self.entry[id(value)]] = np.array(value.constant, order="C")
-
-
-class _Lives:
-    """From where to where values are needed."""
-
-    def __init__(self, outside: set[int], workers: int):
-        self.workers = workers
-        self.outside = outside
-        self.values: dict[int, Value] = {}
-        self.position = self.phase = 0
-        self._found: dict[int, list[int]] = {}  # positions of uses
-        self._reserved: list[Interval] = []
-        self._phase_at: dict[int, int] = {}
-
-    def advance(self, phase: int) -> None:
-        """Go on to the next position."""
-        self.phase = phase
-        self._phase_at[self.position] = phase
-        self.position += 1
-
-    def touch(self, values: Iterable[Value], at: int, but: Iterable[int] = ()) -> None:
-        for value in values:
-            if id(value) not in self.outside and id(value) not in but:
-                self.values[id(value)] = value
-                self._found.setdefault(id(value), []).append(at)
-
-    def drop(self, value: Value) -> None:
-        del self.values[id(value)], self._found[id(value)]
-
-    def reserve(self, key: int, size: int, first: int, last: int) -> None:
-        self._reserved.append(self._interval(key, size, first, last, False))
-
-    def intervals(self, split: frozenset[int]) -> list[Interval]:
-        return self._reserved + [
-            self._interval(k, self._size(v), min(self._found[k]), max(self._found[k]), k in split)
-            for k, v in self.values.items()
-        ]
-
-    def _size(self, value: Value) -> int:
-        return row_bytes(value) * self.workers if value.kind == "row" else value.nbytes
-
-    def _interval(self, key: int, size: int, first: int, last: int, split: bool) -> Interval:
-        opens, closes = [self._phase_at[at] if self.workers > 1 else -1 for at in (first, last)]
-        return Interval(key, size, first, last, opens, closes, split)
-
-
-def row_bytes(value: Value) -> int:
-    """Memory of a row's buffer: workers' lie on cache lines of their own."""
-    return -(-value.nbytes // 64) * 64
 
 
 def _blocks(tasks: Sequence[Any]) -> list[Any]:
