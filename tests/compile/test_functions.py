@@ -24,6 +24,9 @@ EXACT: dict[str, Callable[..., Any]] = {
     "exp": mpmath.exp, "expm1": mpmath.expm1, "log": mpmath.log, "log1p": mpmath.log1p,
     "tanh": mpmath.tanh, "sinh": mpmath.sinh, "cosh": mpmath.cosh, "sin": mpmath.sin,
     "cos": mpmath.cos, "erf": mpmath.erf, "power": mpmath.power,
+    "arctan": mpmath.atan, "arctan2": mpmath.atan2, "arcsin": mpmath.asin,
+    "arccos": mpmath.acos, "arcsinh": mpmath.asinh, "arccosh": mpmath.acosh,
+    "arctanh": mpmath.atanh,
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
 }  # fmt: skip
 ULPS = 4
@@ -36,7 +39,7 @@ def body_of(op: str) -> tuple[Node, int]:
     x, y = [leaf("arg", i, F32) for i in range(2)]
     if op == "sigmoid":
         return 1.0 / (1.0 + apply("exp", -x)), 1
-    return (apply(op, x, y), 2) if op == "power" else (apply(op, x), 1)
+    return (apply(op, x, y), 2) if op in ("power", "arctan2") else (apply(op, x), 1)
 
 
 def compiled(op: str, size: int) -> Callable[..., Any]:
@@ -75,6 +78,13 @@ def samples(op: str) -> tuple[Any, ...]:
     x = np.concatenate([everywhere, -everywhere, near, far, near * np.float32(0.01)])
     if op == "sigmoid":  # below, exp(-x) overflows in the reference kernel, too: both give 0
         return (x[x > -88],)
+    if op in ("arcsin", "arccos", "arctanh"):
+        inside = np.concatenate([x[np.abs(x) <= 1], rng.uniform(-1, 1, 2000).astype(np.float32)])
+        return (np.concatenate([inside, np.nextafter(np.float32([1, -1]), np.float32(0)), x]),)
+    if op == "arccosh":
+        return (np.concatenate([np.float32(1) + np.abs(near) * np.float32(1e-5), x]),)
+    if op == "arctan2":
+        return x[x != 0], rng.permutation(x[x != 0])  # mpmath knows no signed zeros
     if op != "power":
         return (x,)
     base = np.concatenate([np.abs(x[x != 0]), np.float32(1) + near * np.float32(1e-6)])
@@ -108,6 +118,12 @@ def _exact(op: str, given: list[float]) -> Any:
     """The value, or None where it is no real number."""
     if op in ("log", "log1p") and given[0] <= -(op == "log1p"):
         return -mpmath.inf if given[0] == -(op == "log1p") else None
+    if op in ("arcsin", "arccos", "arctanh") and abs(given[0]) > 1:
+        return None
+    if op == "arctanh" and abs(given[0]) == 1:
+        return mpmath.inf * given[0]
+    if op == "arccosh" and given[0] < 1:
+        return None
     with mpmath.workprec(200 if op in ("sin", "cos") else 80):
         return EXACT[op](*[mpmath.mpf(x) for x in given])
 
@@ -121,7 +137,7 @@ NUMPYS = {"erf": special.erf, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}
 @pytest.mark.parametrize("op", EXACT)
 def test_special_values_come_out_as_numpys(op: str) -> None:
     arguments = [SPECIAL]
-    if op == "power":
+    if op in ("power", "arctan2"):
         arguments = [a.ravel() for a in np.meshgrid(SPECIAL, SPECIAL)]
     with np.errstate(all="ignore"):
         wide = [a.astype(np.float64) for a in arguments]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from graphflow.compile.native.inverse import INVERSE
+
 _LOG2_E = 1.44269504088896341
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # ln 2 in two parts, the first exact
 _MAGIC = 12582912.0  # 1.5 * 2**23: adding it rounds to an integer, which the low bits then hold
@@ -226,5 +228,5 @@ def erf(e: Any, a: Any) -> Any:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "tanh": tanh, "sinh": sinh,
-    "cosh": cosh, "sin": sin, "cos": cos, "erf": erf, "power": power,
+    "cosh": cosh, "sin": sin, "cos": cos, "erf": erf, "power": power, **INVERSE,
 }  # fmt: skip
