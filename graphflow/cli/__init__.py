@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       whatif: run a program, and predict its step on a cluster that need not exist.
       run: run a TensorFlow 1 program unmodified, here, on workers, or as a job of many tasks.
       submit: hand such a program to a Ray cluster.
+      trace: run a program, and show when each device computed, handed over and waited.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -27,7 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "run":
         from graphflow.cli import run
 
-        return run.main(options.script, options.arguments, _layout(options))
+        layout = _layout(options)
+        if options.progress:
+            from graphflow.cli.progress import progress
+
+            with progress():
+                return run.main(options.script, options.arguments, layout)
+        return run.main(options.script, options.arguments, layout)
+    if options.command == "trace":
+        from graphflow.cli import trace
+
+        return trace.main(options.script, options.arguments, options.save, _layout(options))
     if options.command == "submit":
         from graphflow.cli import submit
 
@@ -72,7 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a TensorFlow 1 program unmodified")
     submit = commands.add_parser("submit", help="run a program on a Ray cluster, as its job")
     submit.add_argument("--no-wait", action="store_true", help="do not wait for its end")
-    for each, where in ((run, "of Ray"), (submit, "of Ray's dashboard: http://head:8265")):
+    run.add_argument("--progress", action="store_true", help="show how its runs get on")
+    trace = commands.add_parser("trace", help="when each device computed, handed over and waited")
+    trace.add_argument(
+        "--save", action="append", default=[], metavar="FILE", help="Chrome trace (.json)"
+    )
+    ray = "of Ray"
+    for each, where in ((run, ray), (trace, ray), (submit, "of its dashboard: http://head:8265")):
         needed = each is submit
         each.add_argument("--workers", type=int, required=needed, help="Ray workers to run on")
         each.add_argument("--ps", type=int, help="parameter servers; 1 where a program has tasks")

@@ -11,13 +11,20 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from graphflow.base.errors import OpError, ResourceExhaustedError, UnavailableError
+from graphflow.base.errors import (
+    DeadlineExceededError,
+    OpError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.host import Shipment
 from graphflow.distribute.messages import Message, Prepared, Rebuild, Refused, Save, Step
+from graphflow.distribute.stalls import Stalls
 from graphflow.distribute.watch import Watch
 
 _KIND = {Step: "steps", Save: "saves", Rebuild: "rebuilds"}
@@ -85,6 +92,7 @@ class Conductor:
         self._incarnations = dict.fromkeys(workers, 0)  # lost workers of that name
         self._replacements: dict[str, _Replacement] = {}
         self._watch = Watch(deadline)
+        self._stalls = Stalls(deadline / 2)
         self._lock = threading.Lock()  # of what the machine decides, and the order of messages
         self._outcomes: dict[int, _Outcome] = {}
         self._runs = 0
@@ -143,9 +151,13 @@ class Conductor:
         except BaseException:  # an interrupt: nobody waits for the run any more
             with self._lock:
                 self._handle(machine.Expired(number, self._clock() - started))
+            self._stalls.ended(number)
             raise
+        report = self._stalls.ended(number)
         failure = outcome.error or outcome.failure
         if failure is not None:
+            if report and isinstance(failure, DeadlineExceededError):
+                failure.add_note(report)
             raise failure
         return outcome.answers
 
@@ -184,6 +196,7 @@ class Conductor:
         elif outcome.wakes is not None and now >= outcome.wakes:
             outcome.wakes = None
             self._handle(machine.Woken(number))
+        self._stalls.look(number, self._machine.awaited(), now)
         self._mind_the_workers(now)
 
     def _mind_the_workers(self, now: float) -> None:
@@ -194,6 +207,7 @@ class Conductor:
         for worker in silent:
             self._counts[worker]["pings"] += 1
             self._link.ping(worker, self._hears(worker))
+            self._link.call(worker, "whereabouts", hear=partial(self._stalls.told, worker))
         for worker in frozen:
             reason = f"it gave no sign of life for {self._deadline:g} s"
             self._handle(machine.Lost(worker, reason, frozen=True))

@@ -194,7 +194,7 @@ class Host:
             outcome = self._handle(machine.Executed(ticket, error is None))
             applied = self._machine.applied
         if outcome == "prepared":
-            spans, attempt = trace.spans if trace else (), _begun(work)
+            spans, attempt = trace.dated() if trace else (), _begun(work)
             logged, handed = attempt.inputs.taken, attempt.handed
             return Prepared(
                 ticket, applied, values, releases, spans, attempt.changes, logged, handed

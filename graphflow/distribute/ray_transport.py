@@ -45,6 +45,7 @@ from graphflow.distribute.messages import (
     Ticket,
 )
 from graphflow.execute.devices import count_gpus
+from graphflow.execute.whereabouts import Whereabouts, whereabouts
 
 _LOST = (
     LocalRayletDiedError,
@@ -184,6 +185,9 @@ class Executor:
 
     def _load(self, session: str, plan: int, shipment: Any) -> None:
         self._hosts[session].load(plan, shipment)
+
+    def _whereabouts(self, session: str) -> Whereabouts:
+        return whereabouts()
 
     def _statistics(self, session: str) -> dict[str, int]:
         counts = self._channels[session].counts

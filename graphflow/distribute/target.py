@@ -15,6 +15,7 @@ from graphflow.distribute.channel import worker_of
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.host import Part, Shipment
 from graphflow.distribute.messages import Prepared
+from graphflow.execute.trace import aligned
 from graphflow.partition import Partitions
 from graphflow.place import Topology
 
@@ -134,7 +135,8 @@ class ClusterExecutable:
         shares = {worker: [feeds[i] for i in indices] for worker, indices in self._feeds.items()}
         answers = self._conductor.run(self.number, shares, timeout, trace is not None)
         if trace is not None:
-            trace.step_stats = [span for answer in answers.values() for span in answer.spans]
+            spans = [span for answer in answers.values() for span in answer.spans]
+            trace.step_stats = aligned(spans)
             trace.partition_graphs = [str(plan) for plan in self.plans.values()]
         return [self._hand_out(answers, *fetched) for fetched in self._fetched]
 

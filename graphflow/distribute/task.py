@@ -20,6 +20,7 @@ from graphflow.distribute.host import portable
 from graphflow.distribute.messages import Message, Notice, Step, Ticket
 from graphflow.distribute.shared import WRITES, ServerState, SharedHost
 from graphflow.execute.devices import count_gpus
+from graphflow.execute.whereabouts import Whereabouts, whereabouts
 
 THREADS = 160  # as many runs as may overlap on a task, and some that were cancelled
 
@@ -104,6 +105,9 @@ class Task:
         channel = self._channels[session]
         return {"sent": channel.sent, "bytes": channel.bytes}
 
+    def _whereabouts(self, session: str) -> Whereabouts:
+        return whereabouts()
+
     def _close(self, session: str) -> None:
         self._channels.pop(session, None)
         host = self._hosts.pop(session, None)
@@ -146,6 +150,7 @@ _METHODS: Mapping[str, Callable[..., Any]] = {
     "close": Task._close,
     "reset": Task._reset,
     "statistics": Task._statistics,
+    "whereabouts": Task._whereabouts,
 }
 
 

@@ -15,6 +15,7 @@ from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.host import Host, portable
 from graphflow.distribute.messages import Message, Step
 from graphflow.distribute.target import ClusterTarget
+from graphflow.execute.whereabouts import whereabouts
 from graphflow.place import topology_of
 
 
@@ -149,6 +150,9 @@ class Link(channel.Link):
 
     def _close(self, worker: str) -> None:
         self.hosts[worker].close()
+
+    def _whereabouts(self, worker: str) -> Any:
+        return whereabouts()
 
     def _statistics(self, worker: str) -> dict[str, int]:
         return {}

@@ -1,0 +1,113 @@
+"""`graphflow trace`: run a program, and show when each device computed, handed over and waited.
+
+The program runs as with `graphflow run`; its sessions are asked to trace their runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from graphflow.cli import run
+from graphflow.execute.trace import Span, chrome_trace, shares
+from graphflow.place.units import seconds
+from graphflow.session.options import RunMetadata, RunOptions
+from graphflow.session.session import BaseSession
+
+WARM = 3  # runs of the same fetches before one is traced: the first ones pay for what starts
+
+
+class Traced(NamedTuple):
+    """A run that was traced.
+
+    Attributes:
+      spans: of its kernels.
+      times: how often its fetches were run.
+    """
+
+    spans: list[Span]
+    times: int
+
+
+@contextmanager
+def traces(warm: int = WARM) -> Iterator[dict[Any, Traced]]:
+    """Fetches that the sessions inside run -> their run after `warm` others, or their last one."""
+    found: dict[Any, Traced] = {}
+    usual = BaseSession.run
+
+    def listening(
+        self: BaseSession, fetches: Any, feed_dict: Any = None, options: Any = None,
+        run_metadata: Any = None,
+    ) -> Any:  # fmt: skip
+        key = repr(fetches)
+        before = found.get(key)
+        count = before.times + 1 if before else 1
+        if count > warm + 1 or run_metadata is not None:
+            found[key] = Traced(before.spans if before else [], count)
+            return usual(self, fetches, feed_dict, options, run_metadata)
+        told = RunMetadata()
+        timeout = getattr(options, "timeout_in_ms", 0)
+        traced = RunOptions(trace_level=RunOptions.FULL_TRACE, timeout_in_ms=timeout)
+        result = usual(self, fetches, feed_dict, traced, told)
+        found[key] = Traced(list(told.step_stats), count)
+        return result
+
+    BaseSession.run = listening  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        BaseSession.run = usual  # type: ignore[method-assign]
+
+
+def main(
+    script: str, arguments: Sequence[str], save: Sequence[str], layout: run.Layout | None = None
+) -> int:
+    """Run the script, and tell how the devices spent the step on which most time went.
+
+    Args:
+      script: path of the program.
+      arguments: its command line.
+      save: files for the Chrome trace.
+      layout: where it runs; a program of several tasks traces itself, by `RunMetadata`.
+    """
+    with traces() as found:
+        try:
+            status = run.main(script, arguments, layout)
+        except SystemExit as left:  # programs end with sys.exit(main())
+            status = 0 if left.code in (None, 0) else 1
+    if status:
+        return status
+    told = [each for each in found.values() if each.spans]
+    if not told:
+        print("the program ran no session here: there is nothing to trace", file=sys.stderr)
+        return 2
+    longest = max(told, key=lambda each: _length(each.spans) * each.times)
+    wide = None if sys.stdout.isatty() else 140  # in a file nothing is cut
+    Console(width=wide).print(table(longest))
+    for path in save:
+        Path(path).write_text(chrome_trace(longest.spans))
+    return 0
+
+
+def table(traced: Traced) -> Table:
+    """How each device spent a run."""
+    made = Table(
+        title=f"a step of {seconds(_length(traced.spans))}, run {traced.times} times",
+        title_justify="left",
+    )
+    made.add_column("device", no_wrap=True)
+    for name in ("compute", "transfer", "wait", "idle"):
+        made.add_column(name, justify="right")
+    for device, share in shares(traced.spans).items():
+        made.add_row(device, *[seconds(each) for each in share])
+    return made
+
+
+def _length(spans: Sequence[Span]) -> float:
+    return max(s.start + s.seconds for s in spans) - min(s.start for s in spans)
