@@ -23,6 +23,7 @@ import numpy as np
 from graphflow.distribute.channel import Channel
 from graphflow.distribute.host import Host, Shipment, _Work
 from graphflow.distribute.messages import Step, Ticket
+from graphflow.distribute.rows import RowWrite, in_place, settled
 from graphflow.distribute.snapshot import owned
 from graphflow.distribute.transactions import Attempt
 from graphflow.execute.context import InputLog, RandomStream, Resources
@@ -55,6 +56,19 @@ class ServerState:
 
 class SharedStore(Store):
     """The variables of a server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._private: dict[Hashable, Any] = {}  # tables that nobody else holds
+
+    def apply(self, snapshot: Any, read: set[Hashable], writes: Mapping[Hashable, Any]) -> int:
+        with self._lock:
+            tables = settled(writes, self._private)
+            version = super().apply(snapshot, read, {**writes, **tables})
+            for key, table in tables.items():
+                table[writes[key].rows] = writes[key].values
+                self._private[key] = table
+            return version
 
     def snapshot(self, session: str) -> SharedTransaction:
         """A transaction of a session on the state as it is now."""
@@ -90,7 +104,17 @@ class SharedTransaction(Transaction):
         return Private(self._session, key) if isinstance(key, RandomStream) else key
 
     def read(self, key: Hashable) -> Any:
+        write = self._writes.get(key)
+        if isinstance(write, RowWrite):  # the whole is wanted after all
+            self._writes[key] = write.whole()
         return super().read(self._own(key))
+
+    def write_rows(self, key: Hashable, write: RowWrite) -> bool:
+        """Buffer a write of rows, unless there is another write of the variable; is it taken?"""
+        if key in self._writes:
+            return False
+        self._writes[key] = write
+        return True
 
     def has(self, key: Hashable) -> bool:
         return super().has(self._own(key))
@@ -245,6 +269,8 @@ class SharedHost(Host):
         received = {s.attrs["key"] for s in steps if s.opdef.name == "Recv"}
         self._incoming[plan] = frozenset(received - sent)
         super().load(plan, shipment)
+        for program in self._loaded[plan].programs:
+            in_place(program)
 
     def _attempt(self, ticket: Ticket, work: _Work, quiet: bool = False) -> SharedAttempt:
         inputs = self._inputs.setdefault(ticket.run, InputLog())

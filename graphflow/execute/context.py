@@ -283,6 +283,11 @@ class Context:
         self.read_all = run.transaction.read_all
         self.write_all = run.transaction.write_all
 
+    def write_rows(self, key: Hashable, write: Any) -> bool:
+        """Buffer a write of rows alone, where the store can; did it?"""
+        write_rows = getattr(self._run.transaction, "write_rows", None)
+        return write_rows is not None and bool(write_rows(key, write))
+
     def initialized(self, key: Hashable) -> bool:
         """Has the variable a value?"""
         return self._run.transaction.has(key)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from graphflow.base.errors import GraphError
 from graphflow.build import as_tensor
+from graphflow.build.defaults import get_default_graph
 from graphflow.build.tensor import Tensor
 from graphflow.ops.arithmetic import floordiv, floormod, maximum
 from graphflow.ops.casting import cast
@@ -55,7 +57,7 @@ def embedding_lookup(
         ids = as_tensor(ids, name="ids")
         tables = [as_tensor(p) for p in parts]
         if len(tables) == 1:
-            rows = gather(tables[0], ids, name=None if max_norm is not None else scope)
+            rows = _beside(tables[0], ids, None if max_norm is not None else scope)
             return rows if max_norm is None else _clipped(rows, ids, max_norm, scope)
         owner, row = _located(tables, ids, partition_strategy)
         return _clipped(_collected(tables, ids, owner, row), ids, max_norm, scope)
@@ -91,10 +93,18 @@ def _collected(tables: list[Tensor], ids: Tensor, owner: Tensor, row: Tensor) ->
     found: Any = None
     for i, table in enumerate(tables):
         mine = equal(owner, i)
-        rows = gather(table, where(mine, row, zeros_like(row)))
+        rows = _beside(table, where(mine, row, zeros_like(row)))
         found = rows if found is None else where(mine, rows, found)
     sizes = [shape(ids), shape(found)[1:]]
     return reshape(found, concat(sizes, 0))
+
+
+def _beside(table: Tensor, ids: Tensor, name: str | None = None) -> Tensor:
+    """Rows of a table, looked up on its device: rows travel, and not the table."""
+    graph = get_default_graph()
+    here = table.op.graph is graph  # a body's operations go where its owner does
+    with graph.colocate_with(table.op) if here else nullcontext():
+        return gather(table, ids, name=name)
 
 
 def _clipped(rows: Tensor, ids: Tensor, max_norm: Any, scope: str) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from graphflow.base.errors import DTypeError, InvalidArgumentError, ShapeError
@@ -96,6 +97,20 @@ max_op = _scatter("ScatterMax", "Raise rows to at least the updates.", _maximise
 min_op = _scatter("ScatterMin", "Lower rows to at most the updates.", _minimise)
 mul_op = _scatter("ScatterMul", "Multiply rows, repeated ones repeatedly.", _multiply)
 div_op = _scatter("ScatterDiv", "Divide rows, repeated ones repeatedly.", _divide)
+
+
+# What each does to a table, by the name of its op: (xp, table, rows, updates), in place.
+CHANGES: Mapping[str, Callable[[Any, Array, Array, Array], None]] = MappingProxyType(
+    {
+        "ScatterUpdate": _assign,
+        "ScatterAdd": _add,
+        "ScatterSub": _subtract,
+        "ScatterMax": _maximise,
+        "ScatterMin": _minimise,
+        "ScatterMul": _multiply,
+        "ScatterDiv": _divide,
+    }
+)
 
 
 def _public(entry: OpDef, what: str) -> Callable[..., Tensor]:
