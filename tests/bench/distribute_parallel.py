@@ -1,0 +1,194 @@
+"""Ways to train in parallel, in numbers: replicas, parameter servers, pipelines.
+
+GRAPHFLOW_TIER=reference on both sides of each ratio: workers have no other tier.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from measure import interleaved, median_ratio
+
+os.environ["GRAPHFLOW_TIER"] = "reference"
+
+import graphflow as tf
+from graphflow.execute.trace import shares
+
+BOUNDS = {
+    "dp_cost": 1 / 0.9,
+    "ps_table_100x": 1.25,
+}
+MEANING = {
+    "dp_cost": "step of 2 data-parallel replicas / of 2 independent ones at once",
+    "dp_step_ms": "step of 2 data-parallel replicas on 2 workers, ms",
+    "dp_predicted": "that step as the simulator predicts it / as measured",
+    "ps_table_100x": "step with a table of 128 MB / of 1.28 MB, on a parameter server",
+    "ps_step_ms": "step with the table of 128 MB, ms",
+    "ps_null_ms": "empty step of a worker and a parameter server of one process, ms",
+    "bubble": "idle share of 2 stages with 4 micro-batches, measured",
+    "bubble_formula": "(K - 1) / (M + K - 1)",
+}
+WIDTH, LAYERS, BATCH = 1024, 3, 1024
+T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
+
+
+def numbers() -> dict[str, Any]:
+    """All numbers."""
+    return data_parallel() | parameter_servers() | pipeline()
+
+
+def _network(x: Any) -> Any:
+    for i in range(LAYERS):
+        w = tf.get_variable(
+            f"w{i}", [WIDTH, WIDTH], initializer=tf.random_normal_initializer(stddev=0.03, seed=i)
+        )
+        x = tf.nn.relu(tf.matmul(x, w))
+    return tf.reduce_mean(tf.square(x))
+
+
+def data_parallel() -> dict[str, Any]:
+    """Two replicas of a compute-bound network on two workers, against two that share nothing."""
+    with ExitStack() as stack:
+        cluster = stack.enter_context(tf.Cluster(workers=2))
+        together = stack.enter_context(_session(cluster, _replicas))
+        apart = stack.enter_context(_session(cluster, _independent))
+        times = interleaved({"dp": together.step, "own": apart.step}, calls=3, rounds=9)
+        step = statistics.median(times["dp"])
+        session = together.session
+        session.calibrate()
+        predicted = session._planner.place(
+            session.placement(together.fetch).subgraph, soft=False, held=session._held
+        ).predicted
+        return {
+            "dp_cost": median_ratio(times["dp"], times["own"]),
+            "dp_step_ms": step * 1e3,
+            "dp_predicted": predicted / step,
+        }
+
+
+class _session:
+    """A session that runs one operation again and again."""
+
+    def __init__(self, cluster: Any, build: Callable[[], Any]):
+        with tf.Graph().as_default():
+            self.fetch = build()
+            self.session = tf.Session(cluster=cluster)
+            self.session.run(tf.global_variables_initializer())
+
+    def step(self) -> None:
+        self.session.run(self.fetch)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.session.close()
+
+
+def _replicas() -> Any:
+    # A batch that is in the graph costs no feeding: each replica takes its half.
+    x = tf.placeholder_with_default(np.ones((2 * BATCH, WIDTH), np.float32), [None, WIDTH])
+    optimizer = tf.distribute.DataParallel(tf.train.GradientDescentOptimizer(0.01), 2)
+    return optimizer.minimize(_network, inputs=[x])
+
+
+def _independent() -> Any:
+    trains = []
+    for i, device in enumerate((T0, T1)):
+        with tf.device(device), tf.variable_scope(f"own{i}"):
+            x = tf.ones([BATCH, WIDTH])
+            loss = _network(x)
+            mine = tf.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES, f"own{i}/")
+            trains.append(tf.train.GradientDescentOptimizer(0.01).minimize(loss, var_list=mine))
+    return tf.group(*trains)
+
+
+def parameter_servers() -> dict[str, Any]:
+    """Steps on rows of a table that lies on a server."""
+    spec = {"ps": ["ps:1"], "worker": ["worker:1"]}
+    servers = [tf.train.Server(spec, job, 0) for job in spec]
+    rng = np.random.default_rng(0)
+    works: dict[str, Any] = {}
+    sessions = []
+    for name, rows in (("small", 20_000), ("large", 2_000_000)):
+        with tf.Graph().as_default():
+            with tf.device("/job:ps/task:0"):
+                table = tf.get_variable(name, [rows, 16], initializer=tf.constant_initializer(0.1))
+            ids = tf.constant(rng.integers(0, rows, 256))
+            loss = tf.reduce_sum(tf.square(tf.nn.embedding_lookup(table, ids)))
+            step = tf.train.GradientDescentOptimizer(0.01).minimize(loss)
+            session = tf.Session(servers[1].target)
+            session.run(tf.global_variables_initializer())
+        sessions.append(session)
+        works[name] = lambda session=session, step=step: session.run(step)
+    with tf.Graph().as_default():
+        with tf.device("/job:ps/task:0"):
+            v = tf.Variable(0.0, name="null")
+        add = v.assign_add(1.0).op
+        session = tf.Session(servers[1].target)
+        session.run(v.initializer)
+        sessions.append(session)
+        works["null"] = lambda: session.run(add)
+    times = interleaved(works, calls=30, rounds=9)
+    for each in sessions:
+        each.close()
+    for server in servers:
+        server.stop()
+    return {
+        "ps_table_100x": median_ratio(times["large"], times["small"]),
+        "ps_step_ms": statistics.median(times["large"]) * 1e3,
+        "ps_null_ms": statistics.median(times["null"]) * 1e3,
+    }
+
+
+def pipeline(microbatches: int = 4) -> dict[str, Any]:
+    """Two equal stages on two devices of this process."""
+
+    def stage(name: str) -> Callable[[Any], Any]:
+        def build(x: Any) -> Any:
+            with tf.variable_scope(name):
+                return _layers(x)
+
+        return build
+
+    with tf.Graph().as_default():
+        x = tf.constant(np.ones((4 * BATCH, WIDTH), np.float32))
+        made = tf.distribute.Pipeline(
+            tf.train.GradientDescentOptimizer(0.01), [stage("one"), stage("two")], microbatches,
+            ["/cpu:0", "/cpu:1"],
+        )  # fmt: skip
+        step = made.minimize(x, lambda h: tf.reduce_mean(tf.square(h)))
+        config = tf.ConfigProto(device_count={"CPU": 2}, intra_op_parallelism_threads=1)
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        idle = []
+        with tf.Session(config=config) as session:
+            session.run(tf.global_variables_initializer())
+            for _ in range(2):
+                session.run(step)
+            for _ in range(5):
+                told = tf.RunMetadata()
+                session.run(step, None, options, told)
+                spent = shares(told.step_stats).values()
+                whole = sum(s.compute + s.transfer + s.wait + s.idle for s in spent)
+                idle.append(sum(s.wait + s.idle for s in spent) / whole)
+    return {"bubble": statistics.median(idle), "bubble_formula": 1 / (microbatches + 1)}
+
+
+def _layers(x: Any) -> Any:
+    for i in range(2):
+        w = tf.get_variable(
+            f"w{i}", [WIDTH, WIDTH], initializer=tf.random_normal_initializer(stddev=0.03, seed=i)
+        )
+        x = tf.nn.relu(tf.matmul(x, w))
+    return x
+
+
+if __name__ == "__main__":
+    began = time.perf_counter()
+    print(numbers(), time.perf_counter() - began)
