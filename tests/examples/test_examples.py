@@ -156,6 +156,16 @@ def test_pipeline_learns_the_same_in_any_order(
     assert found[0][-1] < 0.6 * found[0][0]
 
 
+def test_parameter_servers(example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker learns what a session of its own does, bit for bit; two learn, too."""
+    monkeypatch.setenv("GRAPHFLOW_TIER", "reference")
+    module = example("parameter_servers")
+    (alone,) = module["main"](steps=20, workers=1)
+    assert alone == module["train"]("", 0, 20)
+    both = module["main"](steps=150)
+    assert all(np.mean(losses[-10:]) < 0.5 for losses in both)
+
+
 @pytest.mark.ray
 def test_data_parallel_has_the_same_bits_on_any_workers(
     example: Any, cluster: tf.Cluster, monkeypatch: pytest.MonkeyPatch
