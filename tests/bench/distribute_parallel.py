@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,23 +20,28 @@ os.environ["GRAPHFLOW_TIER"] = "reference"
 
 import graphflow as tf
 from graphflow.execute.trace import shares
+from graphflow.place.schedules import ring_all_reduce
 
+CURVE = (2, 8, 64, 1000)
 BOUNDS = {
-    "dp_cost": 1 / 0.9,
+    "dp_cost_2": 1 / 0.9,
     "ps_table_100x": 1.25,
 }
 MEANING = {
-    "dp_cost": "step of 2 data-parallel replicas / of 2 independent ones at once",
-    "dp_step_ms": "step of 2 data-parallel replicas on 2 workers, ms",
-    "dp_predicted": "that step as the simulator predicts it / as measured",
+    "dp_cost_2": "step of 2 data-parallel replicas / of 2 independent ones at once",
+    "dp_cost_4": "the same with 4, which share two cores",
+    "dp_step_ms_2": "step of 2 data-parallel replicas on 2 workers, ms",
+    "dp_step_ms_4": "of 4 on 4, ms",
+    "dp_simulated_2": "that step as simulated / as measured",
+    "dp_simulated_4": "the same with 4",
     "ps_table_100x": "step with a table of 128 MB / of 1.28 MB, on a parameter server",
     "ps_step_ms": "step with the table of 128 MB, ms",
     "ps_null_ms": "empty step of a worker and a parameter server of one process, ms",
     "bubble": "idle share of 2 stages with 4 micro-batches, measured",
     "bubble_formula": "(K - 1) / (M + K - 1)",
+    **{f"curve_{n}": f"simulated efficiency of {n} workers with a core each" for n in CURVE},
 }
 WIDTH, LAYERS, BATCH = 1024, 3, 1024
-T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 
 
 def numbers() -> dict[str, Any]:
@@ -53,23 +59,42 @@ def _network(x: Any) -> Any:
 
 
 def data_parallel() -> dict[str, Any]:
-    """Two replicas of a compute-bound network on two workers, against two that share nothing."""
-    with ExitStack() as stack:
-        cluster = stack.enter_context(tf.Cluster(workers=2))
-        together = stack.enter_context(_session(cluster, _replicas))
-        apart = stack.enter_context(_session(cluster, _independent))
-        times = interleaved({"dp": together.step, "own": apart.step}, calls=3, rounds=9)
-        step = statistics.median(times["dp"])
-        session = together.session
-        session.calibrate()
-        predicted = session._planner.place(
-            session.placement(together.fetch).subgraph, soft=False, held=session._held
-        ).predicted
-        return {
-            "dp_cost": median_ratio(times["dp"], times["own"]),
-            "dp_step_ms": step * 1e3,
-            "dp_predicted": predicted / step,
-        }
+    """Replicas of a compute-bound network, against as many that share nothing.
+
+    What the replicas exchange is simulated with the link that calibration measures; the same
+    model, with the compute time of two, gives the curve to a thousand workers.
+    """
+    found: dict[str, Any] = {}
+    link: Any = None
+    for workers in (2, 4):  # four share two cores: the independent ones do, too
+        with ExitStack() as stack:
+            cluster = stack.enter_context(tf.Cluster(workers=workers))
+            together = stack.enter_context(_session(cluster, partial(_replicas, workers)))
+            apart = stack.enter_context(_session(cluster, partial(_independent, workers)))
+            works = {"dp": together.step, "own": apart.step}
+            times = interleaved(works, calls=2, rounds=7)
+            link = link or _measured_link(together.session)
+        alone, step = statistics.median(times["own"]), statistics.median(times["dp"])
+        found[f"dp_cost_{workers}"] = median_ratio(times["dp"], times["own"])
+        found[f"dp_step_ms_{workers}"] = step * 1e3
+        found[f"dp_simulated_{workers}"] = _simulated(alone, workers, link) / step
+    alone = found["dp_step_ms_2"] / found["dp_cost_2"] / 1e3
+    for n in CURVE:
+        found[f"curve_{n}"] = alone / _simulated(alone, n, link)
+    return found
+
+
+def _simulated(alone: float, workers: int, link: Any) -> float:
+    """Seconds of a step: what a replica computes, and the exchange of all gradients and weights."""
+    size = LAYERS * WIDTH * WIDTH * 4
+    return float(ring_all_reduce(size, link, [alone] * workers).max())
+
+
+def _measured_link(session: Any) -> Any:
+    """The link between two workers, as calibration measures it."""
+    topology = session.calibrate()
+    first, second = (d.name for d in topology.devices[:2])
+    return topology.link(first, second)
 
 
 class _session:
@@ -91,17 +116,19 @@ class _session:
         self.session.close()
 
 
-def _replicas() -> Any:
-    # A batch that is in the graph costs no feeding: each replica takes its half.
-    x = tf.placeholder_with_default(np.ones((2 * BATCH, WIDTH), np.float32), [None, WIDTH])
-    optimizer = tf.distribute.DataParallel(tf.train.GradientDescentOptimizer(0.01), 2)
-    return optimizer.minimize(_network, inputs=[x])
+def _replicas(workers: int) -> Any:
+    optimizer = tf.distribute.DataParallel(tf.train.GradientDescentOptimizer(0.01), workers)
+    # Each replica makes its examples: feeding them is the same work for all.
+    size = tf.constant(np.zeros((workers * BATCH, 1), np.float32))
+    return optimizer.minimize(
+        lambda part: _network(tf.ones([tf.shape(part)[0], WIDTH])), inputs=[size]
+    )
 
 
-def _independent() -> Any:
+def _independent(workers: int) -> Any:
     trains = []
-    for i, device in enumerate((T0, T1)):
-        with tf.device(device), tf.variable_scope(f"own{i}"):
+    for i in range(workers):
+        with tf.device(f"/job:worker/task:{i}"), tf.variable_scope(f"own{i}"):
             x = tf.ones([BATCH, WIDTH])
             loss = _network(x)
             mine = tf.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES, f"own{i}/")
