@@ -65,11 +65,13 @@ class Shipment(NamedTuple):
       parts: one per device that takes part.
       routes: key of a transfer -> the worker it goes to; those that stay here are not in it.
       outputs: (part, position among its outputs) of each value that the driver wants.
+      alone: no other worker has a share.
     """
 
     parts: tuple[Part, ...]
     routes: Mapping[str, str]
     outputs: tuple[tuple[int, int], ...]
+    alone: bool = False
 
 
 class _Loaded(NamedTuple):

@@ -8,6 +8,7 @@ for another client:
   again on this server alone, with the values that it got from other workers.  So the gradients
   of asynchronous workers are applied one after the other, each to the value as it is by then.
   What a worker has read, or fetches, may be older; that is so in TensorFlow, too.
+- A run that only this server has a part in is committed when it has been executed.
 - A client is told that a run is over when its writes are visible to all, so commits are not put
   off until its next run; and what a run releases (elements, steps) comes after them, see
   `task.MemberLink`.
@@ -138,19 +139,23 @@ class SharedAttempt(Attempt):
 
     Attributes:
       again: gives the part executed anew, on the state as it is then.
+      done: it is committed.
     """
 
-    __slots__ = ("_store", "again")
+    __slots__ = ("_store", "again", "done")
 
     def __init__(self, ticket: Ticket, store: SharedStore, session: str, *rest: Any):
         view: Any = _View(store, session)
         super().__init__(ticket, view, *rest)
         self._store = store
         self.again: Callable[[], SharedAttempt] | None = None
+        self.done = False
 
     @property
     def releases(self) -> Any:
         """WRITES, OUTPUT or nothing."""
+        if self.done:
+            return 0
         if self._outputs:
             return OUTPUT
         return WRITES if self.transaction.shows else 0  # type: ignore[attr-defined]
@@ -161,6 +166,9 @@ class SharedAttempt(Attempt):
         Raises:
           OpError: of output, or of what was computed anew; the writes are lost then.
         """
+        if self.done:
+            return
+        self.done = True
         with self._store.exclusive():
             try:
                 self.transaction.commit()
@@ -303,6 +311,8 @@ class SharedHost(Host):
             values = super()._prepare(step, work, trace)
             assert isinstance(work.attempt, SharedAttempt)
             work.attempt.again = again
+            if shipment.alone:  # nobody else can refuse: one message and its answer are enough
+                work.attempt.commit()
             return values
         finally:
             del self._replays[ticket]

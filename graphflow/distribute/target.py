@@ -98,7 +98,7 @@ class ClusterExecutable:
                 routes[source][transfer.key] = target
         return {
             worker: Shipment(self._parts(worker, here, partitions), routes[worker],
-                             tuple(outputs[worker]))
+                             tuple(outputs[worker]), len(devices) == 1)
             for worker, here in devices.items()
         }  # fmt: skip
 

@@ -35,7 +35,7 @@ def client(server: tf.train.Server, ps: int = 0) -> Any:
     with graph.as_default():
         with tf.device(f"/job:ps/task:{ps}"):
             v = tf.Variable(np.zeros(4, np.float32), name="v")
-        up = v.assign_add(tf.ones([4])).op
+        up = v.assign_add(np.ones(4, np.float32)).op
         init = tf.global_variables_initializer()
     return tf.Session(server.target, graph=graph), v, up, init
 
@@ -167,6 +167,22 @@ def test_reset_forgets(cluster):
     with pytest.raises(errors.FailedPreconditionError):
         a.run(v)
     a.close()
+
+
+def test_a_run_of_one_server_is_one_message_and_visible_at_its_answer(cluster):
+    a, _, up, init = client(cluster["worker0"])
+    b, w, _, _ = client(cluster["worker1"])
+    a.run(init)
+    a.run(up)
+    before = a.target.statistics()["/job:ps/replica:0/task:0"]
+    for turn in range(2, 6):
+        a.run(up)
+        np.testing.assert_array_equal(b.run(w), np.full(4, turn))
+    after = a.target.statistics()["/job:ps/replica:0/task:0"]
+    assert after["steps"] - before["steps"] == 4
+    assert after.get("notices", 0) == before.get("notices", 0)
+    a.close()
+    b.close()
 
 
 def test_output_is_released_when_all_servers_have_the_writes(cluster, monkeypatch):
