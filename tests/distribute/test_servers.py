@@ -35,7 +35,7 @@ def client(server: tf.train.Server, ps: int = 0) -> Any:
     with graph.as_default():
         with tf.device(f"/job:ps/task:{ps}"):
             v = tf.Variable(np.zeros(4, np.float32), name="v")
-        up = v.assign_add(np.ones(4, np.float32)).op
+            up = v.assign_add(np.ones(4, np.float32)).op
         init = tf.global_variables_initializer()
     return tf.Session(server.target, graph=graph), v, up, init
 
