@@ -170,7 +170,10 @@ class _Cut:
         return self.signals[key].recv
 
     def _lay_out(self) -> None:
+        here = self._used_at_home()
         for operation in self.order:
+            if operation not in here and self._free(operation):
+                continue  # its copies are elsewhere: a part of it alone would take a message
             part = self.parts[self.placement[operation]]
             part.order += self.first.get(operation, ())
             part.order.append(operation)
@@ -180,6 +183,18 @@ class _Cut:
                     part.order.append(signal)
                     part.after[signal] = (operation,)
                 part.order.append(transfer.send)
+
+    def _used_at_home(self) -> set[Operation]:
+        """Operations that something on their own device needs, and what was asked for."""
+        home = self.placement
+        found = set(self.subgraph.targets)
+        found |= {self.maker[t] for t in self.subgraph.fetches if t not in self.fed}
+        for operation in self.order:
+            for tensor in operation.inputs:
+                maker = self.maker.get(tensor)
+                if maker in self.inside and home[maker] == home[operation]:
+                    found.add(maker)
+        return found
 
     def _fetch(self, tensor: Tensor) -> str:
         if tensor in self.fed:

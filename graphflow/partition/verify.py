@@ -14,6 +14,7 @@ from graphflow.base.errors import InternalError
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.partition.partitions import Partitions
 from graphflow.place.constraints import STAYS
+from graphflow.place.hoist import makers
 from graphflow.place.problem import is_everywhere
 from graphflow.rewrite.subgraph import Subgraph
 
@@ -35,7 +36,7 @@ def verify(partitions: Partitions) -> None:
 
 
 def _complete(partitions: Partitions) -> list[str]:
-    """Each operation exactly once, on its device."""
+    """Each operation exactly once, on its device; constants where they are needed."""
     problems = []
     seen: Counter[Operation] = Counter()
     placement = partitions.placement
@@ -46,8 +47,22 @@ def _complete(partitions: Partitions) -> list[str]:
             if wanted != device:
                 problems.append(f"{operation.name!r} belongs on {wanted}, not on {device}")
     problems += [f"{o.name!r} runs {n} times" for o, n in seen.items() if n > 1]
-    problems += [f"{o.name!r} never runs" for o in partitions.subgraph.order if o not in seen]
+    needed = _needed_at_home(partitions)
+    problems += [f"{o.name!r} never runs" for o in partitions.subgraph.order
+                 if o not in seen and o in needed]  # fmt: skip
     return problems
+
+
+def _needed_at_home(partitions: Partitions) -> set[Operation]:
+    """All operations, but constants that nothing on their own device takes."""
+    subgraph, placed = partitions.subgraph, partitions.placement.devices
+    maker = makers(subgraph)
+    found = {o for o in subgraph.order if not is_everywhere(o, subgraph)} | set(subgraph.targets)
+    found |= {maker[t] for t in subgraph.fetches if t in maker}
+    for operation in subgraph.order:
+        needs = [maker[t] for t in operation.inputs if t in maker]
+        found |= {o for o in needs if placed.get(o) == placed.get(operation)}
+    return found
 
 
 def _transfers(partitions: Partitions) -> list[str]:

@@ -198,3 +198,19 @@ def test_one_device_keeps_the_subgraph(devices):
     result = partition(subgraph, place(subgraph, local_topology(devices), default="/cpu:0"))
     assert [p.order for p in result.parts.values()] == [subgraph.order]
     same(run_parts(result, feeds, state, 0), run_whole(subgraph, feeds, state))
+
+
+def test_a_constant_that_is_needed_elsewhere_leaves_no_part_behind():
+    topology = topology_of(["/job:w/task:0/cpu:0", "/job:w/task:1/cpu:0"])
+    with Graph().as_default() as graph:
+        x = sources.placeholder("float32", [3])
+        with graph.device(topology.devices[0].name):
+            c = sources.constant([1.0, 2.0, 3.0])
+        with graph.device(topology.devices[1].name):
+            y = OPS["Add"](x, c)
+        subgraph = prune(graph, [y], [], [x])
+        assert list(partition(subgraph, place(subgraph, topology)).parts) == [
+            topology.devices[1].name
+        ]
+        both = prune(graph, [y, c], [], [x])
+        assert len(partition(both, place(both, topology)).parts) == 2
