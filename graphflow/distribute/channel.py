@@ -33,6 +33,11 @@ class Channel(Protocol):
         """
         ...
 
+    def bell(self) -> threading.Condition:
+        """What an attempt waits at for values.  While it does, the channel may use the thread to
+        bring values in."""
+        return threading.Condition()
+
     piece: int = 1 << 60  # bytes of a message that is large enough
 
     def expect(self, ticket: Ticket, key: str, memory: Any) -> None:

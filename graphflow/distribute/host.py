@@ -105,11 +105,11 @@ class _Mailbox:
 class _Work:
     """A step, from its arrival to the decision."""
 
-    def __init__(self) -> None:
+    def __init__(self, bell: threading.Condition):
         self.started = threading.Event()
         self.cancelled = threading.Event()
         self.attempt: Attempt | None = None
-        self.rendezvous = Rendezvous(self.cancelled)
+        self.rendezvous = Rendezvous(self.cancelled, bell=bell)
         self.abandoned = False  # nobody will execute it: it began too late
 
 
@@ -178,7 +178,7 @@ class Host:
     def step(self, step: Step) -> Prepared | Refused:
         """Execute a share of a plan, and prepare to commit it."""
         ticket = step.ticket
-        work = _Work()
+        work = _Work(self._channel.bell())
         with self._lock:
             self._work[ticket] = work
             self._handle(machine.Arrived(step))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,19 @@ class Rendezvous:
     """Values by key, for the duration of a run.  Every wait ends: by a value, an abort, or a
     deadline."""
 
-    def __init__(self, cancelled: threading.Event, deadline: float | None = None):
+    def __init__(
+        self,
+        cancelled: threading.Event,
+        deadline: float | None = None,
+        bell: threading.Condition | None = None,
+    ):
+        """Args:
+        cancelled: set when nobody shall wait any more.
+        deadline: seconds that a wait may take.
+        bell: what waits; it may do something useful meanwhile, such as bring values.
+        """
         self._values: dict[str, Any] = {}
-        self._arrived = threading.Condition()
+        self._arrived = bell or threading.Condition()
         self._cancelled = cancelled
         self._deadline = deadline
         self._failure: BaseException | None = None
@@ -50,9 +61,13 @@ class Rendezvous:
                         None, None, f"{key} did not arrive within {self._deadline} s"
                     )
                 waits()
-                if not self._arrived.wait(_POLL):
+                if not self._arrived.wait_for(partial(self._over, key), _POLL):
                     waited += _POLL
             return self._values.pop(key)
+
+    def _over(self, key: str) -> bool:
+        """Is there nothing left to wait for?"""
+        return key in self._values or self._failure is not None or self._cancelled.is_set()
 
     def abort(self, failure: BaseException) -> None:
         """Wake everybody who waits: a device has failed."""

@@ -92,14 +92,14 @@ def sums(pipe: Any, rank: int, world: int, size: int) -> None:
     names = [device.rpartition("/")[0] for device in devices]
     meeting_points, peers, channels = {}, {}, {}
     for how in ("shared", "sockets"):
-        local = meeting_points[how] = Rendezvous(threading.Event(), deadline=60)
         access = Access(f"bench-{how}", JOB, "127.0.0.1", shared_memory=how == "shared")
 
-        def take(frame: Any, local: Rendezvous = local) -> None:
-            local.send(*opened(frame)[2:])
+        def take(frame: Any, how: str = how) -> None:
+            meeting_points[how].send(*opened(frame)[2:])
 
         peers[how] = Peers(names[rank], access, take, place_of, lambda name: None)
-        channels[how] = FastChannel("bench", peers[how], None)  # type: ignore[arg-type]
+        channel = channels[how] = FastChannel("bench", peers[how], None)  # type: ignore[arg-type]
+        meeting_points[how] = Rendezvous(threading.Event(), deadline=60, bell=channel.bell())
     pipe.send({how: p.address for how, p in peers.items()})
     places = pipe.recv()
     for how, mine in peers.items():

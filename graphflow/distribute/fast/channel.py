@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from graphflow.base.errors import ResourceExhaustedError
 from graphflow.distribute.channel import Channel
 from graphflow.distribute.fast import codec
 from graphflow.distribute.fast.codec import Parcel, Unencodable
+from graphflow.distribute.fast.desk import Bell
 from graphflow.distribute.fast.parcels import Frame, Kind, Lent
 from graphflow.distribute.fast.peers import Peers
 from graphflow.distribute.fast.slots import LEAST, OWN
@@ -60,6 +62,9 @@ class FastChannel(Channel):
         return Lent(slot, len(array))
 
     piece = 1 << 20
+
+    def bell(self) -> threading.Condition:
+        return Bell(self._peers.desk)
 
     def expect(self, ticket: Ticket, key: str, memory: Any) -> None:
         self._peers.expect((self._session, ticket, key), memory.view(np.uint8))

@@ -12,6 +12,8 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ import numpy as np
 
 from graphflow.distribute.fast.certificates import contexts
 from graphflow.distribute.fast.codec import Buffer, Malformed
+from graphflow.distribute.fast.desk import Desk
 from graphflow.distribute.fast.doorway import Doorway
 from graphflow.distribute.fast.greeting import PATIENCE, greet, tuned
 from graphflow.distribute.fast.parcels import Frame, Kind, Lent, Reader, pack
@@ -79,6 +82,7 @@ class Peers:
       address: where it takes values.
       pool: the slots that it lends.
       buffers: memory that it receives into.
+      desk: who waits there for values brings in those from workers of this machine.
       dropped: counts "refused" connections and "malformed" frames.
     """
 
@@ -105,6 +109,8 @@ class Peers:
         self._place_of = place_of
         self._lost = lost
         self.buffers = Buffers()
+        self.desk = Desk()
+        self._reading: set[Future[None]] = set()  # connections that are read by turns
         self._expected: dict[Any, Any] = {}  # what will come -> where to put it
         self._addresses: Mapping[str, Address] = {}
         self._names: dict[str, str] = {}  # local address -> peer
@@ -229,13 +235,11 @@ class Peers:
     def _read(self, peer: str, connection: Any) -> None:
         reader = Reader(connection, self.buffers, self._planned)
         try:
-            while True:
-                frame = reader.read()
-                if frame.kind is Kind.FORGET:
-                    reader.forget([int(n) for a in frame.arrays for n in a.view(np.uint32)])
-                else:
-                    self._deliver(frame)
-                del frame  # it may hold a slot
+            if connection.family == socket.AF_UNIX:
+                self._read_by_turns(reader, connection)
+            else:
+                while True:
+                    self._read_one(reader)
         except (Malformed, MemoryError):
             self.dropped["malformed"] += 1
         except (EOFError, OSError):
@@ -246,6 +250,39 @@ class Peers:
             if not self._closed:
                 self._lost(peer)
 
+    def _read_one(self, reader: Reader) -> None:
+        frame = reader.read()
+        if frame.kind is Kind.FORGET:
+            reader.forget([int(n) for a in frame.arrays for n in a.view(np.uint32)])
+        else:
+            self._deliver(frame)
+
+    def _read_by_turns(self, reader: Reader, connection: socket.socket) -> None:
+        """Let those who wait for values read: most frames are small, for slots hold the rest.
+
+        Raises:
+          Exception: why no more can be read.
+        """
+        ended: Future[None] = Future()
+
+        def read() -> None:
+            try:
+                self._read_one(reader)
+            except Exception as error:
+                self.desk.forget(descriptor)
+                ended.set_exception(error)
+
+        descriptor = connection.fileno()
+        with self._lock:
+            self._reading.add(ended)
+        self.desk.watch(descriptor, read)
+        try:
+            ended.result()
+        finally:
+            self.desk.forget(descriptor)
+            with self._lock:
+                self._reading.discard(ended)
+
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
@@ -254,7 +291,12 @@ class Peers:
             self._closed = True
             outgoing = list(self._outgoing.values())
             self._outgoing.clear()
+            reading = list(self._reading)
+        for ended in reading:
+            with suppress(InvalidStateError):  # it has just ended by itself
+                ended.set_exception(EOFError("closed"))
         self._doorway.close()
+        self.desk.close()
         for each in outgoing:
             each.close()
             each.join()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import queue
 import socket
 import struct
 import threading
@@ -24,6 +23,7 @@ from graphflow.distribute.fast.slots import LEAST, OWN, Pool
 from graphflow.distribute.messages import Ticket
 
 PATIENCE = 5.0
+workers_now = []
 KEY = b"k" * 32
 TICKET = Ticket(0, 1, 1)
 PLAIN = Access("test", KEY, "127.0.0.1", shared_memory=False)
@@ -36,31 +36,56 @@ WAYS = {
 
 class Worker:
     def __init__(self, name, access):
-        self.came = queue.Queue()
-        self.lost = queue.Queue()
+        self._came = []
+        self._lost = []
         self.odd = []
-        self.peers = Peers(name, access, self._take, place_of, self.lost.put)
+        self.peers = Peers(name, access, self._take, place_of, self._lose)
         self.channel = FastChannel("s", self.peers, self)
+        self.bell = self.channel.bell()
 
     def _take(self, frame):
-        self.came.put(opened(frame)[1:])
+        with self.bell:
+            self._came.append(opened(frame)[1:])
+            self.bell.notify_all()
+
+    def _lose(self, name):
+        with self.bell:
+            self._lost.append(name)
+            self.bell.notify_all()
 
     def send(self, *arguments):
         self.odd.append(arguments)
 
+    def _first(self, found, patience=PATIENCE):
+        with self.bell:
+            assert self.bell.wait_for(lambda: found, patience)
+            return found.pop(0)
+
+    def parcel(self):
+        return self._first(self._came)
+
     def value(self):
-        return self.came.get(timeout=PATIENCE)[-1]
+        return self.parcel()[-1]
+
+    def lost(self):
+        return self._first(self._lost)
+
+    def hears_nothing(self):
+        with self.bell:
+            return not self.bell.wait_for(lambda: self._came or self._lost, 0.01)
 
 
 @contextmanager
 def workers(access, count=2):
     found = [Worker(name, access) for name in "abcd"[:count]]
     addresses = {w.peers.name: w.peers.address for w in found}
+    workers_now[:] = found
     for worker in found:
         worker.peers.meet(addresses)
     try:
         yield found
     finally:
+        workers_now.clear()
         for worker in found:
             worker.peers.close()
 
@@ -73,8 +98,9 @@ def until(condition):
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end
+        for worker in workers_now:
+            worker.hears_nothing()
         gc.collect()
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -84,7 +110,7 @@ def test_values_of_all_sizes_come_in_order(way):
         for i, value in enumerate([*sent, (sent[1], sent[3]), None, 2.5]):
             a.channel.send("b", TICKET, f"k{i}", value)
         for i, value in enumerate(sent):
-            ticket, key, got = b.came.get(timeout=PATIENCE)
+            ticket, key, got = b.parcel()
             assert (ticket, key) == (TICKET, f"k{i}")
             np.testing.assert_array_equal(got, value)
             assert not got.flags.writeable
@@ -192,7 +218,7 @@ def test_a_sender_does_not_wait_and_the_end_of_a_peer_is_told(way):
         assert a.value() == b.value() == 1
         start = time.monotonic()
         b.peers.close()
-        assert a.lost.get(timeout=PATIENCE) == b.peers.address.local
+        assert a.lost() == b.peers.address.local
         for _ in range(3):  # nobody is there to take them
             a.channel.send("b", TICKET, "k", np.zeros(1_000_000))
         a.channel.send("nobody", TICKET, "k", 1)
@@ -241,8 +267,7 @@ def test_strangers_are_refused_and_counted(family):
                 while stranger.recv(100):
                     pass
         until(lambda: a.peers.dropped["refused"] == 5)
-        assert a.came.empty()
-        assert a.lost.empty()
+        assert a.hears_nothing()
 
 
 def test_a_recorded_greeting_is_good_for_nothing():
@@ -278,7 +303,7 @@ def test_one_who_does_not_know_the_key_is_not_believed():
         a.channel.send("b", TICKET, "secret", 1)
         until(lambda: false.peers.dropped["refused"] == 1)
         false.peers.close()
-        assert false.came.empty()
+        assert not false._came
 
 
 @pytest.mark.parametrize(
@@ -300,10 +325,10 @@ def test_malformed_frames_end_the_connection_and_are_counted(frame):
     with workers(WAYS["shared"]) as (a, _), connected(a.peers, socket.AF_UNIX) as member:
         greet(member, KEY, "b", a.peers.address.local)
         member.sendall(frame)
+        assert a.lost() == "b"
         assert member.recv(10) == b""
         assert a.peers.dropped["malformed"] == 1
-        assert a.lost.get(timeout=PATIENCE) == "b"
-        assert a.came.empty()
+        assert a.hears_nothing()
 
 
 @pytest.mark.parametrize("sealed", [True, False])
@@ -322,6 +347,7 @@ def test_memory_that_could_shrink_under_the_reader_is_refused(sealed):
         frame = struct.pack("<2sBxIIBBxxIQQ", MAGIC, 1, 0, 1, 1, 0, 3, 10, 100)
         socket.send_fds(member, [frame], [descriptor])
         os.close(descriptor)
+        assert a.lost() == "b"
         assert member.recv(10) == b""
         assert a.peers.dropped["malformed"] == 1
 
