@@ -37,10 +37,10 @@ def _task(program: Program, task: int) -> None:
     problem = program.problem
     reasons = [_no_later(program, program.start[task], [])]
     for other in range(problem.tasks):
-        if other == task or program.reach[task] >> other & 1:
+        if other == task or program.precedes(other, task) is None:
             continue
         reason = _no_later(program, program.start[task], _end(program, other))
-        _same_device(program, reason, other, task)
+        _comes_before(program, reason, other, task)
         reasons.append(reason)
     for value in problem.needs[task]:
         for d, sent in program.sent[value].items():
@@ -59,11 +59,16 @@ def _transfer(program: Program, value: int, target: int, sent: int) -> None:
     leave, maker = program.leave[value][target], problem.producer[value]
     reasons = [_no_later(program, leave, _end(program, maker))]
     for other, targets in enumerate(program.sent):
-        if other != value and target in targets:
-            reason = _no_later(program, leave, [(program.arrive[other][target], 1.0)])
-            program.row(0.0, (reason, 1.0), (targets[target], -1.0))
-            _same_device(program, reason, problem.producer[other], maker)
-            reasons.append(reason)
+        first = problem.producer[other]
+        if target not in targets or (first == maker and other >= value):
+            continue
+        if first != maker and program.precedes(first, maker) is None:
+            continue
+        reason = _no_later(program, leave, [(program.arrive[other][target], 1.0)])
+        program.row(0.0, (reason, 1.0), (targets[target], -1.0))
+        if first != maker:
+            _comes_before(program, reason, first, maker)
+        reasons.append(reason)
     program.row(0.0, (sent, 1.0), *[(reason, -1.0) for reason in reasons])
 
 
@@ -78,8 +83,11 @@ def _no_later(program: Program, what: int, than: Sequence[Term]) -> int:
     return reason
 
 
-def _same_device(program: Program, reason: int, a: int, b: int) -> None:
-    """The reason counts only where both tasks are on one device."""
+def _comes_before(program: Program, reason: int, a: int, b: int) -> None:
+    """The reason counts only where both tasks are on one device, in this order."""
+    order = program.precedes(a, b)
+    assert order is not None
+    program.row(order[0], (reason, 1.0), *[(x, -factor) for x, factor in order[1]])
     if program.problem.group[a] == program.problem.group[b]:
         return
     for d in program.devices:

@@ -75,6 +75,13 @@ def test_is_what_brute_force_finds_among_eight(seed):
     assert proof.bound == pytest.approx(brute_force(problem), rel=2e-4)
 
 
+@pytest.mark.slow
+def test_delays_are_no_way_out():
+    problem = limited_problem(31)  # the program would wait here until there is room
+    schedule = search(problem, exact=False)[1]
+    assert solve(problem, schedule, None).bound == pytest.approx(schedule.makespan, rel=2e-4)
+
+
 def test_memory_matters():
     free = limited_problem(3, tasks=6, devices=2)
     wide = tuple([replace(d, memory=1e9) for d in free.topology.devices])
