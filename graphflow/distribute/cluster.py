@@ -189,6 +189,12 @@ class Cluster:
             self._sessions.add(target)
         return target
 
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Connections to the driver that were "refused", and frames that were dropped because
+        they were "malformed" or "replayed"; those of workers are in a session's statistics."""
+        return {k: n for network in self._networks for k, n in network.dropped.items()}
+
     def close(self) -> None:
         """End all sessions on the cluster, its workers, and Ray if it was started for it."""
         with self._lock:

@@ -191,7 +191,11 @@ class Executor:
 
     def _statistics(self, session: str) -> dict[str, int]:
         counts = self._channels[session].counts
-        return {"sent": counts["sent"], "bytes": counts["bytes"]}
+        found = {"sent": counts["sent"], "bytes": counts["bytes"]}
+        for part in (self._service, self._values):
+            for reason, count in part.dropped.items() if part is not None else ():
+                found[reason] = found.get(reason, 0) + count
+        return found
 
     def _close(self, session: str) -> None:
         self._channels.pop(session, None)

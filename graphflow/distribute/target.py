@@ -47,7 +47,8 @@ class ClusterTarget:
         """Worker -> counts since the session began.
 
         `steps`, `notices`, `loads` and `pings` are calls that the driver made; `sent` and
-        `bytes` are values that the worker sent to its peers.
+        `bytes` are values that the worker sent to its peers.  `refused` connections to the worker
+        and `malformed` or `replayed` frames are counted since it began, where there were any.
         """
         return self.conductor.statistics()
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
+import zmq
 
 import graphflow as tf
 from graphflow.base import errors
@@ -144,6 +148,33 @@ def test_steps_go_past_ray_and_what_is_no_plain_data_by_it(shared, graph):
         assert session.run(y, {x: [2.0, 3.0]}) == 5.0
         assert not calls
         assert not link._network.dropped
+
+
+def test_strangers_are_refused_and_counted(by_sockets, graph):
+    """At the ports of the driver and of a worker, whoever has no keys."""
+    network = by_sockets._networks[0]
+    invitation = network.exchange.invite("nobody")
+    context = zmq.Context()
+    stranger = context.socket(zmq.PUSH)
+    stranger.linger = 0
+    stranger.connect(invitation.answers)
+    stranger.send(b"\x80\x04N.")  # a pickle
+    with tf.Session(cluster=by_sockets) as session:
+        place = network._addresses[W1]
+        with socket.create_connection((place.host, place.port), timeout=10) as raw:
+            raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 20)
+            with suppress(OSError):
+                raw.recv(10)
+        end = time.monotonic() + 10
+        while not (
+            by_sockets.dropped.get("refused") and session._target.statistics()[W1].get("refused")
+        ):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert session.run(tf.constant(2.0)) == 2.0
+        assert "malformed" not in by_sockets.dropped
+    stranger.close()
+    context.term()
 
 
 def test_workers_are_other_processes_with_their_share_of_threads(shared):
