@@ -310,6 +310,15 @@ def size_of(dims: Dims) -> int | None:
     return total
 
 
+ADDRESS_SPACE = 1 << 47  # bytes that a process can name at all
+
+
+def holds(dims: Dims, itemsize: int) -> bool:
+    """Could any memory hold elements of so many bytes in that shape, as far as it is known?"""
+    size = size_of(dims)
+    return size is None or size * itemsize <= ADDRESS_SPACE
+
+
 def merged(a: Dims, b: Dims) -> Any:
     """The shape that both describe, or CLASH."""
     if a is None or a == b:

@@ -15,6 +15,7 @@ from graphflow.base import dtypes
 from graphflow.base.dtypes import DType, as_dtype
 from graphflow.base.errors import DTypeError
 from graphflow.build.opdef import OPS
+from graphflow.build.sites import tell_line
 from graphflow.build.tensor import Tensor
 
 
@@ -27,8 +28,15 @@ def as_tensor(value: Any, dtype: Any = None, name: str | None = None) -> Tensor:
       TypeError: the value is a tensor of another dtype, or does not convert without loss.
       ValueError: a nested list is ragged.
     """
-    if dtype is not None:
-        dtype = as_dtype(dtype)
+    try:
+        return convert(value, None if dtype is None else as_dtype(dtype), name)
+    except (TypeError, ValueError) as error:
+        tell_line(error, "the value of a tensor")
+        raise
+
+
+def convert(value: Any, dtype: DType | None, name: str | None) -> Tensor:
+    """`as_tensor`, whose errors the caller completes."""
     if isinstance(value, Tensor):
         return _checked(value, dtype)
     if hasattr(value, "as_graph_tensor"):
@@ -142,7 +150,7 @@ def _pack(values: Any, dtype: DType | None, name: str | None) -> Tensor:
     """Stack a nested list; the first tensor in it gives the dtype of the numbers beside it."""
     if dtype is None:
         dtype = _dtype_inside(values)
-    return OPS["Pack"](*[as_tensor(v, dtype) for v in values], name=name)
+    return OPS["Pack"](*[convert(v, dtype, None) for v in values], name=name)
 
 
 def _dtype_inside(values: Any) -> DType | None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from graphflow.base.dtypes import DType, resource
 from graphflow.base.errors import DTypeError, GraphError, ShapeError
-from graphflow.base.shapes import CLASH, Dims, format_dims, merged
+from graphflow.base.shapes import CLASH, Dims, format_dims, holds, merged
 from graphflow.build import defaults
-from graphflow.build.convert import as_tensor, is_symbolic
+from graphflow.build.convert import convert, is_symbolic
 from graphflow.build.opdef import OPS, RULES, OpDef
 from graphflow.build.scopes import Names, Scopes, check_op_name, check_scope_name
 from graphflow.build.sites import user_site
@@ -71,6 +71,9 @@ class Graph:
             attrs = opdef.complete(attrs)
             inputs = tuple([t if t.op.graph is self else self.own(t) for t in inputs])
             specs = opdef.infer(*inputs, **attrs)
+            for dims, dtype in specs:
+                if dims and not holds(dims, dtype.size):
+                    raise ShapeError(f"no memory holds {dtype.name}{format_dims(dims)}")
         except Exception as error:
             shown = (name or opdef.name).rstrip("/")
             note = f"in {opdef.name} {shown!r}({describe(inputs)})\n  built at {site}"
@@ -447,7 +450,7 @@ def _convert(
             if not is_symbolic(value):
                 pending.append(i)
                 continue
-            tensors[i] = value = as_tensor(value)
+            tensors[i] = value = convert(value, None, None)
         rule = RULES[rules[i]]
         dtype = value.dtype
         if not rule.allows(dtype):
@@ -469,7 +472,7 @@ def _convert(
         wanted = groups.get(rule.group) if rule.group else rule.default
         with graph.root.lock:
             inner = graph.names.unique(f"{name}{_name_of_input(opdef, i)}") + "/"
-        tensor = as_tensor(inputs[i], wanted if _plain(inputs[i], rule.group) else None, inner)
+        tensor = convert(inputs[i], wanted if _plain(inputs[i], rule.group) else None, inner)
         if not rule.allows(tensor.dtype):
             raise DTypeError(
                 f"{_parameter(opdef, i)} must have {rule.wants}, not {tensor.dtype.name}"

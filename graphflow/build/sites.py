@@ -28,6 +28,11 @@ class Site(NamedTuple):
         return f"{where}: {self.text}" if self.text else where
 
 
+def tell_line(error: BaseException, what: str) -> None:
+    """Add to an error which line of the program it is about."""
+    error.add_note(f"in {what}\n  built at {user_site()}")
+
+
 def user_site() -> Site:
     """First frame outside the package: 0.4 us by hand, where a traceback costs 19 and more."""
     frame: FrameType | None = sys._getframe(1)

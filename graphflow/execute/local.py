@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.base.errors import CancelledError, DeadlineExceededError
+from graphflow.base.errors import CancelledError, DeadlineExceededError, ResourceExhaustedError
 from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan, takes_input
 from graphflow.execute.context import InputLog, Resources, Run
@@ -263,7 +263,10 @@ class LocalExecutable:
             if value.ndim == 0:
                 return value[()]
             if copy or not value.flags.writeable:
-                return value.copy()
+                try:
+                    return value.copy()
+                except MemoryError as error:  # it was a view, as of a broadcast
+                    raise ResourceExhaustedError(None, None, f"a fetched value: {error}") from error
         return value
 
     def _together(self, run: Run, feeds: Sequence[Any], trace: Trace | None) -> list[list[Any]]:

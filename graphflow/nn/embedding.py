@@ -19,6 +19,7 @@ from graphflow.ops.filling import zeros_like
 from graphflow.ops.gathering import gather
 from graphflow.ops.joining import concat
 from graphflow.ops.norms import clip_by_norm
+from graphflow.ops.partitioned import PartitionedVariable
 from graphflow.ops.public import composite
 from graphflow.ops.shape_ops import reshape, shape
 from graphflow.ops.sources import identity
@@ -35,7 +36,8 @@ def embedding_lookup(
     """The rows of a table with the given ids; its gradient is sparse.
 
     Args:
-      params: the table, a tensor or variable [rows, ...]; or a list of parts of it.
+      params: the table, a tensor or variable [rows, ...]; or a list of parts of it, or a
+        `PartitionedVariable`, whose rows lie as "div" says.
       ids: int32 or int64, of any shape.
       partition_strategy: which part has row i of a table in n parts: "mod": part i % n; "div":
         rows that follow each other stay together, the first parts having one more.
@@ -48,7 +50,8 @@ def embedding_lookup(
     Raises:
       ValueError: no parts, or another strategy.
     """
-    parts = list(params) if isinstance(params, (list, tuple)) else [params]
+    several = isinstance(params, (list, tuple, PartitionedVariable))
+    parts = list(params) if several else [params]
     if not parts:
         raise GraphError("embedding_lookup needs at least one table")
     if partition_strategy not in ("mod", "div"):

@@ -24,6 +24,7 @@ from graphflow.build.keys import GraphKeys
 from graphflow.ops import initializers
 from graphflow.ops.casting import cast
 from graphflow.ops.get_variable import get_variable
+from graphflow.ops.partitioned import parts_of
 from graphflow.ops.shape_ops import shape
 from graphflow.ops.variable_scope import VariableScope, variable_scope
 from graphflow.ops.variables import Variable
@@ -161,7 +162,7 @@ class Layer:
         synchronization: Any = None,
         aggregation: Any = None,
         partitioner: Any = None,
-    ) -> Variable:
+    ) -> Any:
         """A new variable of the layer, or the one of that name where its scope is reused.
 
         Args:
@@ -191,10 +192,12 @@ class Layer:
                 partitioner=partitioner,
                 use_resource=use_resource,
             )
-            if regularizer is not None and variable not in existing:
-                with get_default_graph().name_scope(f"{name}/Regularizer"):
-                    self.add_loss(regularizer(variable))
-        self._keep(variable)
+            for part in parts_of(variable):
+                if regularizer is not None and part not in existing:
+                    with get_default_graph().name_scope(f"{name}/Regularizer"):
+                        self.add_loss(regularizer(part))
+        for part in parts_of(variable):
+            self._keep(part)
         return variable
 
     add_variable = add_weight

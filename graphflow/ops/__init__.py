@@ -253,6 +253,12 @@ from graphflow.ops.norms import (
 from graphflow.ops.operators import div, divide, truediv
 from graphflow.ops.padding import pad
 from graphflow.ops.partial_writes import scatter_nd_add, scatter_nd_sub, scatter_nd_update
+from graphflow.ops.partitioned import (
+    PartitionedVariable,
+    fixed_size_partitioner,
+    min_max_variable_partitioner,
+    variable_axis_size_partitioner,
+)
 from graphflow.ops.partitioning import (
     dynamic_partition,
     dynamic_stitch,

@@ -113,6 +113,8 @@ def _count(start: Any, limit: Any, delta: Any, error: Any = None) -> int:
 def _range(xp: Any, start: Num, limit: Num, delta: Num) -> Array:
     """start, start + delta, ... up to but without limit."""
     n = _count(start, limit, delta)
+    if start.dtype.kind in "iu":
+        return xp.arange(start.item(), limit.item(), delta.item(), start.dtype)
     steps = xp.arange(n, dtype=start.dtype)
     return (steps * delta.item() + start.item()).astype(start.dtype, copy=False)
 
@@ -185,6 +187,40 @@ def _one_hot(xp: Any, indices: Index, depth: Index, on: U, off: U, *, axis: Any 
     at = axis % hot.ndim
     places = xp.arange(n, dtype=np.int64).reshape([-1] + [1] * (hot.ndim - 1 - at))
     return xp.where(hot == places, on, off)
+
+
+# ---- identity matrices
+
+
+def _eye_spec(rows: Tensor, columns: Tensor, *, dtype: DType) -> Specs:
+    if rows.dims or columns.dims:
+        raise ShapeError("an identity matrix takes two scalars, its rows and columns")
+    if not dtype.is_numeric:
+        raise DTypeError(f"there is no identity matrix of {dtype.name}")
+    sizes = [constant_value(n) for n in (rows, columns)]
+    dims = tuple([None if n is None else int(n) for n in sizes])
+    if any(n is not None and n < 0 for n in dims):
+        raise ShapeError(f"sizes must not be negative: {dims}")
+    return [(dims, dtype)]
+
+
+@op(
+    "Eye",
+    infer=_eye_spec,
+    grad=None,
+    host=("rows", "columns"),
+    cost=lambda *_, **__: 0.0,
+    cases=lambda s: [
+        Case((np.array(n, np.int32), np.array(m, np.int32)), {"dtype": dtypes.float64})
+        for n, m in [(2, 3), (3, 2), (1, 1), (0, 2)]
+    ],
+)
+def _eye(xp: Any, rows: Index, columns: Index, *, dtype: Any) -> Array:
+    """Ones on the main diagonal of a matrix, zeros elsewhere."""
+    n, m = int(rows), int(columns)
+    if min(n, m) < 0:
+        raise InvalidArgumentError(None, None, f"sizes must not be negative: {n}, {m}")
+    return xp.eye(n, m, dtype=dtype.np)
 
 
 # ---- TensorFlow's functions
@@ -345,8 +381,7 @@ def eye(
     columns = num_rows if num_columns is None else num_columns
     with get_default_graph().name_scope(name or "eye"):
         dtype = as_dtype(dtype)
-        one, zero = [np.asarray(v, dtype.np) for v in (1, 0)]
-        matrix = one_hot(range(num_rows), columns, one, zero, dtype=dtype)
+        matrix = _eye(num_rows, columns, dtype=dtype)
         if batch_shape is None:
             return matrix
         from graphflow.ops.joining import concat

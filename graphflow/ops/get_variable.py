@@ -8,10 +8,12 @@ from typing import Any
 from graphflow.base import dtypes
 from graphflow.base.errors import GraphError, ShapeError
 from graphflow.base.shapes import CLASH, as_dims, format_dims, is_known, merged
+from graphflow.build import Graph, as_tensor
 from graphflow.build.convert import is_symbolic, to_numpy
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.keys import GraphKeys
 from graphflow.build.sites import user_site
+from graphflow.ops.partitioned import PartitionedVariable, SaveSliceInfo, counts_of, slices
 from graphflow.ops.variable_scope import chained, get_variable_scope
 from graphflow.ops.variables import Variable, init_scope
 
@@ -32,7 +34,7 @@ def get_variable(
     constraint: Any = None,
     synchronization: Any = None,
     aggregation: Any = None,
-) -> Variable:
+) -> Any:
     """The variable of that name in the scope in force: made, or found where the scope reuses.
 
     Args:
@@ -42,13 +44,14 @@ def get_variable(
       initializer: a function of (shape, dtype, partition_info), a function of nothing, a tensor or
         an array; by default the scope's, else Glorot uniform for floats and zeros for others.
       regularizer: function of the variable whose value goes to the collection of losses.
+      partitioner: function of shape and dtype that tells in how many parts each axis goes, such as
+        `fixed_size_partitioner`; the result is a `PartitionedVariable` then.
       custom_getter: called in place of this function, with a getter as its first argument.
       others: as `Variable`.
 
     Raises:
       ValueError: it exists and the scope does not reuse; it does not exist and the scope does;
-        it exists with another shape or dtype; the shape is not known.
-      NotImplementedError: a partitioner is given.
+        it exists with another shape or dtype, or in other parts; the shape is not known.
     """
     scope = get_variable_scope()
     inherited = {
@@ -88,30 +91,43 @@ def get_local_variable(name: str, *args: Any, **options: Any) -> Variable:
 
 def _find_or_make(
     name: str, shape: Any = None, dtype: Any = dtypes.float32, initializer: Any = None,
-    regularizer: Any = None, reuse: Any = None, **options: Any,
-) -> Variable:  # fmt: skip
+    regularizer: Any = None, reuse: Any = None, partitioner: Any = None, **options: Any,
+) -> Any:  # fmt: skip
     graph = get_default_graph().root
-    known = graph.get_collection_ref("__variable_store")
+    dtype = dtypes.as_dtype(dtype)
     with graph.lock:
-        if not known:
-            known.append({})
-        variables: dict[str, tuple[Variable, str]] = known[0]
-        if name in variables:
-            variable, site = variables[name]
+        known = _known(graph)
+        parted = partitioner is not None and as_dims(shape) != ()
+        if name in known:
+            variable, site = known[name]
+            if parted and not isinstance(variable, PartitionedVariable):
+                raise GraphError(
+                    f"variable {name!r} exists (built at {site}), but not in the parts that the "
+                    "partitioner asks for"
+                )
             if not reuse:
                 raise GraphError(
                     f"variable {name!r} exists already (built at {site}): did you mean "
                     "reuse=True or reuse=tf.AUTO_REUSE in its variable_scope?"
                 )
-            return _checked(variable, shape, dtypes.as_dtype(dtype))
+            return _checked(variable, shape, dtype)
+        if f"{name}/part_0" in known:
+            raise GraphError(
+                f"variable {name!r} exists in parts (built at {known[f'{name}/part_0'][1]}), but "
+                "another partition of it, or none, is asked for"
+            )
         if reuse is True:
             raise GraphError(
                 f"variable {name!r} does not exist, or was not made with get_variable: did you "
                 "mean reuse=tf.AUTO_REUSE in its variable_scope?"
             )
-        variable = _make(name, shape, dtypes.as_dtype(dtype), initializer, **options)
-        variables[name] = variable, str(user_site())
-    if regularizer is not None:
+        if parted:
+            variable = _make_parts(name, shape, dtype, initializer, regularizer, partitioner,
+                                   **options)  # fmt: skip
+        else:
+            variable = _make(name, shape, dtype, initializer, **options)
+        known[name] = variable, str(user_site())
+    if regularizer is not None and not parted:
         with get_default_graph().name_scope(f"{name}/Regularizer/"):
             loss = regularizer(variable)
         if loss is not None:
@@ -119,7 +135,41 @@ def _find_or_make(
     return variable
 
 
-def _checked(variable: Variable, shape: Any, dtype: dtypes.DType) -> Variable:
+def _known(graph: Graph) -> dict[str, tuple[Any, str]]:
+    """The variables by their names, with the lines that made them."""
+    store = graph.get_collection_ref("__variable_store")
+    if not store:
+        store.append({})
+    known: dict[str, tuple[Any, str]] = store[0]
+    return known
+
+
+def _make_parts(
+    name: str, shape: Any, dtype: dtypes.DType, initializer: Any, regularizer: Any,
+    partitioner: Any, **options: Any,
+) -> PartitionedVariable:  # fmt: skip
+    """Each part has the initial value that it has in the whole, where the initializer tells."""
+    dims = as_dims(shape)
+    value = None
+    if initializer is not None and not callable(initializer):
+        value = as_tensor(initializer, dtype)
+        dims = merged(dims, value.dims)
+        if dims is CLASH:
+            raise ShapeError(f"variable {name!r}: the initial value has another shape than {shape}")
+    counts = counts_of(partitioner, name, dims, dtype)
+    parts = []
+    for i, place in enumerate(slices(name, dims, counts)):
+        part = _find_or_make(
+            f"{name}/part_{i}", None if value is not None else place.var_shape, dtype,
+            initializer if value is None else value[place.region],
+            regularizer, place=place, **options,
+        )  # fmt: skip
+        part.slice_info = place
+        parts.append(part)
+    return PartitionedVariable(name, dims, dtype, parts, counts)
+
+
+def _checked(variable: Any, shape: Any, dtype: dtypes.DType) -> Any:
     dims = as_dims(shape)
     if merged(dims, variable.dims) is CLASH:
         raise ShapeError(
@@ -135,11 +185,9 @@ def _checked(variable: Variable, shape: Any, dtype: dtypes.DType) -> Variable:
 
 def _make(
     name: str, shape: Any, dtype: dtypes.DType, initializer: Any, *,
-    trainable: bool | None = None, partitioner: Any = None, caching_device: Any = None,
+    trainable: bool | None = None, caching_device: Any = None, place: SaveSliceInfo | None = None,
     **options: Any,
 ) -> Variable:  # fmt: skip
-    if partitioner is not None:
-        raise NotImplementedError(f"variable {name!r}: partitioned variables are not supported")
     if initializer is None:
         initializer = _default_initializer(name, dtype)
     elif isinstance(initializer, type):
@@ -152,7 +200,11 @@ def _make(
     elif takes_nothing(initializer) and shape is None:
         wanted = None
     else:
-        value = _initial_value(name, initializer, shape, dtype, options.get("validate_shape", True))
+        if options.get("validate_shape", True) and not is_known(as_dims(shape)):
+            raise ShapeError(
+                f"the shape of variable {name!r} must be known, not {format_dims(as_dims(shape))}"
+            )
+        value = _initial_value(initializer, shape, dtype, place)
     with init_scope(), get_default_graph().name_scope(None):
         return Variable(
             value, trainable=trainable is None or trainable, dtype=wanted, name=name, **options
@@ -170,23 +222,21 @@ def takes_nothing(function: Any) -> bool:
 
 
 def _initial_value(
-    name: str, initializer: Any, shape: Any, dtype: dtypes.DType, validate_shape: bool
+    initializer: Any, shape: Any, dtype: dtypes.DType, place: SaveSliceInfo | None
 ) -> Any:
     """A function without arguments.  Initializers take (shape, dtype, partition_info), or as
     many of these as they name."""
-    dims = as_dims(shape)
-    if validate_shape and not is_known(dims):
-        raise ShapeError(f"the shape of variable {name!r} must be known, not {format_dims(dims)}")
-    sizes = list(dims or ())
+    sizes = list(as_dims(shape) or ())
     try:
         names = set(inspect.signature(initializer).parameters)
     except (TypeError, ValueError):
         names = {"dtype"}
     if not names:
         return initializer
-    if names & {"dtype", "kwargs"}:
-        return lambda: initializer(sizes, dtype=dtype)
-    return lambda: initializer(sizes)
+    more: dict[str, Any] = {"dtype": dtype} if names & {"dtype", "kwargs"} else {}
+    if place is not None and "partition_info" in names:
+        more["partition_info"] = place
+    return lambda: initializer(sizes, **more)
 
 
 def _default_initializer(name: str, dtype: dtypes.DType) -> Any:

@@ -289,12 +289,12 @@ class Identity(Initializer):
         sizes = _sizes(_whole(shape, partition_info))
         if len(sizes) != 2:
             raise GraphError(f"an identity matrix has two axes, not shape {sizes}")
-        value = np.eye(*sizes)
+        matrix = filling.eye(*sizes, dtype=dtype)
         if partition_info is not None:
             first, second = partition_info.var_offset
             rows, columns = _sizes(shape)
-            value = value[first : first + rows, second : second + columns]
-        return sources.constant(self.gain * value, dtype)
+            matrix = matrix[first : first + rows, second : second + columns]
+        return self.gain * matrix
 
 
 def fans(shape: Any) -> tuple[float, float]:

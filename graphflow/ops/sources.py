@@ -9,11 +9,21 @@ import numpy as np
 from graphflow.base import dtypes
 from graphflow.base.dtypes import DType
 from graphflow.base.errors import DTypeError, InvalidArgumentError, ShapeError
-from graphflow.base.shapes import CLASH, Dims, as_dims, format_dims, is_known, merged, size_of
+from graphflow.base.shapes import (
+    CLASH,
+    Dims,
+    as_dims,
+    format_dims,
+    holds,
+    is_known,
+    merged,
+    size_of,
+)
 from graphflow.build import op
 from graphflow.build.convert import as_array
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.opdef import Array, Specs, T, define
+from graphflow.build.sites import tell_line
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.ops.cases import Case, unary
 from graphflow.ops.rules import nothing, same
@@ -140,14 +150,18 @@ def constant(
       TypeError: the value does not convert without loss.
       ValueError: it has more elements than the shape.
     """
-    array = as_array(value, None if dtype is None else dtypes.as_dtype(dtype))
-    if shape is not None:
-        array = _filled(array, as_dims(shape), verify_shape)
+    try:
+        array = as_array(value, None if dtype is None else dtypes.as_dtype(dtype))
+        if shape is not None:
+            array = _filled(array, as_dims(shape), verify_shape)
+    except (TypeError, ValueError) as error:
+        tell_line(error, f"constant {name!r}")
+        raise
     return const(value=array, name=name)
 
 
 def _filled(array: Any, dims: Dims, verify: bool) -> Any:
-    if not is_known(dims) or dims is None:
+    if dims is None or not is_known(dims):
         raise ShapeError(f"the shape of a constant must be known, not {format_dims(dims)}")
     if array.shape == dims:
         return array
@@ -156,10 +170,14 @@ def _filled(array: Any, dims: Dims, verify: bool) -> Any:
         raise DTypeError(f"a value of shape {array.shape} is not of shape {format_dims(dims)}")
     if array.size > size or (not array.size and size):
         raise ShapeError(f"a value of shape {array.shape} does not fill shape {format_dims(dims)}")
-    flat = array.ravel()
-    if flat.size < size:
-        flat = np.concatenate([flat, np.repeat(flat[-1:], size - flat.size)])
-    return as_array(flat.reshape(dims))
+    if not holds(dims, array.itemsize):
+        raise ShapeError(f"no memory holds {array.dtype}{format_dims(dims)}")
+    flat = np.empty(size, array.dtype)
+    flat[: array.size] = array.ravel()
+    flat[array.size :] = array.flat[-1] if array.size < size else 0
+    result: Any = flat.reshape([n or 0 for n in dims])
+    result.flags.writeable = False
+    return result
 
 
 def no_op(name: str | None = None) -> Operation:

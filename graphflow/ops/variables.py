@@ -34,7 +34,10 @@ class Variable(Operators):
       initial_value: the tensor it assigns.
       trainable: is it in the collection that optimizers change by default?
       constraint: function that projects an updated value, or None.
+      slice_info: which part of a larger tensor it is; None: it stands for itself.
     """
+
+    slice_info: Any = None
 
     def __init__(
         self,

@@ -133,8 +133,8 @@ def _compute(view: Subgraph, turn: int, kind: str, unknown: int) -> Values:
             except Exception:
                 continue  # not on these probes; the run will tell
             for tensor, value in zip(operation.outputs, results, strict=True):
-                if tensor not in fed:
-                    values[tensor] = value
+                if tensor not in fed and getattr(value, "size", 0) <= MAX_ELEMENTS:
+                    values[tensor] = value  # larger ones are views, as of a broadcast
     return values
 
 

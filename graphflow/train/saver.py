@@ -13,10 +13,12 @@ import numpy as np
 
 from graphflow import checkpoint
 from graphflow.base.errors import GraphError, InvalidArgumentError, NotFoundError
+from graphflow.base.shapes import Dims
 from graphflow.build import Operation, Tensor
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.keys import GraphKeys
 from graphflow.checkpoint import CheckpointState, Reader
+from graphflow.ops.partitioned import PartitionedVariable, parts_of
 from graphflow.ops.sources import placeholder
 from graphflow.ops.variables import Variable
 
@@ -47,8 +49,10 @@ class Saver:
         filename: str | None = None,
     ):
         """Args:
-        var_list: a list of variables, or a mapping from names in the checkpoint to variables;
-          None: all that can be saved when it is first used.
+        var_list: a list of variables, or a mapping from names in the checkpoint to variables, or
+          to lists of parts; None: all that can be saved when it is first used.  The parts of a
+          partitioned variable are one tensor of the checkpoint, so they may be other parts when
+          they are restored.
         reshape: values of another shape but the same size are accepted.
         max_to_keep: how many checkpoints stay; None or 0: all.
         keep_checkpoint_every_n_hours: beside these, one for each so many hours stays.
@@ -68,7 +72,7 @@ class Saver:
         self._allow_empty = allow_empty
         self._last: list[tuple[str, float]] = []
         self._next_kept = time.time() + keep_checkpoint_every_n_hours * 3600
-        self._built: dict[str, Variable] | None = None
+        self._built: dict[str, list[Variable]] | None = None
         self._assignments: list[tuple[Tensor, Operation]] = []
         if not defer_build:
             self.build()
@@ -76,9 +80,9 @@ class Saver:
     def build(self) -> None:
         """Fix which variables are saved."""
         self._built = self._by_name()
-        self._assignments = _assignments(self._built.values())
+        self._assignments = _assignments(v for parts in self._built.values() for v in parts)
 
-    def _by_name(self) -> dict[str, Variable]:
+    def _by_name(self) -> dict[str, list[Variable]]:
         given = self._given
         if given is None:
             graph = get_default_graph()
@@ -89,13 +93,9 @@ class Saver:
                 ]
             )
         if isinstance(given, Mapping) and self._given is not None:
-            pairs = list(given.items())
+            named = {name: _parts(item) for name, item in given.items()}
         else:
-            pairs = [(v.op.name, v) for v in map(_checked, given)]
-        named: dict[str, Variable] = {}
-        for name, variable in pairs:
-            if named.setdefault(name, _checked(variable)) is not variable:
-                raise GraphError(f"two variables would be saved as {name!r}")
+            named = _by_their_names(given)
         if not named and not self._allow_empty:
             raise GraphError("no variables to save: make some before the Saver")
         return named
@@ -142,9 +142,9 @@ class Saver:
             step = int(global_step if isinstance(global_step, Integral) else sess.run(global_step))
             prefix = f"{prefix}-{step:08d}" if self._pad else f"{prefix}-{step}"
         plan = getattr(sess, "plan", None)  # of what ran so far, not of the save itself
-        names = list(variables)
-        values = sess.run([variables[name].as_graph_element() for name in names])
-        tensors = {name: _array(value) for name, value in zip(names, values, strict=True)}
+        values = sess.run([[v.as_graph_element() for v in vs] for vs in variables.values()])
+        pairs = zip(variables.items(), values, strict=True)
+        tensors = {name: _whole(parts, pieces) for (name, parts), pieces in pairs}
         metadata = {"global_step": step, "plan": plan and plan.digest}
         known = {key: value for key, value in metadata.items() if value is not None}
         checkpoint.write(prefix, tensors, metadata=known)
@@ -210,13 +210,16 @@ class Saver:
                 f"{', '.join(sorted(reader.manifest.tensors))}",
             )
         values = reader.read(variables)
-        feeds = {}
-        for (name, variable), (fed, _) in zip(variables.items(), self._assignments, strict=True):
-            feeds[fed] = self._fitting(variable, values[name], save_path)
+        pieces: list[Any] = []
+        for name, parts in variables.items():
+            value = self._fitting(parts[0], values[name], save_path)
+            pieces += [value if len(parts) == 1 else value[v.slice_info.region] for v in parts]
+        fed = [tensor for tensor, _ in self._assignments]
+        feeds = dict(zip(fed, pieces, strict=True))
         sess.run([assign for _, assign in self._assignments], feeds)
 
     def _fitting(self, variable: Variable, value: Any, path: str) -> Any:
-        dims, dtype = variable.dims, variable.dtype
+        dims, dtype = _saved_dims(variable), variable.dtype
         if self._reshape and dims is not None and value.shape != dims:
             value = value.reshape(dims)
         if (dims is not None and value.shape != dims) or value.dtype != dtype.np:
@@ -228,7 +231,7 @@ class Saver:
             )
         return value
 
-    def _variables(self) -> dict[str, Variable]:
+    def _variables(self) -> dict[str, list[Variable]]:
         if self._built is None:
             self.build()
         assert self._built is not None
@@ -239,6 +242,51 @@ def _checked(variable: Any) -> Variable:
     if not isinstance(variable, Variable):
         raise TypeError(f"{variable!r} is no tf.Variable, and so cannot be saved")
     return variable
+
+
+def _parts(item: Any) -> list[Variable]:
+    """What is saved under one name: a variable, or all parts of a larger tensor.
+
+    Raises:
+      ValueError: the list holds something else than such parts.
+    """
+    if not isinstance(item, (list, tuple, PartitionedVariable)):
+        return [_checked(item)]
+    parts = [_checked(v) for entry in item for v in parts_of(entry)]
+    places = [v.slice_info for v in parts]
+    if None in places or len({(p.full_name, p.full_shape) for p in places}) != 1:
+        raise GraphError(f"{parts} are not the parts of one partitioned variable")
+    return parts
+
+
+def _by_their_names(given: Iterable[Any]) -> dict[str, list[Variable]]:
+    """Variables by the names of what they are, or are parts of."""
+    named: dict[str, list[Variable]] = {}
+    for variable in [_checked(v) for item in given for v in parts_of(item)]:
+        place = variable.slice_info
+        known = named.setdefault(variable.op.name if place is None else place.full_name, [])
+        if variable in known:
+            continue
+        if known and (place is None or known[0].slice_info is None):
+            raise GraphError(f"two variables would be saved as {known[0].op.name!r}")
+        known.append(variable)
+    return named
+
+
+def _saved_dims(variable: Variable) -> Dims:
+    """Shape of the tensor that a checkpoint holds for it."""
+    place = variable.slice_info
+    return variable.dims if place is None else place.full_shape
+
+
+def _whole(parts: list[Variable], pieces: list[Any]) -> Any:
+    """The tensor that the parts are, from their values."""
+    if len(parts) == 1:
+        return _array(pieces[0])
+    whole = np.zeros(parts[0].slice_info.full_shape, parts[0].dtype.np)
+    for part, piece in zip(parts, pieces, strict=True):
+        whole[part.slice_info.region] = piece
+    return whole
 
 
 def _assignments(variables: Iterable[Variable]) -> list[tuple[Tensor, Operation]]:

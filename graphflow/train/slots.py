@@ -23,7 +23,10 @@ def create_slot(primary: Variable, value: Any, name: str) -> Variable:
     scope = get_variable_scope().name
     prefix = f"{scope}/" if scope else ""
     with graph.name_scope(None), graph.colocate_with(primary.handle.op):
-        return Variable(value, trainable=False, name=f"{prefix}{primary.op.name}/{name}")
+        slot = Variable(value, trainable=False, name=f"{prefix}{primary.op.name}/{name}")
+    if primary.slice_info is not None and slot.dims == primary.dims:
+        slot.slice_info = primary.slice_info.of_slot(slot.op.name.rpartition("/")[2])
+    return slot
 
 
 def create_zeros_slot(primary: Variable, name: str) -> Variable:

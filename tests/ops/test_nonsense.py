@@ -118,6 +118,10 @@ def dynamic(value: Any, dtype: Any = tf.int32) -> Any:
     return tf.placeholder_with_default(array, array.shape)
 
 
+def variable(initializer: Any) -> Any:
+    return tf.get_variable("v", [10**9, 10**9], initializer=initializer).initializer
+
+
 TOO_LARGE = {
     "range": lambda: tf.range(10**18),
     "range at run time": lambda: tf.range(dynamic(10**18, tf.int64)),
@@ -132,6 +136,22 @@ TOO_LARGE = {
     "random_normal": lambda: tf.random_normal(dynamic([10**6, 10**6])),
     "matrix_diag": lambda: tf.matrix_diag(tf.ones([10**6])),
     "pad": lambda: tf.pad(tf.ones([2]), dynamic([[2**31 - 1, 2**31 - 1]])),
+    "eye": lambda: tf.eye(10**9),
+    "eye at run time": lambda: tf.eye(dynamic(10**9)),
+    "eye of a variable": lambda: variable(tf.initializers.identity()),
+    "one_hot": lambda: tf.one_hot(tf.range(10**9), 10**9),
+    "constant": lambda: tf.constant(1.0, shape=[10**9, 10**9]),
+    "constant of a variable": lambda: variable(tf.constant_initializer(3.0)),
+    "random variable": lambda: variable(tf.random_normal_initializer()),
+    "fetched broadcast": lambda: tf.broadcast_to(1.0, dynamic([10**6, 10**6])),
+    "sequence_mask": lambda: tf.sequence_mask(np.array([1]), 10**15),
+    "linspace": lambda: tf.linspace(0.0, 1.0, np.int64(10**15)),
+    "sparse_to_dense": lambda: tf.sparse_to_dense([0], [10**15], [1.0]),
+    "repeat": lambda: tf.repeat([1.0], 10**15),
+    "transposed convolution": lambda: tf.nn.conv2d_transpose(
+        tf.zeros([1, 1, 1, 1]), tf.zeros([1, 1, 1, 1]), [1, 10**9, 10**9, 1], 10**9
+    ),
+    "resize": lambda: tf.image.resize_images(tf.zeros([1, 2, 2, 1]), [10**9, 10**9]),
 }
 REFUSED = {
     "range of NaN": lambda: tf.range(0.0, dynamic(float("nan"), tf.float32), 1.0),
@@ -166,6 +186,13 @@ def test_what_cannot_fit_fails_at_once(what: str) -> None:
             session.run(TOO_LARGE[what]())
     refused(found.value)
     assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize("value", [10**15, [10**15], 1.5, "x"])
+def test_a_value_that_does_not_convert_tells_the_line(value: Any) -> None:
+    with tf.Graph().as_default(), pytest.raises(DTypeError) as found:
+        tf.convert_to_tensor(value, tf.int32)
+    refused(found.value)
 
 
 @pytest.mark.parametrize("what", REFUSED)

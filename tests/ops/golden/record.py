@@ -34,7 +34,7 @@ WITHOUT = {
         ("ChannelWindowSum", "Keep", "Shift", "SliceGrad", "Step", "SumTo"),
         "a part of a gradient that TensorFlow writes in several ops",
     ),
-    **dict.fromkeys(("Const", "NoOp", "Zeros"), "a source: there is nothing to compute"),
+    **dict.fromkeys(("Const", "Eye", "NoOp", "Zeros"), "a source: there is nothing to compute"),
     **dict.fromkeys(
         ("AsString", "CTCLoss", "CTCLossGrad", "EncodeJpeg", "IRFFT", "RFFT", "ResizeArea"),
         "its inputs or attributes differ from those of TensorFlow's op: not recorded",
