@@ -51,6 +51,11 @@ SHARED: Final = MappingProxyType(
 RENAMED: Final = MappingProxyType(
     {
         "math": {
+            **{
+                name: f"ops.bessel.{name}"
+                for name in ("bessel_i0", "bessel_i0e", "bessel_i1", "bessel_i1e")
+            },
+            **{name: f"ops.special.{name}" for name in ("erfcinv", "ndtri", "xlog1py")},
             "divide_no_nan": "div_no_nan",
             "in_top_k": "nn.in_top_k",
             "l2_normalize": "nn.l2_normalize",
@@ -79,6 +84,15 @@ RENAMED: Final = MappingProxyType(
             "triangular_solve": "matrix_triangular_solve",
         },
         "random": {
+            **{
+                name: f"nn.{name}"
+                for name in (
+                    "all_candidate_sampler",
+                    "fixed_unigram_candidate_sampler",
+                    "log_uniform_candidate_sampler",
+                    "uniform_candidate_sampler",
+                )
+            },
             "categorical": "ops.sampling.categorical",
             "gamma": "random_gamma",
             "normal": "random_normal",
@@ -179,6 +193,9 @@ class Namespace(ModuleType):
             return importlib.import_module(path.removeprefix("module:"))
         if path.startswith("namespace:"):
             return find(path.removeprefix("namespace:"))
+        if path.startswith("ops."):
+            module, _, name = path.rpartition(".")
+            return getattr(importlib.import_module(f"graphflow.{module}"), name)
         found: Any = graphflow
         for part in path.split("."):
             found = getattr(found, part)

@@ -15,11 +15,14 @@ from graphflow.nn.convolution import (
     conv2d_backprop_input,
     conv2d_transpose,
     conv3d,
+    conv3d_backprop_filter,
     conv3d_transpose,
     conv_transpose,
     convolution,
     depthwise_conv2d,
     depthwise_conv2d_native,
+    depthwise_conv2d_native_backprop_filter,
+    depthwise_conv2d_native_backprop_input,
     separable_conv2d,
 )
 from graphflow.nn.embedding import embedding_lookup
@@ -42,6 +45,7 @@ from graphflow.nn.layers import (
     xw_plus_b,
     zero_fraction,
 )
+from graphflow.nn.morphology import dilation2d, erosion2d
 from graphflow.nn.normalization import (
     batch_norm_with_global_normalization,
     batch_normalization,
@@ -88,11 +92,17 @@ from graphflow.ops.activations import (
 from graphflow.ops.bias import bias_add
 from graphflow.ops.blocks import depth_to_space, space_to_batch, space_to_depth
 from graphflow.ops.candidates import (
+    all_candidate_sampler,
     fixed_unigram_candidate_sampler,
     log_uniform_candidate_sampler,
     uniform_candidate_sampler,
 )
 from graphflow.ops.ctc import ctc_loss
+from graphflow.ops.ctc_decode import (
+    ctc_beam_search_decoder,
+    ctc_beam_search_decoder_v2,
+    ctc_greedy_decoder,
+)
 from graphflow.ops.elementary import tanh
 from graphflow.ops.lrn import local_response_normalization
 from graphflow.ops.lrn import local_response_normalization as lrn
@@ -101,6 +111,7 @@ from graphflow.ops.softmax import log_softmax, softmax
 from graphflow.ops.sorting import top_k
 
 __all__ = [
+    "all_candidate_sampler",
     "atrous_conv2d",
     "atrous_conv2d_transpose",
     "avg_pool",
@@ -119,20 +130,28 @@ __all__ = [
     "conv2d_backprop_input",
     "conv2d_transpose",
     "conv3d",
+    "conv3d_backprop_filter",
     "conv3d_transpose",
     "conv_transpose",
     "convolution",
     "crelu",
+    "ctc_beam_search_decoder",
+    "ctc_beam_search_decoder_v2",
+    "ctc_greedy_decoder",
     "ctc_loss",
     "depth_to_space",
     "depthwise_conv2d",
     "depthwise_conv2d_native",
+    "depthwise_conv2d_native_backprop_filter",
+    "depthwise_conv2d_native_backprop_input",
+    "dilation2d",
     "dropout",
     "dropout_v2",
     "dynamic_rnn",
     "elu",
     "embedding_lookup",
     "embedding_lookup_sparse",
+    "erosion2d",
     "fixed_unigram_candidate_sampler",
     "fused_batch_norm",
     "gelu",

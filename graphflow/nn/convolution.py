@@ -29,7 +29,8 @@ def conv2d(
 
     Args:
       input: [batch, height, width, in], or [batch, in, height, width] where "NCHW".
-      filter: [height, width, in, out]; `filters` is its newer name.
+      filter: [height, width, in, out]; `filters` is its newer name.  Where it has in / n channels
+        in place of in, it is applied in n groups of channels.
       strides: 1, 2 or 4 numbers.
       padding: "SAME", "VALID", or a pair (before, after) for each of the four axes.
       use_cudnn_on_gpu: accepted, without meaning here.
@@ -265,6 +266,51 @@ def depthwise_conv2d_native(
     """Convolution of each channel by itself; Args as of `depthwise_conv2d`."""
     attributes = _attributes(strides, padding, data_format, dilations)
     return entries.depthwise_entry(input, filter, **attributes, name=name)
+
+
+def depthwise_conv2d_native_backprop_input(
+    input_sizes: Any,
+    filter: Any,
+    out_backprop: Any,
+    strides: Any,
+    padding: Any,
+    data_format: str = "NHWC",
+    dilations: Any = (1, 1, 1, 1),
+    name: str | None = None,
+) -> Tensor:
+    """Gradient of `depthwise_conv2d_native` by its input, of shape `input_sizes`."""
+    attributes = _attributes(strides, padding, data_format, dilations)
+    return entries.depthwise_by_input(input_sizes, filter, out_backprop, **attributes, name=name)
+
+
+def depthwise_conv2d_native_backprop_filter(
+    input: Any,
+    filter_sizes: Any,
+    out_backprop: Any,
+    strides: Any,
+    padding: Any,
+    data_format: str = "NHWC",
+    dilations: Any = (1, 1, 1, 1),
+    name: str | None = None,
+) -> Tensor:
+    """Gradient of `depthwise_conv2d_native` by its filter, of shape `filter_sizes`."""
+    attributes = _attributes(strides, padding, data_format, dilations)
+    return entries.depthwise_by_filters(input, filter_sizes, out_backprop, **attributes, name=name)
+
+
+def conv3d_backprop_filter(
+    input: Any,
+    filter_sizes: Any,
+    out_backprop: Any,
+    strides: Any,
+    padding: Any,
+    data_format: str = "NDHWC",
+    dilations: Any = (1, 1, 1, 1, 1),
+    name: str | None = None,
+) -> Tensor:
+    """Gradient of `conv3d` by its filter, of shape `filter_sizes`."""
+    attributes = _attributes(strides, padding, data_format, dilations)
+    return entries.conv3d_by_filters(input, filter_sizes, out_backprop, **attributes, name=name)
 
 
 def depthwise_conv2d(

@@ -157,6 +157,7 @@ from graphflow.ops.diagonal import (
     matrix_transpose,
     trace,
 )
+from graphflow.ops.edit_distance import edit_distance
 from graphflow.ops.einsum import (
     einsum,
     tensordot,

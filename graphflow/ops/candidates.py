@@ -21,7 +21,11 @@ from graphflow.build.opdef import Array, Index, Specs
 from graphflow.build.tensor import Tensor
 from graphflow.ops import philox
 from graphflow.ops.cases import Case, Sampler
+from graphflow.ops.filling import ones, ones_like
+from graphflow.ops.filling import range as range_
+from graphflow.ops.public import composite
 from graphflow.ops.random import add_random, stream_key
+from graphflow.ops.rules import merge_dims
 
 BLOCKS: Final = 512  # of the stream, per candidate
 CHUNK: Final = 64  # blocks made at a time
@@ -380,6 +384,28 @@ def fixed_unigram_candidate_sampler(
         shard=shard,
     )
     return found
+
+
+def all_candidate_sampler(
+    true_classes: Any,
+    num_true: int,
+    num_sampled: int,
+    unique: bool,
+    seed: int | None = None,
+    name: str | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All classes, to test against: the candidates are 0, ..., num_sampled - 1.
+
+    Args and Returns as of `uniform_candidate_sampler`; every expected count is 1.
+    """
+    with composite(name, "AllCandidateSampler", true_classes):
+        classes = as_tensor(true_classes, dtypes.int64)
+        merge_dims(classes.dims, (None, num_true), "true_classes")
+        return (
+            range_(num_sampled, dtype=dtypes.int64),
+            ones_like(classes, dtypes.float32),
+            ones([num_sampled]),
+        )
 
 
 def _read_counts(path: str) -> list[float]:

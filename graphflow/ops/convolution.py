@@ -50,7 +50,20 @@ def _window(rank: int, attrs: Any) -> tuple[Any, Any, Any]:
     )
 
 
-def _geometry(rank: int, sizes: Any, filter_sizes: Any, attrs: Any) -> tuple[Axis, ...]:
+def _fits(channels: int, filters: Any, depthwise: bool) -> bool:
+    """Do filters take so many channels?  Where they take a part of them, they are in groups, each
+    for the next part; a known number of groups divides the results."""
+    taken, made = filters[-2:]
+    if channels == taken:
+        return True
+    if depthwise or not taken or channels % taken:
+        return False
+    return made is None or made % (channels // taken) == 0
+
+
+def _geometry(
+    rank: int, sizes: Any, filter_sizes: Any, attrs: Any, depthwise: bool
+) -> tuple[Axis, ...]:
     """The windows over an input; sizes with channels last.
 
     Raises:
@@ -63,7 +76,7 @@ def _geometry(rank: int, sizes: Any, filter_sizes: Any, attrs: Any) -> tuple[Axi
             f"images and filters have rank {rank}, not shapes {tuple(sizes)} and {filter_sizes}",
         )
     strides, dilations, padding = _window(rank, attrs)
-    if sizes[-1] != filter_sizes[-2]:
+    if not _fits(sizes[-1], filter_sizes, depthwise):
         raise InvalidArgumentError(
             None,
             None,
@@ -86,7 +99,8 @@ def _result_dims(sizes: Any, filters: Any, rank: int, depthwise: bool, attrs: An
     need_rank(sizes, rank, "the input of a convolution")
     need_rank(filters, rank, "the filters of a convolution")
     filters = filters or (None,) * rank
-    if sizes and None not in (sizes[-1], filters[-2]) and sizes[-1] != filters[-2]:
+    known = sizes and None not in (sizes[-1], filters[-2])
+    if known and not _fits(sizes[-1], filters, depthwise):
         raise ShapeError(
             f"an input of {sizes[-1]} channels and filters {format_dims(filters)} for {filters[-2]}"
         )
@@ -97,6 +111,19 @@ def _result_dims(sizes: Any, filters: Any, rank: int, depthwise: bool, attrs: An
         channels = channels * filters[-2] if known else None
     dims = (sizes[0] if sizes else None, *out, channels)
     return format_last(dims, attrs["data_format"])
+
+
+def _in_groups(xp: Any, count: int, apply: Any, a: Any, b: Any, *rest: Any) -> Any:
+    """Apply to each group of channels by itself; they are in the last axis of all arrays."""
+    if count == 1:
+        return apply(xp, a, b, *rest)
+    pairs = zip(xp.split(a, count, axis=-1), xp.split(b, count, axis=-1), strict=True)
+    parts = [apply(xp, *map(xp.ascontiguousarray, pair), *rest) for pair in pairs]
+    return xp.concatenate(parts, axis=-1)
+
+
+def _groups(channels: int, filters: Any, depthwise: bool) -> int:
+    return 1 if depthwise or not filters[-2] else channels // filters[-2]
 
 
 def _check_gradient(g: Any, geometry: tuple[Axis, ...], batch: int, channels: int) -> None:
@@ -124,7 +151,9 @@ def _forward(
 
     x: [batch, *size, in]; filters: [*window, in, out]; result: [batch, *out_size, out]. Filters
     of depthwise convolution are [*window, in, m] and serve one input channel each; its result
-    has in * m channels. With data_format "NCHW" or "NCDHW" channels come after the batch.
+    has in * m channels. Others may be for 1 / n of the input channels: the first n-th of them goes
+    with the first n-th of the filters, and so on. With data_format "NCHW" or "NCDHW" channels
+    come after the batch.
     padding: "SAME", "VALID" or a pair (before, after) per axis.
     """
 
@@ -181,26 +210,30 @@ def _family(
 
     def kernel(xp: Any, x: Any, filters: Any, **attrs: Any) -> Any:
         x = channels_last(xp, x, attrs["data_format"])
-        geometry = _geometry(rank, x.shape, filters.shape, attrs)
+        geometry = _geometry(rank, x.shape, filters.shape, attrs, depthwise)
         apply = convolve_depthwise if depthwise else convolve
-        return restored(xp, apply(xp, x, filters, geometry), attrs["data_format"])
+        groups = _groups(x.shape[-1], filters.shape, depthwise)
+        result = _in_groups(xp, groups, apply, x, filters, geometry)
+        return restored(xp, result, attrs["data_format"])
 
     def kernel_input(xp: Any, sizes: Any, filters: Any, g: Any, **attrs: Any) -> Any:
         dims = last_dims(sizes_of(sizes), attrs["data_format"])
-        geometry = _geometry(rank, dims, filters.shape, attrs)
+        geometry = _geometry(rank, dims, filters.shape, attrs, depthwise)
         g = channels_last(xp, g, attrs["data_format"])
         _check_gradient(g.shape, geometry, dims[0], made(filters.shape))
-        x = (depthwise_to_input if depthwise else to_input)(xp, g, filters, geometry)
+        apply = depthwise_to_input if depthwise else to_input
+        x = _in_groups(xp, _groups(dims[-1], filters.shape, depthwise), apply, g, filters, geometry)
         return xp.ascontiguousarray(restored(xp, x, attrs["data_format"]))
 
     def kernel_filters(xp: Any, x: Any, sizes: Any, g: Any, **attrs: Any) -> Any:
         dims = sizes_of(sizes)
         x = channels_last(xp, x, attrs["data_format"])
         g = channels_last(xp, g, attrs["data_format"])
-        geometry = _geometry(rank, x.shape, dims, attrs)
+        geometry = _geometry(rank, x.shape, dims, attrs, depthwise)
         _check_gradient(g.shape, geometry, x.shape[0], made(dims))
         apply = depthwise_to_filters if depthwise else to_filters
-        return apply(xp, x, g, geometry, dims[-1])
+        groups = _groups(x.shape[-1], dims, depthwise)
+        return _in_groups(xp, groups, apply, x, g, geometry, dims[-1] // groups)
 
     def grad(g: Any, y: Any, x: Any, filters: Any, **attrs: Any) -> Any:
         return (
@@ -283,7 +316,7 @@ def _result_like(s: Sampler, x: Any, filters: Any, depthwise: bool, attrs: Any) 
     return s.normal(*_result_dims(sizes, filters.shape, x.ndim, depthwise, attrs))
 
 
-def _cases2d(outputs: int) -> Any:
+def _cases2d(outputs: int, grouped: bool = False) -> Any:
     """Paddings, strides, dilations and formats over small images of two channels."""
     pads = ((0, 0), (1, 2), (0, 1), (0, 0))
     rows: tuple[tuple[Any, ...], ...] = (
@@ -297,13 +330,19 @@ def _cases2d(outputs: int) -> Any:
         ((0, 3, 3, 2), (2, 2), 1, "SAME", "NHWC", 1),
         ((1, 2, 4, 3), (2, 2), (1, 1, 2, 2), "SAME", "NCHW", 1),
     )
-    return lambda s: [
-        Case(
-            (s.normal(*shape), s.normal(*window, 2, outputs)),
-            {"strides": strides, "padding": padding, "data_format": form, "dilations": dilations},
-        )
-        for shape, window, strides, padding, form, dilations in rows
-    ]
+
+    def cases(s: Sampler) -> list[Case]:
+        found = []
+        for shape, window, strides, padding, form, dilations in rows:
+            attrs = {"strides": strides, "padding": padding, "data_format": form}
+            for groups in (1, 2) if grouped else (1,):
+                if groups == 1 or shape[0] == 2 or form == "NCHW":
+                    filters = s.normal(*window, 2 // groups, outputs)
+                    inputs = (s.normal(*shape), filters)
+                    found.append(Case(inputs, {**attrs, "dilations": dilations}))
+        return found
+
+    return cases
 
 
 def _cases3d(s: Sampler) -> list[Case]:
@@ -322,7 +361,7 @@ def _cases3d(s: Sampler) -> list[Case]:
 
 
 conv2d_entry, conv2d_by_input, conv2d_by_filters = _family(
-    ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"), 4, _cases2d(3)
+    ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"), 4, _cases2d(4, grouped=True)
 )
 conv3d_entry, conv3d_by_input, conv3d_by_filters = _family(
     ("Conv3D", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2"), 5, _cases3d

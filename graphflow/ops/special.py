@@ -12,7 +12,7 @@ import numpy as np
 
 from graphflow.base.errors import ShapeError
 from graphflow.base.shapes import format_dims
-from graphflow.build import op
+from graphflow.build import as_tensor, op
 from graphflow.build.opdef import Array, RealFloat, Specs
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import PAIRS, Case, Sampler, unary
@@ -21,13 +21,13 @@ from graphflow.ops.compare import not_equal
 from graphflow.ops.elementary import exp, log, log1p, square
 from graphflow.ops.expression import special
 from graphflow.ops.gamma_slopes import gamma_density, igamma_slope
-from graphflow.ops.public import function
+from graphflow.ops.public import composite, function
 from graphflow.ops.rules import broadcast, broadcast_dims, same
 from graphflow.ops.sums import unbroadcast
 
 
-def _call(xp: Any, name: str, *arrays: Any) -> Any:
-    """The libraries know no 16-bit floats: those go through float32."""
+def call(xp: Any, name: str, *arrays: Any) -> Any:
+    """A function of the library of `xp`, which knows no 16-bit floats: those go through float32."""
     function = getattr(special(xp), name)
     dtype = arrays[0].dtype
     if dtype.itemsize > 2:
@@ -45,7 +45,7 @@ def _call(xp: Any, name: str, *arrays: Any) -> Any:
 )
 def erf(xp: Any, x: RealFloat) -> Array:
     """The error function, elementwise."""
-    return _call(xp, "erf", x)
+    return call(xp, "erf", x)
 
 
 @function
@@ -58,7 +58,7 @@ def erf(xp: Any, x: RealFloat) -> Array:
 )
 def erfc(xp: Any, x: RealFloat) -> Array:
     """1 - erf(x) without loss for large x, elementwise."""
-    return _call(xp, "erfc", x)
+    return call(xp, "erfc", x)
 
 
 @function
@@ -71,7 +71,7 @@ def erfc(xp: Any, x: RealFloat) -> Array:
 )
 def erfinv(xp: Any, x: RealFloat) -> Array:
     """The inverse of erf, elementwise; NaN outside [-1, 1]."""
-    return _call(xp, "erfinv", x)
+    return call(xp, "erfinv", x)
 
 
 @function
@@ -84,7 +84,7 @@ def erfinv(xp: Any, x: RealFloat) -> Array:
 )
 def lgamma(xp: Any, x: RealFloat) -> Array:
     """log |gamma(x)|, elementwise."""
-    return _call(xp, "gammaln", x)
+    return call(xp, "gammaln", x)
 
 
 @function
@@ -97,7 +97,7 @@ def lgamma(xp: Any, x: RealFloat) -> Array:
 )
 def digamma(xp: Any, x: RealFloat) -> Array:
     """The derivative of lgamma, elementwise."""
-    return _call(xp, "digamma", x)
+    return call(xp, "digamma", x)
 
 
 def _orders(s: Sampler) -> list[Case]:
@@ -119,8 +119,8 @@ def polygamma(xp: Any, a: RealFloat, x: RealFloat) -> Array:
     It is not differentiated with respect to a.
     """
     sign = xp.where(xp.equal(xp.fmod(a, 2), 0), a * 0 - 1, a * 0 + 1)
-    value = sign * xp.exp(_call(xp, "gammaln", a + 1)) * _call(xp, "zeta", a + 1, x)
-    return xp.where(xp.equal(a, 0), _call(xp, "digamma", x), value)
+    value = sign * xp.exp(call(xp, "gammaln", a + 1)) * call(xp, "zeta", a + 1, x)
+    return xp.where(xp.equal(a, 0), call(xp, "digamma", x), value)
 
 
 def _zeta_cases(s: Sampler) -> list[Case]:
@@ -141,7 +141,7 @@ def zeta(xp: Any, x: RealFloat, q: RealFloat) -> Array:
 
     It is not differentiated with respect to x.
     """
-    return _call(xp, "zeta", x, q)
+    return call(xp, "zeta", x, q)
 
 
 def _gamma_cases(s: Sampler) -> list[Case]:
@@ -174,7 +174,7 @@ def igamma(xp: Any, a: RealFloat, x: RealFloat) -> Array:
 
     With respect to a, it is differentiated once only.
     """
-    return _call(xp, "gammainc", a, x)
+    return call(xp, "gammainc", a, x)
 
 
 @function
@@ -190,7 +190,7 @@ def igammac(xp: Any, a: RealFloat, x: RealFloat) -> Array:
 
     With respect to a, it is differentiated once only.
     """
-    return _call(xp, "gammaincc", a, x)
+    return call(xp, "gammaincc", a, x)
 
 
 def _betainc_spec(a: Tensor, b: Tensor, x: Tensor) -> Specs:
@@ -219,7 +219,7 @@ def betainc(xp: Any, a: RealFloat, b: RealFloat, x: RealFloat) -> Array:
 
     It is not differentiated with respect to a and b.
     """
-    return _call(xp, "betainc", a, b, x)
+    return call(xp, "betainc", a, b, x)
 
 
 def _zero_or(xp: Any, x: Any, y: Any, value: Any) -> Any:
@@ -255,14 +255,43 @@ def xdivy(xp: Any, x: RealFloat, y: RealFloat) -> Array:
     return _zero_or(xp, x, y, xp.divide(x, y))
 
 
+def _xlog1py_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
+    logarithm = xlog1py(cast(not_equal(x, 0), x.dtype), y)
+    return unbroadcast(g * logarithm, x, y), unbroadcast(g * xdivy(x, 1 + y), y, x)
+
+
+@function
+@op("Xlog1py", infer=broadcast, grad=_xlog1py_grad, elementwise=True, cases=_positive_pairs)
+def xlog1py(xp: Any, x: RealFloat, y: RealFloat) -> Array:
+    """x log(1 + y), but 0 where x is 0; with broadcasting."""
+    return _zero_or(xp, x, y, x * xp.log1p(y))
+
+
+@function
+@op(
+    "Ndtri",
+    infer=same,
+    grad=lambda g, y, x: g * (math.sqrt(2 * math.pi) * exp(square(y) / 2)),
+    cases=unary(0.1, 0.9),
+)
+def ndtri(xp: Any, x: RealFloat) -> Array:
+    """The number below which a standard normal one lies with probability x, elementwise."""
+    return call(xp, "ndtri", x)
+
+
+def erfcinv(x: Any, name: str | None = None) -> Tensor:
+    """The inverse of erfc, elementwise; NaN outside [0, 2]."""
+    with composite(name, "erfcinv", x):
+        result: Tensor = ndtri(0.5 * as_tensor(x)) * -math.sqrt(0.5)
+        return result
+
+
 def lbeta(x: Any, name: str | None = None) -> Tensor:
     """The logarithm of the beta function of the vectors in the last axis.
 
     Raises:
       ShapeError: x is a scalar.
     """
-    from graphflow.build import as_tensor
-    from graphflow.ops.public import composite
     from graphflow.ops.reduce import reduce_sum
 
     x = as_tensor(x)

@@ -6,8 +6,8 @@ from typing import Any
 
 from graphflow.base import dtypes
 from graphflow.base.dtypes import DType
-from graphflow.base.errors import DTypeError
-from graphflow.base.shapes import Dims
+from graphflow.base.errors import DTypeError, ShapeError
+from graphflow.base.shapes import Dims, as_dims
 from graphflow.base.state import StateKey
 from graphflow.build import op
 from graphflow.build.opdef import Array, Each, Handle, Specs
@@ -32,7 +32,16 @@ def outer_of(argument: Tensor) -> Tensor | None:
     return next((outer for outer, inner in captures.items() if inner is argument), None)
 
 
-@op("VarHandle", infer=lambda **_: [((), dtypes.resource)], grad=None, cost=lambda **_: 0.0)
+def _handle(*, container: Any, shared_name: Any, dims: Any, dtype: Any) -> Specs:
+    named = isinstance(container, str) and isinstance(shared_name, str)
+    if not named or not isinstance(dtype, DType):
+        raise DTypeError(f"{container!r}, {shared_name!r}, {dtype!r} name no variable of a dtype")
+    if dims is not None and as_dims(dims) != dims:
+        raise ShapeError(f"{dims!r} is no shape of a variable")
+    return [((), dtypes.resource)]
+
+
+@op("VarHandle", infer=_handle, grad=None, cost=lambda **_: 0.0)
 def var_handle(
     xp: Any, *, container: Any = "", shared_name: Any, dims: Any, dtype: Any
 ) -> StateKey:

@@ -39,9 +39,9 @@ class _Geometry(NamedTuple):
 
 
 def _geometry(step: Any, image: tuple[int, ...], filters: tuple[int, ...]) -> _Geometry | None:
-    """None where the convolution is strided, dilated or has channels first."""
+    """None where the convolution is strided, dilated, in groups, or has channels first."""
     attrs = step.attrs
-    if channels_first(attrs["data_format"]) or 0 in (*image, *filters):
+    if channels_first(attrs["data_format"]) or 0 in (*image, *filters) or image[3] != filters[2]:
         return None
     strides = spatial(attrs["strides"], 4, "strides", "NHWC")
     dilations = spatial(attrs["dilations"], 4, "dilations", "NHWC")
