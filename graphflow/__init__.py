@@ -55,8 +55,24 @@ __version__ = "0.1.0"
 newaxis = None
 
 
+_SERIALIZED = ("AttrValue", "GraphDef", "NameAttrList", "NodeDef", "import_graph_def")
+
+
+def _export(*args: _Any) -> _Any:
+    from graphflow.serialize import export
+
+    return export(*args)
+
+
+Graph.exporter = staticmethod(_export)
+
+
 def __getattr__(name: str) -> _Any:
     """What is loaded when it is first asked for, and TensorFlow's older names."""
+    if name in _SERIALIZED:
+        from graphflow import serialize
+
+        return getattr(serialize, name)
     if name == "Cluster":
         from graphflow.distribute import Cluster
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 from graphflow.base.dtypes import DType, resource
 from graphflow.base.errors import DTypeError, GraphError, ShapeError
@@ -30,6 +30,7 @@ class Graph:
     """
 
     outer: Graph | None = None
+    exporter: ClassVar[Callable[..., Any] | None] = None
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
@@ -388,6 +389,16 @@ class Graph:
     @property
     def version(self) -> int:
         return self.root.next_id
+
+    def as_graph_def(self, from_version: int | None = None, add_shapes: bool = False) -> Any:
+        """The graph as TensorFlow's `GraphDef`, a protocol buffer.
+
+        Args:
+          from_version: only operations that were added since `version` was this.
+          add_shapes: give each node its output shapes, in the attribute "_output_shapes".
+        """
+        assert Graph.exporter is not None  # the package sets it; this layer cannot import it
+        return Graph.exporter(self, from_version, add_shapes)
 
     @property
     def building_function(self) -> bool:

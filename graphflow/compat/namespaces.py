@@ -136,6 +136,17 @@ RENAMED: Final = MappingProxyType(
         },
         "client": {"timeline": "module:graphflow.compat.timeline"},
         "version": {"VERSION": "__version__"},
+        "graph_util": {
+            name: f"serialize.{name}"
+            for name in (
+                "convert_variables_to_constants",
+                "extract_sub_graph",
+                "import_graph_def",
+                "remove_training_nodes",
+                "tensor_shape_from_node_def_name",
+            )
+        },
+        "io": {"write_graph": "train.write_graph"},
         "contrib": {
             "layers": "module:graphflow.compat.contrib_layers",
             "rnn": "namespace:contrib.rnn",
@@ -193,7 +204,7 @@ class Namespace(ModuleType):
             return importlib.import_module(path.removeprefix("module:"))
         if path.startswith("namespace:"):
             return find(path.removeprefix("namespace:"))
-        if path.startswith("ops."):
+        if path.startswith(("ops.", "serialize.")):
             module, _, name = path.rpartition(".")
             return getattr(importlib.import_module(f"graphflow.{module}"), name)
         found: Any = graphflow

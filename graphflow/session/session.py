@@ -299,7 +299,7 @@ class BaseSession:
 
     @property
     def graph_def(self) -> Any:
-        return self.graph.as_graph_def()  # type: ignore[attr-defined]
+        return self.graph.as_graph_def()
 
     @property
     def sess_str(self) -> str:

@@ -1,5 +1,7 @@
 """Training: optimizers and what goes with them.  TensorFlow 1's `tf.train`."""
 
+from typing import Any as _Any
+
 from graphflow.train.coordinator import (
     Coordinator,
     LooperThread,
@@ -63,6 +65,15 @@ from graphflow.train.session_manager import SessionManager, WorkerSessionCreator
 from graphflow.train.supervisor import Supervisor
 from graphflow.train.sync_replicas import SyncReplicasOptimizer
 
+
+def write_graph(*args: _Any, **kwargs: _Any) -> str:
+    """Write a graph to a file; see `graphflow.serialize.write_graph`."""
+    from graphflow import serialize  # protobuf is loaded by those who need it
+
+    path: str = serialize.write_graph(*args, **kwargs)
+    return path
+
+
 __all__ = [
     "AdadeltaOptimizer",
     "AdagradOptimizer",
@@ -119,4 +130,5 @@ __all__ = [
     "replica_device_setter",
     "start_queue_runners",
     "update_checkpoint_state",
+    "write_graph",
 ]
