@@ -150,12 +150,27 @@ RENAMED: Final = MappingProxyType(
         "contrib": {
             "layers": "module:graphflow.compat.contrib_layers",
             "rnn": "namespace:contrib.rnn",
+            "framework": "namespace:contrib.framework",
+            "seq2seq": "namespace:contrib.seq2seq",
             "training": "namespace:contrib.training",
+        },
+        "contrib.framework": {
+            name: f"train.{name}"
+            for name in (
+                "assert_global_step",
+                "create_global_step",
+                "get_global_step",
+                "get_or_create_global_step",
+                "list_variables",
+                "load_checkpoint",
+                "load_variable",
+            )
         },
         "contrib.training": {
             name: f"train.device_setter.{name}"
             for name in ("GreedyLoadBalancingStrategy", "RandomStrategy", "byte_size_load_fn")
         },
+        "contrib.seq2seq": {"sequence_loss": "nn.sequence_loss.sequence_loss"},
         "contrib.rnn": {
             **{
                 name: f"nn.rnn_cell.{name}"
@@ -204,13 +219,9 @@ class Namespace(ModuleType):
             return importlib.import_module(path.removeprefix("module:"))
         if path.startswith("namespace:"):
             return find(path.removeprefix("namespace:"))
-        if path.startswith(("ops.", "serialize.")):
-            module, _, name = path.rpartition(".")
-            return getattr(importlib.import_module(f"graphflow.{module}"), name)
-        found: Any = graphflow
-        for part in path.split("."):
-            found = getattr(found, part)
-        return found
+        module, _, last = path.rpartition(".")
+        owner = importlib.import_module(f"graphflow.{module}") if module else graphflow
+        return getattr(owner, last)
 
     def __dir__(self) -> list[str]:
         return sorted(self._paths)

@@ -9,6 +9,18 @@ from graphflow.train.coordinator import (
     add_queue_runner,
     start_queue_runners,
 )
+from graphflow.train.decays import (
+    cosine_decay,
+    cosine_decay_restarts,
+    exponential_decay,
+    inverse_time_decay,
+    linear_cosine_decay,
+    natural_exp_decay,
+    noisy_linear_cosine_decay,
+    piecewise_constant,
+    polynomial_decay,
+)
+from graphflow.train.decays import piecewise_constant as piecewise_constant_decay
 from graphflow.train.device_setter import replica_device_setter
 from graphflow.train.global_step import (
     assert_global_step,
@@ -40,6 +52,7 @@ from graphflow.train.monitored_session import (
     Scaffold,
     SingularMonitoredSession,
 )
+from graphflow.train.moving_averages import ExponentialMovingAverage
 from graphflow.train.optimizer import Optimizer
 from graphflow.train.optimizers import (
     AdadeltaOptimizer,
@@ -84,6 +97,7 @@ __all__ = [
     "ClusterDef",
     "ClusterSpec",
     "Coordinator",
+    "ExponentialMovingAverage",
     "FeedFnHook",
     "FinalOpsHook",
     "GradientDescentOptimizer",
@@ -117,15 +131,25 @@ __all__ = [
     "add_queue_runner",
     "assert_global_step",
     "checkpoint_exists",
+    "cosine_decay",
+    "cosine_decay_restarts",
     "create_global_step",
+    "exponential_decay",
     "get_checkpoint_state",
     "get_global_step",
     "get_or_create_global_step",
     "global_step",
+    "inverse_time_decay",
     "latest_checkpoint",
+    "linear_cosine_decay",
     "list_variables",
     "load_checkpoint",
     "load_variable",
+    "natural_exp_decay",
+    "noisy_linear_cosine_decay",
+    "piecewise_constant",
+    "piecewise_constant_decay",
+    "polynomial_decay",
     "remove_checkpoint",
     "replica_device_setter",
     "start_queue_runners",
