@@ -55,7 +55,15 @@ __version__ = "0.1.0"
 newaxis = None
 
 
-_SERIALIZED = ("AttrValue", "GraphDef", "NameAttrList", "NodeDef", "import_graph_def")
+_SERIALIZED = (
+    "AttrValue",
+    "GraphDef",
+    "NameAttrList",
+    "NodeDef",
+    "import_graph_def",
+    "make_ndarray",
+    "make_tensor_proto",
+)
 
 
 def _export(*args: _Any) -> _Any:

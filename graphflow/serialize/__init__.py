@@ -12,6 +12,8 @@ from graphflow.serialize.files import (
 )
 from graphflow.serialize.messages import message
 from graphflow.serialize.restore import import_graph_def
+from graphflow.serialize.values import array_of as make_ndarray
+from graphflow.serialize.values import make_tensor_proto
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +29,8 @@ __all__ = [
     "export",
     "extract_sub_graph",
     "import_graph_def",
+    "make_ndarray",
+    "make_tensor_proto",
     "remove_training_nodes",
     "tensor_shape_from_node_def_name",
     "write_graph",

@@ -10,6 +10,8 @@ from graphflow.base import dtypes
 from graphflow.base.dtypes import DType, as_dtype
 from graphflow.base.errors import DataLossError, GraphError
 from graphflow.base.shapes import Dims, size_of
+from graphflow.build import Graph
+from graphflow.ops.sources import constant
 from graphflow.serialize.messages import NUMBERS, message
 
 _NAMES: Final = {number: name for name, number in NUMBERS.items()}
@@ -66,6 +68,14 @@ def tensor_proto(array: Any) -> Any:
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         proto.tensor_content = np.ascontiguousarray(little).tobytes()
     return proto
+
+
+def make_tensor_proto(
+    values: Any, dtype: Any = None, shape: Any = None, verify_shape: bool = False
+) -> Any:
+    """The `TensorProto` of a value; Args and errors are those of `tf.constant`."""
+    with Graph().as_default():
+        return tensor_proto(constant(values, dtype, shape, "Const", verify_shape).op.attrs["value"])
 
 
 def array_of(proto: Any) -> Any:

@@ -231,3 +231,11 @@ def test_freezes_variables(graph: Any) -> None:
             np.testing.assert_array_equal(session.run("y:0", {"x:0": np.ones((1, 2))}), wanted)
     with pytest.raises(GraphError, match="not in the graph"):
         tf.graph_util.extract_sub_graph(frozen, ["z"])
+
+
+def test_tensors_are_messages_of_their_own() -> None:
+    proto = tf.make_tensor_proto([1, 2], tf.float32, [2, 2])
+    assert proto.SerializeToString() == tf.make_tensor_proto([[1, 2], [2, 2.0]]).SerializeToString()
+    np.testing.assert_array_equal(tf.make_ndarray(proto), np.array([[1, 2], [2, 2]], np.float32))
+    with pytest.raises(TypeError):
+        tf.make_tensor_proto(1.5, tf.int32)
