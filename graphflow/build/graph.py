@@ -278,8 +278,10 @@ class Graph:
         A name that ends with "/" is entered as it is; None and "" go back to the root.
         """
         scopes = self.scopes
-        if not name:
+        if name is None or name == "":
             prefix = ""
+        elif not isinstance(name, str):
+            raise TypeError(f"names are strings, not {name!r}")
         elif name.endswith("/"):
             prefix = name
         else:
@@ -434,6 +436,8 @@ def add(
 def _add(
     graph: Graph, opdef: OpDef, inputs: tuple[Any, ...], attrs: dict[str, Any], name: str | None
 ) -> Operation:
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"the name of a {opdef.name} must be a string, not {name!r}")
     rules = opdef.rules
     if opdef.variadic:
         rules = (*rules[:-1], *[rules[-1]] * (len(inputs) - len(rules) + 1))

@@ -30,7 +30,9 @@ Specs = list[tuple[Dims, DType]]
 # Annotations of kernel parameters.  To mypy they are arrays; to the registry they are rules.
 T: TypeAlias = Any
 Num: TypeAlias = Any
+NumOrBool: TypeAlias = Any
 Real: TypeAlias = Any
+RealOrBool: TypeAlias = Any
 Float: TypeAlias = Any
 RealFloat: TypeAlias = Any
 Integer: TypeAlias = Any
@@ -55,6 +57,10 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
         "T": Rule("T", lambda t: t is not dtypes.resource, "a value's dtype"),
         "Num": Rule("T", lambda t: t.is_numeric, "a numeric dtype"),
+        "NumOrBool": Rule("T", lambda t: t.is_numeric or t.is_bool, "a numeric dtype or bool"),
+        "RealOrBool": Rule(
+            "T", lambda t: t.is_floating or t.is_integer or t.is_bool, "a real dtype or bool"
+        ),
         "Real": Rule("T", lambda t: t.is_floating or t.is_integer, "a real dtype"),
         "Float": Rule("T", lambda t: t.is_floating or t.is_complex, "a floating or complex dtype"),
         "RealFloat": Rule("T", lambda t: t.is_floating, "a floating dtype"),

@@ -20,6 +20,9 @@ RENAMED: Final[dict[str, str]] = {
     "arg_max": "argmax",
     "arg_min": "argmin",
     "lin_space": "linspace",
+    "get_logger": "logging.get_logger",
+    "OpError": "errors.OpError",
+    "initialize_all_tables": "tables_initializer",
 }
 
 
@@ -41,6 +44,11 @@ NO_EFFECT: Final[frozenset[str]] = frozenset(
 )
 
 
+def never(*_: Any, **__: Any) -> bool:
+    """False: graphs are built and then run, never executed while they are built."""
+    return False
+
+
 def find(name: str) -> Any:
     """What a legacy name of the top level stands for.
 
@@ -54,6 +62,8 @@ def find(name: str) -> Any:
         return namespace
     if name in NO_EFFECT:
         return nothing
+    if name in ("executing_eagerly", "executing_eagerly_outside_functions"):
+        return never
     if name in RENAMED:
         found: Any = graphflow
         for part in RENAMED[name].split("."):

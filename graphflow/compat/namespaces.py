@@ -56,6 +56,10 @@ RENAMED: Final = MappingProxyType(
                 for name in ("bessel_i0", "bessel_i0e", "bessel_i1", "bessel_i1e")
             },
             **{name: f"ops.special.{name}" for name in ("erfcinv", "ndtri", "xlog1py")},
+            **{name: f"ops.composites.{name}" for name in ("polyval", "reciprocal_no_nan")},
+            "is_non_decreasing": "is_non_decreasing",
+            "is_strictly_increasing": "is_strictly_increasing",
+            "multiply_no_nan": "ops.special.multiply_no_nan",
             "divide_no_nan": "div_no_nan",
             "in_top_k": "nn.in_top_k",
             "l2_normalize": "nn.l2_normalize",
@@ -67,6 +71,14 @@ RENAMED: Final = MappingProxyType(
             "zero_fraction": "nn.zero_fraction",
         },
         "linalg": {
+            **{
+                name: f"ops.composites.{name}"
+                for name in ("adjoint", "matvec", "normalize", "pinv")
+            },
+            "cross": "cross",
+            "logdet": "logdet",
+            "matrix_transpose": "matrix_transpose",
+            "slogdet": "slogdet",
             "band_part": "matrix_band_part",
             "det": "matrix_determinant",
             "diag": "matrix_diag",
@@ -89,6 +101,7 @@ RENAMED: Final = MappingProxyType(
                 for name in (
                     "all_candidate_sampler",
                     "fixed_unigram_candidate_sampler",
+                    "learned_unigram_candidate_sampler",
                     "log_uniform_candidate_sampler",
                     "uniform_candidate_sampler",
                 )
@@ -105,6 +118,25 @@ RENAMED: Final = MappingProxyType(
             for name in ("spectral", "signal")
         },
         "sparse": {
+            "add": "sparse_add",
+            "concat": "sparse_concat",
+            "eye": "ops.sparse_algebra.sparse_eye",
+            "fill_empty_rows": "sparse_fill_empty_rows",
+            "from_dense": "ops.sparse_algebra.from_dense",
+            "matmul": "sparse_matmul",
+            "merge": "sparse_merge",
+            "reduce_max": "sparse_reduce_max",
+            "reset_shape": "sparse_reset_shape",
+            "reshape": "sparse_reshape",
+            "retain": "sparse_retain",
+            "segment_mean": "sparse_segment_mean",
+            "segment_sqrt_n": "sparse_segment_sqrt_n",
+            "segment_sum": "sparse_segment_sum",
+            "slice": "sparse_slice",
+            "softmax": "sparse_softmax",
+            "split": "sparse_split",
+            "to_indicator": "sparse_to_indicator",
+            "transpose": "sparse_transpose",
             "placeholder": "sparse_placeholder",
             "reduce_sum": "sparse_reduce_sum",
             "reorder": "sparse_reorder",
@@ -146,10 +178,28 @@ RENAMED: Final = MappingProxyType(
                 "tensor_shape_from_node_def_name",
             )
         },
-        "io": {"write_graph": "train.write_graph"},
+        "io": {"gfile": "namespace:io.gfile", "write_graph": "train.write_graph"},
+        "io.gfile": {
+            "GFile": "compat.gfile.GFile",
+            "copy": "compat.gfile.Copy",
+            "exists": "compat.gfile.Exists",
+            "glob": "compat.gfile.Glob",
+            "isdir": "compat.gfile.IsDirectory",
+            "listdir": "compat.gfile.ListDirectory",
+            "makedirs": "compat.gfile.MakeDirs",
+            "mkdir": "compat.gfile.MkDir",
+            "remove": "compat.gfile.Remove",
+            "rename": "compat.gfile.Rename",
+            "rmtree": "compat.gfile.DeleteRecursively",
+            "stat": "compat.gfile.Stat",
+            "walk": "compat.gfile.Walk",
+        },
+        "python": {"framework": "namespace:python.framework"},
+        "python.framework": {"ops": "module:graphflow.ops"},
         "contrib": {
             "layers": "module:graphflow.compat.contrib_layers",
             "rnn": "namespace:contrib.rnn",
+            "distributions": "module:graphflow.compat.distributions",
             "framework": "namespace:contrib.framework",
             "seq2seq": "namespace:contrib.seq2seq",
             "training": "namespace:contrib.training",
@@ -197,6 +247,7 @@ _MODULES: Final = MappingProxyType(
     {
         "test": "graphflow.compat.testing",
         "app": "graphflow.compat.app",
+        "distributions": "graphflow.compat.distributions",
         "flags": "graphflow.compat.flags",
         "logging": "graphflow.compat.logs",
         "gfile": "graphflow.compat.gfile",

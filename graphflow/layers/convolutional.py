@@ -22,6 +22,7 @@ from graphflow.nn.layer import Layer
 from graphflow.ops.bias import bias_add
 from graphflow.ops.initializers import Zeros
 from graphflow.ops.joining import stack
+from graphflow.ops.rules import whole
 from graphflow.ops.shape_ops import expand_dims, shape, squeeze
 
 
@@ -68,7 +69,7 @@ class _Convolution(Layer):
         super().__init__(
             trainable=trainable, name=name, activity_regularizer=activity_regularizer, **kwargs
         )
-        self.filters = int(filters)
+        self.filters = whole(filters, "filters")
         self.kernel_size = sizes(kernel_size, self.rank, "kernel_size")
         self.strides = sizes(strides, self.rank, "strides")
         self.dilation_rate = sizes(dilation_rate, self.rank, "dilation_rate")

@@ -131,10 +131,15 @@ class BatchNormalization(Layer):
                     constraint=constraint,
                 )
         self.gamma, self.beta = made["gamma"], made["beta"]
-        self.moving_mean, self.moving_variance = [
-            self.add_weight(name, self._shape, wide, initializer=initializer, trainable=False)
-            for name, initializer in self._averages.items()
-        ]
+        scope = self._set_scope(None)
+        partitioner, scope.partitioner = scope.partitioner, None  # averages are never in parts
+        try:
+            self.moving_mean, self.moving_variance = [
+                self.add_weight(name, self._shape, wide, initializer=initializer, trainable=False)
+                for name, initializer in self._averages.items()
+            ]
+        finally:
+            scope.partitioner = partitioner
 
     def call(self, inputs: Tensor, training: Any = False) -> Tensor:
         y, mean, variance = (self._fused if self.fused else self._plain)(inputs, training)

@@ -26,7 +26,10 @@ from graphflow.nn.convolution import (
     separable_conv2d,
 )
 from graphflow.nn.embedding import embedding_lookup
-from graphflow.nn.embedding_sparse import embedding_lookup_sparse
+from graphflow.nn.embedding_sparse import (
+    embedding_lookup_sparse,
+    safe_embedding_lookup_sparse,
+)
 from graphflow.nn.entropies import (
     l2_loss,
     log_poisson_loss,
@@ -89,6 +92,7 @@ from graphflow.ops.activations import (
     softsign,
     swish,
 )
+from graphflow.ops.activations import swish as silu
 from graphflow.ops.bias import bias_add
 from graphflow.ops.blocks import depth_to_space, space_to_batch, space_to_depth
 from graphflow.ops.candidates import (
@@ -104,6 +108,7 @@ from graphflow.ops.ctc_decode import (
     ctc_greedy_decoder,
 )
 from graphflow.ops.elementary import tanh
+from graphflow.ops.learned_candidates import learned_unigram_candidate_sampler
 from graphflow.ops.lrn import local_response_normalization
 from graphflow.ops.lrn import local_response_normalization as lrn
 from graphflow.ops.ranking import in_top_k
@@ -159,6 +164,7 @@ __all__ = [
     "l2_loss",
     "l2_normalize",
     "leaky_relu",
+    "learned_unigram_candidate_sampler",
     "local_response_normalization",
     "log_poisson_loss",
     "log_softmax",
@@ -180,11 +186,13 @@ __all__ = [
     "relu6",
     "relu_layer",
     "rnn_cell",
+    "safe_embedding_lookup_sparse",
     "sampled_softmax_loss",
     "selu",
     "separable_conv2d",
     "sigmoid",
     "sigmoid_cross_entropy_with_logits",
+    "silu",
     "softmax",
     "softmax_cross_entropy_with_logits",
     "softmax_cross_entropy_with_logits_v2",

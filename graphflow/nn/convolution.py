@@ -11,6 +11,7 @@ from graphflow.ops import convolution as entries
 from graphflow.ops.bias import channels_first
 from graphflow.ops.joining import concat
 from graphflow.ops.public import composite, renamed
+from graphflow.ops.rules import whole
 from graphflow.ops.shape_ops import expand_dims, shape_tensor, squeeze
 
 
@@ -63,8 +64,8 @@ def _numbers(values: Any) -> Any:
     if values is None:
         return 1
     if isinstance(values, (list, tuple)):
-        return tuple([int(v) for v in values])
-    return int(values)
+        return tuple([whole(v, "strides and dilations") for v in values])
+    return whole(values, "strides and dilations")
 
 
 def _need(value: Any, function: str, what: str) -> None:
@@ -205,8 +206,10 @@ def conv1d(
 def _along_width(values: Any, first: bool) -> tuple[int, ...]:
     """What a sequence gives for its width, for the image of height 1 that stands for it."""
     if isinstance(values, (list, tuple)):
+        if len(values) not in (1, 3):
+            raise GraphError(f"a convolution of sequences has 1 or 3 strides, not {values}")
         values = values[0] if len(values) == 1 else values[2 if first else 1]
-    n = 1 if values is None else int(values)
+    n = 1 if values is None else whole(values, "a stride")
     return (1, 1, 1, n) if first else (1, 1, n, 1)
 
 

@@ -42,6 +42,9 @@ def embedding_lookup_sparse(
     how = combiner or "mean"
     if how not in ("sum", "mean", "sqrtn"):
         raise GraphError(f'combiner must be "sum", "mean" or "sqrtn", not {combiner!r}')
+    sp_ids = SparseTensor.from_value(sp_ids)
+    if sp_weights is not None:
+        sp_weights = SparseTensor.from_value(sp_weights)
     with composite(name, "embedding_lookup_sparse", sp_ids.values) as scope:
         segments = ops.cast(sp_ids.indices[:, 0], dtypes.int32)
         rows = embedding_lookup(params, sp_ids.values, partition_strategy, max_norm=max_norm)
@@ -64,3 +67,44 @@ def _column(x: Tensor, like: Tensor) -> Tensor:
     if like.dims is None:
         raise GraphError("embedding_lookup_sparse needs a table of known rank")
     return ops.reshape(x, [-1] + [1] * (len(like.dims) - 1))
+
+
+def safe_embedding_lookup_sparse(
+    embedding_weights: Any,
+    sparse_ids: SparseTensor,
+    sparse_weights: SparseTensor | None = None,
+    combiner: str | None = "mean",
+    default_id: int | None = None,
+    name: str | None = None,
+    partition_strategy: str = "div",
+    max_norm: float | None = None,
+) -> Tensor:
+    """`embedding_lookup_sparse` that takes rows without ids, and leaves out negative ids.
+
+    Args:
+      embedding_weights: the table, or a list of parts of it.
+      sparse_ids: a `SparseTensor` [n, m] of ids.
+      sparse_weights: the same of weights; ids whose weight is not positive are left out, unless
+        the combiner is "sum".
+      default_id: the id of rows that have none; None: such rows are zeros.
+      others: as of `embedding_lookup_sparse`.
+    """
+    sparse_ids = SparseTensor.from_value(sparse_ids)
+    if sparse_weights is not None:
+        sparse_weights = SparseTensor.from_value(sparse_weights)
+    with composite(name, "embedding_lookup", sparse_ids.values):
+        kept = ops.greater_equal(sparse_ids.values, 0)
+        if sparse_weights is not None and combiner != "sum":
+            kept = ops.logical_and(kept, ops.greater(sparse_weights.values, 0))
+        ids, empty = ops.sparse_fill_empty_rows(
+            ops.sparse_retain(sparse_ids, kept), default_id or 0
+        )
+        weights = None
+        if sparse_weights is not None:
+            weights, _ = ops.sparse_fill_empty_rows(ops.sparse_retain(sparse_weights, kept), 1.0)
+        rows = embedding_lookup_sparse(
+            embedding_weights, ids, weights, partition_strategy, None, combiner, max_norm
+        )
+        if default_id is not None:
+            return rows
+        return ops.where_v2(_column(empty, rows), ops.zeros_like(rows), rows)

@@ -32,6 +32,8 @@ class InputSpec:
         """Raises:
         ShapeError, DTypeError: an input is not as it should be.
         """
+        if not hasattr(value, "dims"):
+            raise DTypeError(f"layer {layer!r} takes tensors, not {value!r}")
         dims = value.dims
         low = self.ndim if self.ndim is not None else self.min_ndim
         high = self.ndim if self.ndim is not None else self.max_ndim

@@ -212,7 +212,7 @@ def squeezed(labels: Tensor, predictions: Tensor, difference: int = 0) -> tuple[
     off = len(predictions.dims) - len(labels.dims) - difference
     if off == 1 and predictions.dims[-1] in (1, None):
         return labels, ops.squeeze(predictions, [-1])
-    if off == -1 and labels.dims[-1] in (1, None):
+    if off == -1 and labels.dims and labels.dims[-1] in (1, None):
         return ops.squeeze(labels, [-1]), predictions
     return labels, predictions
 

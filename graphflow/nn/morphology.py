@@ -9,6 +9,7 @@ from graphflow.ops.dilation import dilation
 from graphflow.ops.elementary import negative
 from graphflow.ops.public import composite, renamed
 from graphflow.ops.reordering import reverse
+from graphflow.ops.rules import whole
 
 
 def dilation2d(
@@ -52,4 +53,6 @@ def erosion2d(
 
 
 def _numbers(values: Any) -> Any:
-    return tuple([int(v) for v in values]) if isinstance(values, (list, tuple)) else values
+    if not isinstance(values, (list, tuple)):
+        return values
+    return tuple([whole(v, "strides and rates") for v in values])

@@ -12,6 +12,7 @@ from graphflow.build.tensor import Tensor
 from graphflow.ops import pooling as entries
 from graphflow.ops.bias import channels_first
 from graphflow.ops.public import composite, renamed
+from graphflow.ops.rules import whole
 from graphflow.ops.shape_ops import expand_dims, squeeze
 
 max_pool_with_argmax = entries.max_pool_with_argmax
@@ -21,8 +22,10 @@ def _attributes(ksize: Any, strides: Any, padding: Any, data_format: Any) -> dic
     if ksize is None or strides is None or padding is None:
         raise GraphError("pooling needs ksize, strides and padding")
     return {
-        "ksize": tuple(ksize) if isinstance(ksize, (list, tuple)) else int(ksize),
-        "strides": tuple(strides) if isinstance(strides, (list, tuple)) else int(strides),
+        "ksize": tuple(ksize) if isinstance(ksize, (list, tuple)) else whole(ksize, "ksize"),
+        "strides": tuple(strides)
+        if isinstance(strides, (list, tuple))
+        else whole(strides, "strides"),
         "padding": padding if isinstance(padding, str) else tuple(map(tuple, padding)),
         "data_format": data_format,
     }
@@ -149,8 +152,11 @@ def _sequences(
 
 def _along_width(values: Any, first: bool) -> tuple[int, ...]:
     if isinstance(values, (list, tuple)):
+        if len(values) not in (1, 3):
+            raise GraphError(f"pooling of sequences has 1 or 3 sizes and strides, not {values}")
         values = values[0] if len(values) == 1 else values[2 if first else 1]
-    return (1, 1, 1, int(values)) if first else (1, 1, int(values), 1)
+    n = whole(values, "sizes and strides")
+    return (1, 1, 1, n) if first else (1, 1, n, 1)
 
 
 def max_pool_v2(

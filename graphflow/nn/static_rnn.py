@@ -185,6 +185,9 @@ def static_state_saving_rnn(
     Raises:
       ValueError: names and states differ in form.
     """
+    for given, what in ((cell, "state_size"), (state_saver, "state")):
+        if not hasattr(given, what):
+            raise TypeError(f"{given!r} has no {what}: a cell and a state saver are needed")
     nest.assert_same_structure(cell.state_size, state_name, check_types=False)
     names = nest.flatten(state_name)
     first = nest.pack_sequence_as(cell.state_size, [state_saver.state(name) for name in names])

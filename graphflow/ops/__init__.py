@@ -140,6 +140,11 @@ from graphflow.ops.complexes import angle, complex, conj, imag, real
 
 # ---- end of nn and random
 # ---- control flow
+from graphflow.ops.composites import (
+    extract_image_patches,
+    histogram_fixed_width,
+    histogram_fixed_width_bins,
+)
 from graphflow.ops.cond import case, cond, switch_case
 from graphflow.ops.conditions import boolean_mask, where, where_v2
 from graphflow.ops.counting import bincount, confusion_matrix, cross, unravel_index
@@ -219,8 +224,20 @@ from graphflow.ops.initializers import (
     variance_scaling_initializer,
     zeros_initializer,
 )
+from graphflow.ops.inspection import (
+    add_check_numerics_ops,
+    convert_to_tensor_or_sparse_tensor,
+    dimension_value,
+    is_non_decreasing,
+    is_numeric_tensor,
+    is_strictly_increasing,
+    is_tensor,
+    no_regularizer,
+    verify_tensor_all_finite,
+)
 from graphflow.ops.joining import concat, parallel_stack, split, stack, unstack
 from graphflow.ops.known import constant_value
+from graphflow.ops.known import constant_value as get_static_value
 from graphflow.ops.linalg import (
     cholesky,
     cholesky_solve,
@@ -267,6 +284,9 @@ from graphflow.ops.partitioning import (
     tensor_scatter_sub,
     tensor_scatter_update,
 )
+from graphflow.ops.partitioning import tensor_scatter_add as tensor_scatter_nd_add
+from graphflow.ops.partitioning import tensor_scatter_sub as tensor_scatter_nd_sub
+from graphflow.ops.partitioning import tensor_scatter_update as tensor_scatter_nd_update
 from graphflow.ops.py_func import numpy_function, py_func
 from graphflow.ops.queues import (
     FIFOQueue,
@@ -375,6 +395,25 @@ from graphflow.ops.sparse import (
     sparse_tensor_to_dense,
     sparse_to_dense,
 )
+from graphflow.ops.sparse_algebra import (
+    sparse_add,
+    sparse_fill_empty_rows,
+    sparse_matmul,
+    sparse_merge,
+    sparse_reduce_max,
+    sparse_reset_shape,
+    sparse_retain,
+    sparse_slice,
+    sparse_softmax,
+    sparse_split,
+    sparse_to_indicator,
+    sparse_transpose,
+)
+from graphflow.ops.sparse_segments import (
+    sparse_segment_mean,
+    sparse_segment_sqrt_n,
+    sparse_segment_sum,
+)
 from graphflow.ops.special import (
     betainc,
     digamma,
@@ -398,6 +437,7 @@ from graphflow.ops.spectral import (
     ifft2d,
     ifft3d,
 )
+from graphflow.ops.templates import make_template
 from graphflow.ops.tensor_array import TensorArray
 from graphflow.ops.text import (
     as_string,
@@ -438,6 +478,7 @@ from graphflow.ops.variables import (
     model_variables,
     moving_average_variables,
     report_uninitialized_variables,
+    tables_initializer,
     trainable_variables,
     variables_initializer,
 )

@@ -105,7 +105,7 @@ def _leaky_grad(g: Any, y: Any, x: Any, *, alpha: float) -> Any:
 )
 def _leaky_relu(xp: Any, features: RealFloat, *, alpha: float = 0.2) -> Array:
     """features where positive, else alpha * features; the gradient at 0 is alpha."""
-    return xp.where(features > 0, features, features * alpha)
+    return xp.where(features > 0, features, (features * alpha).astype(features.dtype))
 
 
 def _elu_grad(g: Any, y: Any, x: Any) -> Any:
@@ -133,7 +133,7 @@ def _selu_grad(g: Any, y: Any, x: Any) -> Any:
 def _selu(xp: Any, features: RealFloat) -> Array:
     """The scaled exponential linear unit, elementwise."""
     low = xp.expm1(xp.minimum(features, 0)) * (SELU_SCALE * SELU_ALPHA)
-    return xp.where(features > 0, features * SELU_SCALE, low)
+    return xp.where(features > 0, features * SELU_SCALE, low).astype(features.dtype)
 
 
 @op(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflow.base.errors import GraphError, ShapeError
+from graphflow.base.errors import DTypeError, GraphError, ShapeError
 from graphflow.base.shapes import Dims, format_dims
 from graphflow.build import op
 from graphflow.build.opdef import Array, Num, Specs
@@ -116,6 +116,8 @@ def bias_add(
       bias: [channels].
       data_format: "NHWC" (default, also "N...C") or "NCHW" ("NC...").
     """
+    if data_format is not None and not isinstance(data_format, str):
+        raise DTypeError(f"data_format must be a string, not {data_format!r}")
     first = data_format is not None and data_format.startswith("NC")
     if data_format not in (None, "N...C", "NC..."):
         channels_first(data_format)

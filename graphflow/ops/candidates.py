@@ -7,6 +7,7 @@ host memory: a class is drawn at a time, and again while it was drawn before.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -137,7 +138,7 @@ def _alias_table(weights: Any) -> tuple[Any, list[int]]:
 # ---- the entries
 
 
-def _spec(true_classes: Tensor, *, num_true: int, num_sampled: int, unique: bool,
+def candidates_spec(true_classes: Tensor, *, num_true: int, num_sampled: int, unique: bool,
           range_max: int, **_: Any) -> Specs:  # fmt: skip
     dims = true_classes.dims
     if dims is not None and (len(dims) != 2 or dims[1] not in (None, num_true)):
@@ -162,10 +163,15 @@ def _expected(probability: Any, count: int, tries: int) -> Any:
     return -np.expm1(tries * np.log1p(-probability))
 
 
-def _sample(
+def sample_candidates(
     xp: Any, ctx: Any, true_classes: Any, make: Any, attrs: dict[str, Any]
 ) -> tuple[Array, ...]:
     count, unique = attrs["num_sampled"], attrs["unique"]
+    if true_classes.ndim != 2 or true_classes.shape[1] != attrs["num_true"]:
+        raise InvalidArgumentError(
+            None, None,
+            f"true_classes must be [batch, {attrs['num_true']}], not {true_classes.shape}",
+        )  # fmt: skip
     seeds = attrs["seed"], attrs["seed2"], attrs["stream"]
     distribution = make(**attrs)
     words = Words(*stream_key(ctx, *seeds), ctx.counter(seeds[2], count * BLOCKS))
@@ -222,6 +228,7 @@ def _enter(name: str, make: Any, doc: str) -> Any:
         stream: Any,
     ) -> tuple[Array, ...]:
         attrs = {
+            "num_true": num_true,
             "num_sampled": num_sampled,
             "unique": unique,
             "range_max": range_max,
@@ -229,12 +236,12 @@ def _enter(name: str, make: Any, doc: str) -> Any:
             "seed2": seed2,
             "stream": stream,
         }
-        return _sample(xp, ctx, true_classes, make, attrs)
+        return sample_candidates(xp, ctx, true_classes, make, attrs)
 
     kernel.__doc__ = doc
-    return op(name, infer=_spec, grad=None, random=True, host=("true_classes",), cases=_cases())(
-        kernel
-    )
+    return op(
+        name, infer=candidates_spec, grad=None, random=True, host=("true_classes",), cases=_cases()
+    )(kernel)
 
 
 _uniform_op = _enter(
@@ -251,7 +258,7 @@ _log_uniform_op = _enter(
 
 @op(
     "FixedUnigramCandidateSampler",
-    infer=_spec,
+    infer=candidates_spec,
     grad=None,
     random=True,
     host=("true_classes",),
@@ -277,7 +284,7 @@ def _fixed_op(
 ) -> tuple[Array, ...]:
     """Classes drawn with given counts to the power of a distortion, with expected counts."""
     attrs = {k: v for k, v in locals().items() if k not in ("xp", "ctx", "true_classes")}
-    return _sample(xp, ctx, true_classes, _fixed, attrs)
+    return sample_candidates(xp, ctx, true_classes, _fixed, attrs)
 
 
 # ---- TensorFlow's functions
@@ -409,5 +416,5 @@ def all_candidate_sampler(
 
 
 def _read_counts(path: str) -> list[float]:
-    with open(path, encoding="utf-8") as lines:
+    with open(os.fspath(path), encoding="utf-8") as lines:
         return [float(line.rsplit(",", 1)[-1]) for line in lines if line.strip()]

@@ -126,7 +126,11 @@ def real(input: Any, name: str | None = None) -> Tensor:
 def imag(input: Any, name: str | None = None) -> Tensor:
     """The imaginary part, elementwise; 0 for real tensors."""
     x = as_tensor(input)
-    return _imag(x, name=name)
+    if x.dtype.is_floating or x.dtype.is_complex:
+        return _imag(x, name=name)
+    from graphflow.ops.filling import zeros_like
+
+    return zeros_like(x)
 
 
 def angle(input: Any, name: str | None = None) -> Tensor:

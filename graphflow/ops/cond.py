@@ -329,7 +329,10 @@ def switch_case(
     elif all(callable(f) for f in branch_fns):
         branches = list(enumerate(branch_fns))
     else:
-        branches = sorted(branch_fns, key=lambda pair: pair[0])
+        pairs: list[Any] = [p if isinstance(p, (tuple, list)) else () for p in branch_fns]
+        if any(len(pair) != 2 or not hasattr(pair[0], "__index__") for pair in pairs):
+            raise TypeError(f"switch_case takes functions or pairs (int, function): {branch_fns!r}")
+        branches = sorted(pairs, key=lambda pair: pair[0])
     if not branches:
         raise GraphError("switch_case() needs at least one function")
     if len({k for k, _ in branches}) != len(branches):

@@ -9,7 +9,7 @@ import numpy as np
 from graphflow.base.errors import InvalidArgumentError, ShapeError
 from graphflow.base.shapes import format_dims
 from graphflow.build import OPS, as_tensor, op
-from graphflow.build.opdef import Array, Index, Num, Specs, T
+from graphflow.build.opdef import Array, Index, NumOrBool, Specs, T
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case, Sampler
 from graphflow.ops.complexes import conjugate
@@ -49,7 +49,7 @@ def _diag_spec(diagonal: Tensor) -> Specs:
     grad=lambda g, y, x: matrix_diag_part(g),
     cases=lambda s: [Case((s.normal(*d),)) for d in ((3,), (2, 3), (0,), (2, 0))],
 )
-def matrix_diag(xp: Any, diagonal: Num) -> Array:
+def matrix_diag(xp: Any, diagonal: NumOrBool) -> Array:
     """Square matrices with the given diagonals, which lie in the last axis, and 0 elsewhere."""
     if not diagonal.ndim:
         raise InvalidArgumentError(None, None, "a diagonal must have rank at least 1, not 0")
@@ -69,7 +69,7 @@ def _part_spec(input: Tensor) -> Specs:
     grad=lambda g, y, x: matrix_set_diag(OPS["ZerosLike"](x), g),
     cases=lambda s: [Case((s.normal(*d),)) for d in MATRICES],
 )
-def matrix_diag_part(xp: Any, input: Num) -> Array:
+def matrix_diag_part(xp: Any, input: NumOrBool) -> Array:
     """The main diagonals of matrices, in the last axis."""
     return xp.ascontiguousarray(xp.diagonal(input, axis1=-2, axis2=-1))
 
@@ -88,7 +88,7 @@ def _set_spec(input: Tensor, diagonal: Tensor) -> Specs:
     grad=lambda g, y, x, d: (matrix_set_diag(g, d * 0), matrix_diag_part(g)),
     cases=lambda s: [Case((s.normal(*d), s.normal(*d[:-2], min(d[-2:])))) for d in MATRICES],
 )
-def matrix_set_diag(xp: Any, input: Num, diagonal: Num) -> Array:
+def matrix_set_diag(xp: Any, input: NumOrBool, diagonal: NumOrBool) -> Array:
     """Matrices with their main diagonals replaced."""
     rows, columns = input.shape[-2:]
     least = min(rows, columns)
@@ -122,7 +122,7 @@ def _band_cases(s: Sampler) -> list[Case]:
     host=["num_lower", "num_upper"],
     cases=_band_cases,
 )
-def matrix_band_part(xp: Any, input: Num, num_lower: Index, num_upper: Index) -> Array:
+def matrix_band_part(xp: Any, input: NumOrBool, num_lower: Index, num_upper: Index) -> Array:
     """Matrices with 0 outside a central band.
 
     num_lower and num_upper are how many diagonals are kept below and above the main one; a

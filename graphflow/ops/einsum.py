@@ -100,6 +100,7 @@ def _einsum(xp: Any, *inputs: Num, equation: str) -> Array:
     """A sum of products, with an equation whose labels are letters, as `einsum` makes it."""
     try:
         result = xp.einsum(equation, *inputs, optimize=len(inputs) > 1)
+        result = result.astype(inputs[0].dtype, copy=False)  # of bfloat16, NumPy's is float32
     except ValueError as error:
         shapes = ", ".join(str(x.shape) for x in inputs)
         raise InvalidArgumentError(None, None, f"{equation!r} of {shapes}: {error}") from None
@@ -126,6 +127,8 @@ def einsum(equation: str, *inputs: Any, name: str | None = None, **kwargs: Any) 
     unknown = set(kwargs) - {"optimize"}
     if unknown:
         raise TypeError(f"einsum takes no argument {sorted(unknown)[0]!r}")
+    if not isinstance(equation, str):
+        raise TypeError(f"the equation of einsum is a string, not {equation!r}")
     if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
         inputs = tuple(inputs[0])
     first = next((x for x in inputs if is_symbolic(x)), None)

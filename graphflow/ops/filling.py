@@ -195,7 +195,7 @@ def _one_hot(xp: Any, indices: Index, depth: Index, on: U, off: U, *, axis: Any 
 def _eye_spec(rows: Tensor, columns: Tensor, *, dtype: DType) -> Specs:
     if rows.dims or columns.dims:
         raise ShapeError("an identity matrix takes two scalars, its rows and columns")
-    if not dtype.is_numeric:
+    if not dtype.is_numeric and not dtype.is_bool:
         raise DTypeError(f"there is no identity matrix of {dtype.name}")
     sizes = [constant_value(n) for n in (rows, columns)]
     dims = tuple([None if n is None else int(n) for n in sizes])

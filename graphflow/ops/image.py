@@ -18,6 +18,7 @@ from graphflow.build import as_tensor
 from graphflow.build.opdef import OPS
 from graphflow.build.tensor import Tensor
 from graphflow.ops import resizing
+from graphflow.ops.boxes import non_max_suppression
 from graphflow.ops.codecs import (
     decode_image,
     decode_jpeg,
@@ -41,8 +42,18 @@ from graphflow.ops.colours import (
     rgb_to_grayscale,
     rgb_to_hsv,
 )
+from graphflow.ops.composites import extract_image_patches
+from graphflow.ops.edges import (
+    image_gradients,
+    rgb_to_yiq,
+    rgb_to_yuv,
+    sobel_edges,
+    yiq_to_rgb,
+    yuv_to_rgb,
+)
 from graphflow.ops.known import known_dims
 from graphflow.ops.public import composite
+from graphflow.ops.rules import whole
 
 __all__ = [
     "ResizeMethod",
@@ -60,10 +71,13 @@ __all__ = [
     "decode_png",
     "encode_jpeg",
     "encode_png",
+    "extract_image_patches",
     "flip_left_right",
     "flip_up_down",
     "grayscale_to_rgb",
     "hsv_to_rgb",
+    "image_gradients",
+    "non_max_suppression",
     "pad_to_bounding_box",
     "per_image_standardization",
     "psnr",
@@ -84,9 +98,14 @@ __all__ = [
     "resize_with_crop_or_pad",
     "rgb_to_grayscale",
     "rgb_to_hsv",
+    "rgb_to_yiq",
+    "rgb_to_yuv",
     "rot90",
+    "sobel_edges",
     "total_variation",
     "transpose_image",
+    "yiq_to_rgb",
+    "yuv_to_rgb",
 ]
 
 
@@ -408,6 +427,13 @@ def resize_image_with_pad(
         height, width = _sizes(x)
         if not (isinstance(height, int) and isinstance(width, int)):
             raise GraphError("resize_image_with_pad needs images of known size")
+        target_height, target_width = [
+            whole(n, "a target size") for n in (target_height, target_width)
+        ]
+        if min(height, width, target_height, target_width) < 1:
+            raise ShapeError(
+                f"images of {height} x {width} cannot become {target_height} x {target_width}"
+            )
         ratio = max(width / target_width, height / target_height)
         sizes = int(np.floor(height / ratio)), int(np.floor(width / ratio))
         x = resize_images(x, sizes, method, align_corners)

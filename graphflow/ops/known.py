@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.base.errors import GraphError, OpError
+from graphflow.base.errors import DTypeError, GraphError, OpError
 from graphflow.base.shapes import Dims, is_known, size_of
 from graphflow.build.body import Body
 from graphflow.build.tensor import Operation, Tensor
@@ -293,6 +293,8 @@ def static_ints(value: Any, what: str) -> Any:
             )
         value = found
     if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "iu" and value.size:
+            raise DTypeError(f"{what} must be integers, not {value.dtype} ({value.tolist()})")
         value = value.tolist()
         return tuple(value) if isinstance(value, list) else int(value)
     if isinstance(value, range):

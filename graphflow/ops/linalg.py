@@ -42,6 +42,7 @@ from graphflow.ops.solving import (
     _square,
     _triangle,
     _triangular,
+    factored,
     square_dims,
 )
 
@@ -148,7 +149,8 @@ def _qr_cases(s: Sampler) -> list[Case]:
 @op("Qr", infer=_qr_spec, grad=_qr_grad, cost=_cube, cases=_qr_cases)
 def _qr(xp: Any, input: RealFloat, *, full_matrices: bool = False) -> tuple[Array, Array]:
     """Orthogonal Q and upper triangular R with Q R = input."""
-    q, r = xp.linalg.qr(input, mode="complete" if full_matrices else "reduced")
+    mode = "complete" if full_matrices else "reduced"
+    q, r = factored(lambda x: xp.linalg.qr(x, mode=mode), input)
     return q, r
 
 
@@ -206,7 +208,7 @@ def _svd_cases(s: Sampler) -> list[Case]:
 @op("Svd", infer=_svd_spec, grad=_svd_grad, cost=_cube, cases=_svd_cases)
 def _svd(xp: Any, input: RealFloat, *, full_matrices: bool) -> tuple[Array, Array, Array]:
     """Singular values, descending, and U and V with U diag(s) V^T = input."""
-    u, s, vh = xp.linalg.svd(input, full_matrices=full_matrices)
+    u, s, vh = factored(lambda x: xp.linalg.svd(x, full_matrices=full_matrices), input)
     return s, u, xp.swapaxes(vh, -1, -2)
 
 

@@ -11,7 +11,7 @@ from graphflow.build import OPS, op
 from graphflow.build.opdef import Array, RealFloat, Specs
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case, unary
-from graphflow.ops.rules import rank_is, same
+from graphflow.ops.rules import rank_is, same, whole
 
 
 @op(
@@ -94,7 +94,8 @@ def _lrn(
     `depth_radius` away; x: [batch, height, width, channels]."""
     if x.ndim != 4:
         raise InvalidArgumentError(None, None, f"images have rank 4, not shape {x.shape}")
-    return x * (bias + alpha * window_sum(xp, x * x, depth_radius)) ** -beta
+    norm = (bias + alpha * window_sum(xp, x * x, depth_radius)) ** -beta
+    return x * norm.astype(x.dtype, copy=False)  # of bfloat16 and a number, NumPy makes float32
 
 
 def local_response_normalization(
@@ -113,7 +114,7 @@ def local_response_normalization(
     """
     return _lrn(
         input,
-        depth_radius=int(depth_radius),
+        depth_radius=whole(depth_radius, "depth_radius"),
         bias=float(bias),
         alpha=float(alpha),
         beta=float(beta),

@@ -80,7 +80,7 @@ def _pad_cases(s: Sampler) -> list[Case]:
 @op("Pad", infer=_pad_spec, grad=_pad_grad, host=("paddings",), cases=_pad_cases)
 def _pad(xp: Any, x: T, paddings: Index) -> Array:
     """x with zeros before and after each axis, as many as its row of `paddings` says."""
-    return _padded(xp, x, _pairs(x, paddings), 0)
+    return _padded(xp, x, _pairs(x, paddings), b"" if x.dtype == object else 0)
 
 
 def _padded(xp: Any, x: Array, pairs: list[list[int]], value: Any) -> Array:
@@ -181,7 +181,7 @@ def pad(
     Raises:
       ValueError: the mode is unknown, or the paddings do not fit.
     """
-    mode = mode.upper()
+    mode = str(mode).upper()
     rows = as_tensor(paddings)
     if mode == "CONSTANT":
         if isinstance(constant_values, Tensor) or constant_values != 0:

@@ -177,11 +177,11 @@ def _public(entry: OpDef, name: str, what: str) -> Callable[..., Tensor]:
     def function(
         ref: Any, indices: Any, updates: Any, use_locking: bool = True, name: str | None = None
     ) -> Tensor:
+        if not hasattr(ref, "handle"):
+            raise TypeError(f"{ref!r} is no variable: use tensor_scatter_update and its kin")
         new = as_tensor(updates, ref.dtype)
-        if hasattr(ref, "handle"):
-            result: Tensor = entry(ref.handle, indices, new, name=name)
-            return result
-        raise TypeError(f"{ref!r} is no variable: use tensor_scatter_update and its kin")
+        result: Tensor = entry(ref.handle, indices, new, name=name)
+        return result
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"""{what}

@@ -24,7 +24,7 @@ from graphflow.build.tensor import Tensor
 from graphflow.ops import philox
 from graphflow.ops.cases import Case
 from graphflow.ops.known import constant_value, shape_from
-from graphflow.ops.rules import same
+from graphflow.ops.rules import same, whole
 from graphflow.ops.shape_ops import shape_tensor
 from graphflow.ops.windows import elements
 
@@ -43,7 +43,7 @@ def get_seed(op_seed: int | None) -> tuple[int | None, int | None]:
         return None, None
     first = DEFAULT_GRAPH_SEED if root.seed is None else root.seed
     second = root.next_id if op_seed is None else op_seed
-    seeds = int(first) % MAX_SEED, int(second) % MAX_SEED
+    seeds = whole(first, "a seed") % MAX_SEED, whole(second, "a seed") % MAX_SEED
     return (0, MAX_SEED) if seeds == (0, 0) else seeds
 
 
@@ -88,12 +88,22 @@ def _check_memory(xp: Any, size: int, dtype: DType) -> None:
 
 
 def _described(shape: Tensor, *_: Tensor, dtype: DType, **__: Any) -> Specs:
-    return [(_static(shape), dtype)]
+    return [(static_sizes(shape), dtype)]
 
 
-def _static(shape: Tensor) -> Any:
+def static_sizes(shape: Tensor) -> Any:
+    """What is known of the sizes that a shape input gives.
+
+    Raises:
+      ShapeError: they are known to be no shape.
+    """
     value = constant_value(shape)
-    return shape_from(shape) if value is None else sizes_of(value)
+    if value is None:
+        return shape_from(shape)
+    try:
+        return sizes_of(value)
+    except InvalidArgumentError as error:  # what the run would say is an error of building here
+        raise ShapeError(error.message) from None
 
 
 def _cases(*sizes: tuple[int, ...], kinds: tuple[DType, ...]) -> Any:
@@ -134,7 +144,7 @@ def _filler(name: str, sample: Any, doc: str, flops: float) -> OpDef:
         grad=None,
         random=True,
         host=("shape",),
-        cost=lambda shape, **_: flops * elements(_static(shape)),
+        cost=lambda shape, **_: flops * elements(static_sizes(shape)),
         cases=_cases(*_SIZES, kinds=_FLOATS),
     )
     return enter(kernel)
@@ -160,7 +170,7 @@ _truncated = _filler(
 def _integer_spec(shape: Tensor, minval: Tensor, maxval: Tensor, **_: Any) -> Specs:
     if minval.dtype not in (dtypes.int32, dtypes.int64):
         raise DTypeError(f"random integers are int32 or int64, not {minval.dtype.name}")
-    return [(_static(shape), minval.dtype)]
+    return [(static_sizes(shape), minval.dtype)]
 
 
 @op(

@@ -11,7 +11,7 @@ from graphflow.base import dtypes
 from graphflow.base.errors import GraphError, InvalidArgumentError, ShapeError
 from graphflow.base.shapes import Dims, format_dims, size_of
 from graphflow.build import OPS, op
-from graphflow.build.opdef import Array, Bool, Index, Num, Real, Specs
+from graphflow.build.opdef import Array, Bool, Index, Num, Real, RealOrBool, Specs
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case, Sampler
 from graphflow.ops.known import static_ints
@@ -251,15 +251,23 @@ def _searched(x: Any, axis: int) -> Any:
 
 
 @op("ArgMax", infer=_arg_spec, grad=None, cost=_size, cases=_arg_cases)
-def _argmax(xp: Any, x: Real, *, axis: int, output_type: Any) -> Array:
-    """The index of the first largest element along an axis."""
-    return xp.argmax(_searched(x, axis), axis=axis).astype(output_type.np)
+def _argmax(xp: Any, x: RealOrBool, *, axis: int, output_type: Any) -> Array:
+    """The index of the first largest element along an axis; NaN is never the largest."""
+    x = _without_nan(xp, _searched(x, axis), -math.inf)
+    return xp.argmax(x, axis=axis).astype(output_type.np)
 
 
 @op("ArgMin", infer=_arg_spec, grad=None, cost=_size, cases=_arg_cases)
-def _argmin(xp: Any, x: Real, *, axis: int, output_type: Any) -> Array:
-    """The index of the first least element along an axis."""
-    return xp.argmin(_searched(x, axis), axis=axis).astype(output_type.np)
+def _argmin(xp: Any, x: RealOrBool, *, axis: int, output_type: Any) -> Array:
+    """The index of the first least element along an axis; NaN is never the least."""
+    x = _without_nan(xp, _searched(x, axis), math.inf)
+    return xp.argmin(x, axis=axis).astype(output_type.np)
+
+
+def _without_nan(xp: Any, x: Array, instead: float) -> Array:
+    if not dtypes.as_dtype(x.dtype).is_floating:
+        return x
+    return xp.where(xp.isnan(x), x.dtype.type(instead), x)
 
 
 # ---- TensorFlow's functions

@@ -90,6 +90,17 @@ def axis_in(axis: Any, rank: int | None, what: str = "axis") -> int:
     return int(axis % rank)
 
 
+def whole(value: Any, what: str) -> int:
+    """An integer that a program gave; what is nearly one is refused, never rounded.
+
+    Raises:
+      DTypeError: it is no integer.
+    """
+    if not hasattr(value, "__index__"):
+        raise DTypeError(f"{what} must be an integer, not {value!r}")
+    return int(value.__index__())
+
+
 def axes_in(axis: Any, rank: int | None) -> tuple[int, ...] | None:
     """Axes of a reduction, sorted and counted from the front; None: all of them.
 

@@ -25,7 +25,14 @@ from graphflow.ops.expression import special
 from graphflow.ops.gamma_slopes import sample_slope
 from graphflow.ops.known import constant_value
 from graphflow.ops.public import composite
-from graphflow.ops.random import add_random, random_uniform, sizes_of, stream_key, tensor_of_sizes
+from graphflow.ops.random import (
+    add_random,
+    random_uniform,
+    sizes_of,
+    static_sizes,
+    stream_key,
+    tensor_of_sizes,
+)
 from graphflow.ops.reduce import reduce_all
 from graphflow.ops.rules import rank_is
 from graphflow.ops.shape_ops import shape as shape_of
@@ -70,11 +77,11 @@ class _Streams:
 
 
 def _spec(shape: Tensor, parameter: Tensor, **attrs: Any) -> Specs:
-    sizes = constant_value(shape)
+    sizes = static_sizes(shape)
     dtype = attrs.get("dtype") or parameter.dtype
     if sizes is None or parameter.dims is None:
         return [(None, dtype)]
-    return [((*sizes_of(sizes), *parameter.dims), dtype)]
+    return [((*sizes, *parameter.dims), dtype)]
 
 
 def _reserved(ctx: Any, size: int, seed: int, seed2: int, stream: int) -> tuple[int, int, int]:

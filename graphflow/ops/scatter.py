@@ -117,6 +117,8 @@ def _public(entry: OpDef, what: str) -> Callable[..., Tensor]:
     def function(
         ref: Any, indices: Any, updates: Any, use_locking: bool = False, name: str | None = None
     ) -> Tensor:
+        if not hasattr(ref, "handle"):
+            raise TypeError(f"{ref!r} is no variable: use tensor_scatter_update and its kin")
         updates = as_tensor(updates, ref.dtype)
         return entry(ref.handle, indices, updates, name=name)
 

@@ -361,7 +361,7 @@ def strided_slice(
     """
     start = as_tensor(begin)
     if strides is None:
-        if start.dims is None or start.dims[0] is None:
+        if not start.dims or start.dims[0] is None:
             raise GraphError("strides must be given where the length of begin is unknown")
         strides = np.ones(start.dims[0], start.dtype.np)
     return _strided(

@@ -62,11 +62,22 @@ def _check_square(x: Any) -> None:
         raise InvalidArgumentError(None, None, f"matrices must be square, not {x.shape}")
 
 
+def factored(call: Any, *arrays: Any) -> Any:
+    """A function of NumPy's linear algebra, which knows no 16-bit floats: those go through
+    float32."""
+    dtype = arrays[0].dtype
+    if dtype.itemsize > 2:
+        return call(*arrays)
+    found = call(*[a.astype(np.dtype(np.float32)) for a in arrays])
+    several = isinstance(found, tuple)
+    return tuple([y.astype(dtype) for y in found]) if several else found.astype(dtype)
+
+
 def _checked(what: str, call: Any, *arrays: Any) -> Any:
     """NumPy's error as graphflow's; CuPy gives NaN instead."""
     _check_square(arrays[0])
     try:
-        return call(*arrays)
+        return factored(call, *arrays)
     except np.linalg.LinAlgError as error:
         raise InvalidArgumentError(None, None, f"{what}: {error}") from None
 

@@ -303,6 +303,8 @@ def _sorted(values: Any, axis: Any, direction: str, name: str, which: int) -> Te
         x = as_tensor(values)
         at = static_ints(axis, "axis")
         rank = None if x.dims is None else len(x.dims)
+        if rank == 0:
+            raise ShapeError("a scalar cannot be sorted")
         if at != -1 and rank is None:
             raise GraphError("sorting along another axis than the last needs a known rank")
         at = axis_in(at, rank) if rank else at

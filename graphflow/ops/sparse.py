@@ -25,6 +25,7 @@ from graphflow.ops.known import shape_from, static_ints
 from graphflow.ops.partitioning import tensor_scatter_update
 from graphflow.ops.public import composite, renamed
 from graphflow.ops.reduce import reduce_sum
+from graphflow.ops.rules import axis_in
 from graphflow.ops.scans import cumprod
 from graphflow.ops.segments import unsorted_segment_sum
 from graphflow.ops.shape_ops import expand_dims, reshape, transpose
@@ -65,8 +66,16 @@ class SparseTensor:
 
     @classmethod
     def from_value(cls, value: Any) -> SparseTensor:
-        """One of constants of a `SparseTensorValue`; a `SparseTensor` itself."""
-        return value if isinstance(value, cls) else cls(*value)
+        """One of constants of a `SparseTensorValue`; a `SparseTensor` itself.
+
+        Raises:
+          TypeError: it is neither.
+        """
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, (tuple, list)) or len(value) != 3:
+            raise TypeError(f"a SparseTensor is needed, not {value!r}")
+        return cls(*value)
 
     @property
     def indices(self) -> Tensor:
@@ -201,6 +210,7 @@ def sparse_tensor_to_dense(
     name: str | None = None,
 ) -> Tensor:
     """The whole tensor, of a default value where nothing is stored; see `sparse_to_dense`."""
+    sp_input = SparseTensor.from_value(sp_input)
     with composite(name, "SparseTensorToDense", sp_input.values):
         return sparse_to_dense(
             sp_input.indices, sp_input.dense_shape, sp_input.values, default_value or 0
@@ -256,6 +266,7 @@ def sparse_reduce_sum(
 
 def sparse_reorder(sp_input: SparseTensor, name: str | None = None) -> SparseTensor:
     """The same tensor with its elements in row-major order."""
+    sp_input = SparseTensor.from_value(sp_input)
     with composite(name, "SparseReorder", sp_input.values):
         steps = cumprod(sp_input.dense_shape, exclusive=True, reverse=True)
         order = argsort(reduce_sum(sp_input.indices * steps, axis=1), stable=True)
@@ -269,6 +280,7 @@ def sparse_reshape(sp_input: SparseTensor, shape: Any, name: str | None = None) 
     from graphflow.ops.counting import unravel_index
     from graphflow.ops.reduce import reduce_prod
 
+    sp_input = SparseTensor.from_value(sp_input)
     with composite(name, "SparseReshape", sp_input.values):
         steps = cumprod(sp_input.dense_shape, exclusive=True, reverse=True)
         flat = reduce_sum(sp_input.indices * steps, axis=1)
@@ -289,12 +301,16 @@ def sparse_concat(axis: int, sp_inputs: Any, name: str | None = None) -> SparseT
     """Sparse tensors one after the other along an axis, in row-major order."""
     from graphflow.ops.filling import one_hot
 
+    at = static_ints(axis, "axis")
+    sp_inputs = [SparseTensor.from_value(t) for t in sp_inputs]
+    if not sp_inputs or not isinstance(at, int):
+        raise GraphError(f"sparse_concat takes an axis and sparse tensors, not {axis!r} and none")
     with composite(name, "SparseConcat", *[t.values for t in sp_inputs]):
         first = sp_inputs[0].dense_shape
         rank = first.dims[0] if first.dims else None
         if rank is None:
             raise GraphError("sparse_concat needs a known rank")
-        along = one_hot(axis % rank, rank, dtype=dtypes.int64)
+        along = one_hot(axis_in(at, rank), rank, dtype=dtypes.int64)
         offset: Any = first * 0
         indices = []
         for t in sp_inputs:

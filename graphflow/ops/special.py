@@ -255,6 +255,25 @@ def xdivy(xp: Any, x: RealFloat, y: RealFloat) -> Array:
     return _zero_or(xp, x, y, xp.divide(x, y))
 
 
+def _product_cases(s: Sampler) -> list[Case]:
+    infinite = Case((np.array([np.inf, np.nan, 2.0]), np.array([0.0, 0.0, 3.0])), grad=False)
+    return [*[Case((s.normal(*a), s.normal(*b))) for a, b in PAIRS], infinite]
+
+
+def _product_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
+    return (
+        unbroadcast(multiply_no_nan(g, y), x, y),
+        unbroadcast(multiply_no_nan(x, g), y, x),
+    )
+
+
+@function
+@op("MulNoNan", infer=broadcast, grad=_product_grad, elementwise=True, cases=_product_cases)
+def multiply_no_nan(xp: Any, x: RealFloat, y: RealFloat) -> Array:
+    """x y, but 0 where y is 0, also if x is infinite or NaN; with broadcasting."""
+    return xp.where(xp.equal(y, 0), y * 0, x * y)
+
+
 def _xlog1py_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
     logarithm = xlog1py(cast(not_equal(x, 0), x.dtype), y)
     return unbroadcast(g * logarithm, x, y), unbroadcast(g * xdivy(x, 1 + y), y, x)

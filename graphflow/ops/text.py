@@ -55,6 +55,8 @@ def _like(x: Tensor, **_: Any) -> Specs:
 
 
 def _regex(pattern: str) -> re.Pattern[bytes]:
+    if not isinstance(pattern, str):
+        raise DTypeError(f"a regular expression must be a string, not {pattern!r}")
     try:
         return re.compile(pattern.encode())
     except re.error as error:

@@ -311,6 +311,17 @@ def _all_variables(graph: Graph) -> list[Variable]:
     return [item for item in found if isinstance(item, Variable)]
 
 
+def checked_variable(ref: Any) -> Any:
+    """What was given as a variable.
+
+    Raises:
+      TypeError: it is none.
+    """
+    if not hasattr(ref, "assign") or not hasattr(ref, "initializer"):
+        raise TypeError(f"{ref!r} is no tf.Variable")
+    return ref
+
+
 class init_scope(ExitStack):
     """Build in the root graph, after nothing: where variables and their initial values go."""
 
@@ -330,7 +341,7 @@ def variables_initializer(var_list: Iterable[Variable], name: str = "init") -> O
     An initial value is read from before the run, so a variable cannot be initialised from
     another one in the same run: use its `initialized_value()`.
     """
-    return group(*[v.initializer for v in var_list], name=name)
+    return group(*[checked_variable(v).initializer for v in var_list], name=name)
 
 
 def global_variables(scope: str | None = None) -> list[Variable]:
@@ -368,9 +379,14 @@ def local_variables_initializer() -> Operation:
     return variables_initializer(local_variables())
 
 
+def tables_initializer(name: str = "init_all_tables") -> Operation:
+    """An operation that initialises the lookup tables of the graph; none of them is fine."""
+    return group(*get_default_graph().get_collection(GraphKeys.TABLE_INITIALIZERS), name=name)
+
+
 def is_variable_initialized(variable: Variable) -> Tensor:
     """bool []: has the variable a value?"""
-    return state.is_initialized(variable.handle)
+    return state.is_initialized(checked_variable(variable).handle)
 
 
 def report_uninitialized_variables(
@@ -392,14 +408,14 @@ def report_uninitialized_variables(
 def assign(ref: Any, value: Any, validate_shape: bool | None = None, use_locking: Any = None,
            name: str | None = None) -> Tensor:  # fmt: skip
     """Give the variable a new value; returns it."""
-    return ref.assign(value, name=name)
+    return checked_variable(ref).assign(value, name=name)
 
 
 def assign_add(ref: Any, value: Any, use_locking: Any = None, name: str | None = None) -> Tensor:
     """Add to the variable; returns the new value."""
-    return ref.assign_add(value, name=name)
+    return checked_variable(ref).assign_add(value, name=name)
 
 
 def assign_sub(ref: Any, value: Any, use_locking: Any = None, name: str | None = None) -> Tensor:
     """Subtract from the variable; returns the new value."""
-    return ref.assign_sub(value, name=name)
+    return checked_variable(ref).assign_sub(value, name=name)

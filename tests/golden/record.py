@@ -17,7 +17,7 @@ import numpy as np
 HERE = Path(__file__).parent
 TABLES = (
     "losses", "sampling", "sampled", "images", "arrays", "text", "writes", "speech", "flow",
-    "state", "numerics", "training",
+    "state", "numerics", "training", "families", "chances",
 )  # fmt: skip
 
 

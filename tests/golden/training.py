@@ -88,3 +88,13 @@ def _defined(tf: Any) -> list[Any]:
 
             found += with_gradients(tf, loss, x)
     return found
+
+
+@program
+def learned_candidates(tf: Any) -> list[Any]:
+    true = np.array([[1, 7], [7, 0], [7, 7]])
+    return [
+        *tf.nn.learned_unigram_candidate_sampler(true, 2, 5, True, 9, seed=2),
+        *tf.nn.learned_unigram_candidate_sampler(true, 2, 12, False, 9, seed=3),
+        *tf.nn.all_candidate_sampler(true, 2, 9, True),
+    ]

@@ -20,7 +20,7 @@ from tests.ops.registered import cases_of
 
 DTYPES = (
     "float64", "float32", "float16", "int32", "int64", "uint8", "int8", "uint64", "bool",
-    "complex64", "object",
+    "complex64", "bfloat16", "object",
 )  # fmt: skip
 ATTRIBUTES: tuple[Any, ...] = (
     None, True, False, 0, 1, 2, -1, -3, 7, 10**9, 2**40, -(10**18), 1.5, float("nan"),
@@ -72,7 +72,7 @@ def changed(rng: Any, x: Any) -> Any:
         return array(rng)
     if what < 0.5 and x.dtype.kind in "iufb":
         with np.errstate(all="ignore"):
-            return x.astype(_pick(rng, DTYPES[:-1]))
+            return x.astype(numpy_dtype(_pick(rng, DTYPES[:-1])))
     if what < 0.7 and x.dtype in (np.int32, np.int64) and x.size:
         x = x.copy()
         x.flat[int(rng.integers(x.size))] = _pick(rng, INTEGERS)
@@ -85,7 +85,7 @@ def changed(rng: Any, x: Any) -> Any:
 def array(rng: Any) -> Any:
     """Any array of at most four axes."""
     shape = tuple(int(n) for n in rng.integers(0, 5, int(rng.integers(5))))
-    dtype = np.dtype(_pick(rng, DTYPES))
+    dtype = numpy_dtype(_pick(rng, DTYPES))
     if dtype.kind == "O":
         return np.full(shape, b"text", object)
     x = np.asarray(rng.standard_normal(shape) * 3)
@@ -95,6 +95,10 @@ def array(rng: Any) -> Any:
         x.flat[int(rng.integers(x.size))] = _pick(rng, (np.nan, np.inf, -np.inf, 1e30))
     with np.errstate(all="ignore"):
         return x.astype(dtype)
+
+
+def numpy_dtype(name: str) -> Any:
+    return np.dtype(object) if name == "object" else dtypes.as_dtype(name).np
 
 
 def _pick(rng: Any, choices: Any) -> Any:

@@ -246,3 +246,49 @@ def test_on_two_devices() -> None:
         plain = plain * x
         got, wanted = session.run([tf.gradients(z, x), tf.gradients(plain, x)], {x: 0.7})
         np.testing.assert_allclose(got, wanted, rtol=1e-14)
+
+
+def _nested(written_out: bool) -> list[Any]:
+    """Rows mapped through three steps, each a scan or not, with captures; of both orders."""
+    rows = tf.constant(np.random.default_rng(0).normal(size=(3, 4)))
+    w = tf.get_variable("w", initializer=np.full(4, 0.7))
+    k = tf.constant(np.linspace(0.5, 1.0, 4))
+    steps = tf.get_variable("steps", initializer=0, trainable=False)
+
+    def scanned(v: Any) -> Any:
+        if not written_out:
+            return tf.scan(lambda c, e: tf.sin(c * e[0]) + e[1], (w, v), initializer=v[0])
+        c, found = v[0], []
+        for j in range(4):
+            c = tf.sin(c * w[j]) + v[j]
+            found.append(c)
+        return tf.stack(found)
+
+    def body(i: Any, v: Any) -> Any:
+        with tf.control_dependencies([steps.assign_add(1)]):
+            return i + 1, tf.cond(tf.equal(i % 2, 0), lambda: scanned(v), lambda: v * k - w)
+
+    def row(v: Any) -> Any:
+        if written_out:
+            return scanned(scanned(v) * k - w)
+        return tf.while_loop(lambda i, _: i < 3, body, [0, v])[1]
+
+    y = tf.stack([row(rows[i]) for i in range(3)]) if written_out else tf.map_fn(row, rows)
+    inputs = [rows, w, k]
+    first = tf.gradients(tf.reduce_sum(y * y), inputs)
+    second = tf.gradients([tf.reduce_sum(g * g) for g in first], inputs)
+    return [steps.read_value(), y, *first, *second]
+
+
+def test_a_branch_in_a_loop_in_a_map_with_assignments_has_gradients_of_both_orders() -> None:
+    found = []
+    for written_out in (False, True):
+        with tf.Graph().as_default(), tf.Session() as session:
+            fetches = _nested(written_out)
+            session.run(tf.global_variables_initializer())
+            found.append(session.run(fetches[1:]))
+            counted = session.run(fetches[0])
+        assert counted == (0 if written_out else 9)
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, 1e-12, 1e-12)

@@ -169,6 +169,17 @@ def test_layers_and_optimizers_train_the_parts() -> None:
     assert all((a < b).all() for a, b in zip(after, before, strict=True))
 
 
+def test_averages_of_batch_normalisation_are_whole() -> None:
+    with tf.variable_scope("net", partitioner=HALVES):
+        y = tf.layers.batch_normalization(tf.ones([3, 4]), training=True, name="bn")
+        tf.nn.dynamic_rnn(tf.nn.rnn_cell.LSTMCell(4), tf.ones([2, 3, 5]), dtype=tf.float32)
+    names = {v.op.name.removeprefix("net/") for v in tf.global_variables()}
+    assert {"bn/gamma/part_1", "bn/moving_mean", "rnn/lstm_cell/kernel/part_0"} <= names
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        np.testing.assert_allclose(session.run(y), np.zeros((3, 4)), atol=1e-6)
+
+
 @pytest.mark.parametrize("others", [None, tf.fixed_size_partitioner(3), HALVES])
 def test_a_checkpoint_holds_the_whole(tmp_path: Any, others: Any) -> None:
     table = np.arange(10.0, dtype=np.float32).reshape(5, 2)

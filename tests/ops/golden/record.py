@@ -71,7 +71,7 @@ NOTHING = {  # what TensorFlow's kernels get wrong where there are no elements
     ("DepthwiseConv2dNativeBackpropFilter", "f"),  # memory that nobody wrote
     ("Mean", "c"),  # 0, where it is NaN for all other kinds
 }
-WINDOWS = ("ksize", "strides", "dilations")
+WINDOWS = ("ksize", "strides", "dilations", "rates")
 DTYPES = ("float64", "float32", "int32", "int64", "uint8", "complex64", "bool")
 
 
@@ -134,7 +134,7 @@ def missing_kernel(message: str) -> bool:
         "Requires delta != 0", "Integers to negative integer powers", "Unhandled input dimensions",
         "Shapes of a and b are inconsistent", "must be", "Invalid type", "requires",
         "Requires start", "Expected dimension 1 at axis", "supported for NHWC",
-        "expected to be a float tensor",
+        "expected to be a float tensor", "does not have enough elements",
     )  # fmt: skip
     return any(sign in message for sign in signs)
 
