@@ -1,6 +1,7 @@
 """The distributed runtime in numbers.  Each part is a module of its own:
 
     distribute_transport     messages and values: steps, boundaries, sums over replicas
+    distribute_parallel      ways to train: replicas, parameter servers, pipelines
 
 A part gives `numbers()`, `BOUNDS` and `MEANING`, as every benchmark does.  GRAPHFLOW_PARTS chooses
 some of them; GRAPHFLOW_PEERS is the Python of an environment with TensorFlow and PyTorch.
@@ -12,7 +13,7 @@ import importlib
 import os
 from typing import Any
 
-PARTS = ("distribute_transport",)
+PARTS = ("distribute_transport", "distribute_parallel")
 
 
 def _parts() -> list[Any]:
