@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from graphflow.base.devices import parse
+from graphflow.distribute import failpoints
 from graphflow.distribute.messages import Message, Reply, Ticket
 from graphflow.execute.rendezvous import Rendezvous
 
@@ -100,6 +101,7 @@ class Meeting:
         self._device = device
 
     def send_to(self, device: str, key: str, value: Any) -> None:
+        failpoints.hit("sum")
         key = f"{device};{key}"
         if device in self._here:
             self._local.send(key, value)

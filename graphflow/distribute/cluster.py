@@ -8,6 +8,8 @@ import sys
 import threading
 import uuid
 import weakref
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from graphflow.base.devices import DeviceSpec
@@ -119,6 +121,7 @@ class Cluster:
                 self._networks.append(network)
                 network.join(self._actors, list(self._actors))
             carrier = f"{transport}, encrypted" if tls else transport
+            self._carrier = carrier
             self.topology = _topology(self.workers, cpus_per_worker, gpus_per_worker, carrier)
         except BaseException:
             self.close()
@@ -142,6 +145,70 @@ class Cluster:
 
     def _start(self) -> Any:
         return _ray().start_worker(*self._resources)
+
+    def resize(self, workers: int) -> None:
+        """Have another number of workers from now on.
+
+        Sessions go on with them: their variables and queues move off those that leave, and their
+        next runs are planned anew.  Those that join get the highest task numbers, those that have
+        these leave.  What a program asks for by the name of a task that is not there any more
+        needs `allow_soft_placement`.  Runs that are under way are waited for.
+
+        Args:
+          workers: how many.
+
+        Raises:
+          ValueError: there would be none.
+          RuntimeError: the cluster is closed.
+          DeadlineExceededError: a run does not end.
+          OpError: new workers do not start; all is as it was.
+        """
+        if workers < 1:
+            raise ValueError(f"workers={workers}: a cluster needs at least one")
+        if not self._finalizer.alive:
+            raise RuntimeError("the cluster is closed")
+        names = [str(DeviceSpec("worker", 0, task)) for task in range(workers)]
+        before = dict(self._actors)
+        joining = {name: self._start() for name in names if name not in before}
+        try:
+            self._actors |= joining
+            self.workers = self._describe(_ray(), self._start_deadline)
+            for network in self._networks:
+                network.join(self._actors, list(self._actors))
+            found = {name: self.workers[name] for name in names}
+            topology = _topology(found, *self._resources, self._carrier)
+            with self._lock:
+                sessions = list(self._sessions)
+            for session in sessions:
+                if not session.conductor.closed:
+                    session.move(topology, partial(self._conductor, names))
+        except BaseException:
+            for name, actor in joining.items():
+                del self._actors[name]
+                _ray().end_worker(actor)
+            raise
+        self.topology, self.workers = topology, found
+        for name in before:
+            if name not in names:
+                _ray().end_worker(self._actors.pop(name))
+
+    def _conductor(self, names: Sequence[str], seed: int) -> Conductor:
+        """A new session on some workers."""
+        session = uuid.uuid4().hex
+        actors = {name: self._actors[name] for name in names}
+        link = _ray().RayLink(session, actors, self)
+        for network in self._networks:
+            link = FastLink(session, network, link, self._actors)
+        conductor = Conductor(
+            link,
+            names,
+            self.deadline,
+            self._slots,
+            every=self._every,
+            start_deadline=self._start_deadline,
+        )
+        conductor.open(seed)
+        return conductor
 
     def replacement(self, worker: str, lost: Any) -> Any:
         """The actor that takes the place of one that was lost, a spare or a new one; each session
@@ -171,20 +238,7 @@ class Cluster:
         """
         if not self._finalizer.alive:
             raise RuntimeError("the cluster is closed")
-        name = uuid.uuid4().hex
-        link = _ray().RayLink(name, self._actors, self)
-        for network in self._networks:
-            link = FastLink(name, network, link, self._actors)
-        conductor = Conductor(
-            link,
-            list(self._actors),
-            self.deadline,
-            self._slots,
-            every=self._every,
-            start_deadline=self._start_deadline,
-        )
-        conductor.open(seed)
-        target = ClusterTarget(self.topology, conductor)
+        target = ClusterTarget(self.topology, self._conductor(list(self._actors), seed))
         with self._lock:
             self._sessions.add(target)
         return target

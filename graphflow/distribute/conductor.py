@@ -16,6 +16,7 @@ from typing import Any
 
 from graphflow.base.errors import (
     DeadlineExceededError,
+    InvalidArgumentError,
     OpError,
     ResourceExhaustedError,
     UnavailableError,
@@ -28,6 +29,7 @@ from graphflow.distribute.stalls import Stalls
 from graphflow.distribute.watch import Watch
 
 _KIND = {Step: "steps", Save: "saves", Rebuild: "rebuilds"}
+_SHORT = 0.002  # seconds between looks at whether runs have ended
 CLOSING = 5.0  # seconds, at most, that closing waits for the workers
 REPLACEMENTS = 3  # workers that are tried, one after the other, in the place of a lost one
 
@@ -58,6 +60,7 @@ class Conductor:
 
     Attributes:
       workers: names of those that the session may use.
+      numerics: worker -> what the last bits of its results depend on.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Conductor:
         start_deadline: seconds that a worker in the place of a lost one may take to start.
         """
         self.workers = tuple(workers)
+        self.numerics: Mapping[str, Any] = {}
         self._link = link
         self._deadline = deadline
         self._slots = slots
@@ -100,6 +104,16 @@ class Conductor:
         self._inbox: deque[Any] = deque()
         self._counts: dict[str, Counter[str]] = {worker: Counter() for worker in workers}
         self._closed = False
+
+    @property
+    def seed(self) -> int:
+        """Of the session's random ops that have none."""
+        return self._seed
+
+    @property
+    def closed(self) -> bool:
+        """Has the session ended?"""
+        return self._closed
 
     @property
     def recovers(self) -> bool:
@@ -172,8 +186,8 @@ class Conductor:
                 if not outcome.done:
                     self._mind_the_time(number, outcome, timeout)
 
-    def _until_recovered(self) -> None:
-        """Wait until no worker is lost.
+    def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait until no worker is lost and something else is so.
 
         Raises:
           OpError: that will not be.
@@ -184,7 +198,7 @@ class Conductor:
                 self._mind_the_workers(self._clock())
                 if self._machine.failure is not None:
                     raise self._machine.failure
-                if self._machine.phase == "serving" or self._closed:
+                if self._closed or (self._machine.phase == "serving" and condition()):
                     return
             with self._bell:
                 self._bell.wait_for(lambda: self._inbox, self._watch.interval)
@@ -300,6 +314,8 @@ class Conductor:
             replacement.stage = "open"
             arguments = self._seed, self._deadline, self._shipments[worker]
             self._link.call(worker, "open", *arguments, hear=self._hears(worker, replacement))
+        elif answer != self.numerics.get(worker, answer):
+            self._again(worker, f"it would compute other bits: {answer}")
         else:
             del self._replacements[worker]
             self._handle(machine.Replaced(worker))
@@ -321,7 +337,8 @@ class Conductor:
           OpError: one does not answer within the deadline.
         """
         self._seed = seed
-        self._call("open", {worker: (seed, self._deadline, {}) for worker in self.workers})
+        given: dict[str, tuple[Any, ...]] = {w: (seed, self._deadline, {}) for w in self.workers}
+        self.numerics = self._call("open", given)
 
     def load(self, plan: int, shipments: Mapping[str, Shipment]) -> None:
         """Ship a plan.
@@ -334,6 +351,54 @@ class Conductor:
             if self._machine.recovers:
                 self._shipments[worker][plan] = shipment
         self._call("load", {worker: (plan, s) for worker, s in shipments.items()})
+
+    def quiesce(self) -> None:
+        """Wait until no run is under way.
+
+        Raises:
+          DeadlineExceededError: one does not end within the deadline.
+        """
+        end = self._clock() + self._deadline
+        while self._machine.running:
+            if self._clock() >= end:
+                raise DeadlineExceededError(
+                    None, None, f"runs are still under way after {self._deadline:g} s"
+                )
+            time.sleep(_SHORT)
+
+    def capture(self) -> Mapping[str, Any]:
+        """Worker -> its state, as it is between two runs; none may be under way.
+
+        Raises:
+          OpError: the workers are lost, or their state cannot be copied.
+        """
+        self._until(lambda: not self._machine.saving)
+        before = self._machine.cut
+        while self._machine.cut == before:
+            with self._lock:
+                self._handle(machine.Capture())
+            self._until(lambda: not self._machine.saving)
+            if self._machine.unsaved is not None:
+                raise self._machine.unsaved
+        return self._machine.snapshots
+
+    def restore(self, snapshots: Mapping[str, Any]) -> None:
+        """Go on from the state of an earlier session.
+
+        Raises:
+          InvalidArgumentError: it had other workers.
+          OpError: the workers are lost.
+        """
+        if set(snapshots) != set(self.workers):
+            raise InvalidArgumentError(
+                None,
+                None,
+                f"the state is that of workers {', '.join(sorted(snapshots)) or 'none'}, these "
+                f"are {', '.join(self.workers)}",
+            )
+        with self._lock:
+            self._handle(machine.Restore(snapshots))
+        self._until(lambda: True)
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """See `ClusterTarget.statistics`."""
@@ -353,7 +418,7 @@ class Conductor:
         if method == "close":
             return self._answers(method, arguments, patience)
         while True:
-            self._until_recovered()
+            self._until(lambda: True)
             before = self._machine.generation
             try:
                 return self._answers(method, arguments, patience)

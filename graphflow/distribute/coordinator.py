@@ -41,6 +41,7 @@ from graphflow.base.errors import (
 from graphflow.distribute.events import (
     Answered,
     Begin,
+    Capture,
     Closed,
     Command,
     Event,
@@ -51,6 +52,7 @@ from graphflow.distribute.events import (
     Release,
     Replace,
     Replaced,
+    Restore,
     Send,
     Wake,
     Woken,
@@ -72,6 +74,7 @@ from graphflow.distribute.runs import Peer, Run, Runs
 __all__ = [
     "Answered",
     "Begin",
+    "Capture",
     "Closed",
     "Command",
     "Coordinator",
@@ -83,6 +86,7 @@ __all__ = [
     "Release",
     "Replace",
     "Replaced",
+    "Restore",
     "Send",
     "Wake",
     "Woken",
@@ -90,6 +94,7 @@ __all__ = [
 
 _LONGEST = 6  # doublings of the distance of cuts, for the sake of long runs
 _FED = 256 << 20  # bytes of feeds that the journal holds, more or less
+_DEADLY = 3  # workers that are lost for a run before it is given up
 _DECIDED = ("committing", "interrupted")
 
 
@@ -109,6 +114,7 @@ class Coordinator(Runs):
       lost: worker -> how it was lost; those that have not been replaced.
       phase: of the session; see above.
       recoveries: how many there were.
+      unsaved: why the last cut could not be made; None: it could.
     """
 
     def __init__(self, workers: Iterable[str], every: int | None = None):
@@ -120,6 +126,7 @@ class Coordinator(Runs):
         self.lost: dict[str, Lost] = {}
         self.phase = "serving"
         self.recoveries = 0
+        self.unsaved: OpError | None = None
         self._every = every
         self._logs = every is not None
         self._during: dict[str, int] = {}  # lost worker -> run that found out
@@ -154,6 +161,21 @@ class Coordinator(Runs):
     def failure(self) -> OpError | None:
         """Why no run can succeed any more; None: they can."""
         return self._end(0) if self._end else None
+
+    @property
+    def saving(self) -> bool:
+        """Is a cut being made?"""
+        return self._cut is not None
+
+    @property
+    def cut(self) -> int:
+        """Number of the last cut of which all copies are safe."""
+        return self._journal.cut
+
+    @property
+    def snapshots(self) -> Mapping[str, Any]:
+        """Worker -> its state at the last cut."""
+        return self._journal.snapshots
 
     def awaited(self) -> set[str]:
         """Workers whose answer something waits for."""
@@ -243,10 +265,14 @@ class Coordinator(Runs):
             commands.append(Send(worker, save))
         return commands + [command for run in hit for command in self._start(run)]
 
+    def _capture(self, event: Capture) -> list[Command]:
+        return self._save() if self.phase == "serving" and self._cut is None else []
+
     def _saved(self, worker: str, reply: Saved) -> list[Command]:
         cut = self._cut
         if cut is None or reply.cut != cut.number:
             return []
+        self.unsaved = reply.error
         if reply.error is not None:  # the journal goes on from the cut before
             self._cut = None
             return []
@@ -280,11 +306,27 @@ class Coordinator(Runs):
         self._current.clear()
         self._outgoing.clear()
         self._again.clear()
-        for run in self._runs.values():
+        commands: list[Command] = []
+        for run in list(self._runs.values()):
+            run.deaths += run.state == "running" and event.worker in run.missing
             run.state = "interrupted" if run.state in _DECIDED else "suspended"
             run.missing = set()
+            if run.deaths >= _DEADLY:
+                commands += self._abort(run, self._deadly(run, event))
         self._journal.interrupt()
-        return [Replace(event.worker)]
+        return [*commands, Replace(event.worker)]
+
+    def _deadly(self, run: Run, lost: Lost) -> OpError:
+        """The error for a run that takes its workers with it, again and again."""
+        kind = DeadlineExceededError if lost.frozen else UnavailableError
+        return kind(
+            None,
+            None,
+            f"run {run.number} is given up: {run.deaths} times a worker was lost that worked on "
+            f"it, the last time {lost.worker}: {lost.reason}. Nothing was changed.  Does it need "
+            "more memory than there is, or does a kernel keep the worker from giving a sign of "
+            "life (Cluster(deadline=...))?",
+        )
 
     def _give_up(self, event: Lost, hit: Sequence[Run]) -> list[Command]:
         """Without recovery: what the worker has a part in fails, and all that comes later."""
@@ -333,6 +375,18 @@ class Coordinator(Runs):
         self._blank.add(event.worker)
         if self.lost or self._closed or self.phase != "replacing":
             return []
+        return self._rebuild()
+
+    def _restore(self, event: Restore) -> list[Command]:
+        self.generation += 1
+        self._valid = self.generation
+        self._journal.restart(event.snapshots)
+        self._cuts = self._journal.cut
+        self._blank = set(self._peers)
+        return self._rebuild()
+
+    def _rebuild(self) -> list[Command]:
+        """Have all workers go back to the last cut."""
         self.phase = "restoring"
         self._rebuilding = set(self._peers)
         journal = self._journal
@@ -434,6 +488,8 @@ SESSION: Mapping[type, Callable[[Coordinator, Any], list[Command]]] = {
     Lost: Coordinator._lose,
     Replaced: Coordinator._replaced,
     Irreplaceable: Coordinator._irreplaceable,
+    Capture: Coordinator._capture,
+    Restore: Coordinator._restore,
     Closed: Coordinator._close,
 }
 

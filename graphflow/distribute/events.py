@@ -68,11 +68,36 @@ class Irreplaceable(NamedTuple):
     reason: str
 
 
+class Capture(NamedTuple):
+    """Make a cut now."""
+
+
+class Restore(NamedTuple):
+    """Go on from the state of an earlier session.
+
+    Attributes:
+      snapshots: worker -> state.
+    """
+
+    snapshots: Mapping[str, Any]
+
+
 class Closed(NamedTuple):
     """The session ends."""
 
 
-Event = Begin | Answered | Lost | Expired | Woken | Replaced | Irreplaceable | Closed
+Event = (
+    Begin
+    | Answered
+    | Lost
+    | Expired
+    | Woken
+    | Replaced
+    | Irreplaceable
+    | Capture
+    | Restore
+    | Closed
+)
 
 
 # ---- commands

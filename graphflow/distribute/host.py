@@ -18,6 +18,7 @@ import numpy as np
 from graphflow.base.errors import CancelledError, InternalError, OpError
 from graphflow.base.waiting import waits
 from graphflow.compile.plan import Plan
+from graphflow.distribute import failpoints
 from graphflow.distribute import worker as machine
 from graphflow.distribute.channel import Channel, Meeting
 from graphflow.distribute.messages import (
@@ -171,6 +172,7 @@ class Host:
         Raises:
           InvalidArgumentError: a device is not here.
         """
+        failpoints.hit("load")
         programs = tuple([Program(p.plan, self._device(p.device)) for p in shipment.parts])
         with self._lock:
             self._loaded[plan] = _Loaded(programs, shipment)
@@ -210,6 +212,7 @@ class Host:
         """Execute a step so that it can be committed; values for the driver."""
         values = self._execute(step, work, trace)
         _begun(work).prepare()
+        failpoints.hit("prepared")
         return values
 
     def _starts(self, work: _Work) -> bool:
@@ -241,6 +244,7 @@ class Host:
 
     def deliver(self, ticket: Ticket, key: str, value: Any) -> None:
         """Take a value from a peer."""
+        failpoints.hit("receive")
         with self._lock:
             self._handle(machine.Delivered(ticket, key, value))
 
@@ -264,6 +268,7 @@ class Host:
 
     def _execute(self, step: Step, work: _Work, trace: Trace | None) -> list[Any]:
         """Values for the driver."""
+        failpoints.hit("kernel")
         loaded = self._loaded[step.plan]
         mailbox = self._mailbox(step.ticket, loaded.shipment, work)
 
@@ -352,6 +357,7 @@ class Host:
             attempt.commit()
         except OpError as error:  # of output: the decision is carried out nevertheless
             self._failures.append((command.ticket, portable(error)))
+        failpoints.hit("committed")
 
     def _rollback(self, command: machine.Rollback) -> None:
         _begun(self._work.pop(command.ticket)).abort()
@@ -365,6 +371,7 @@ class Host:
             notice.taken.set()
 
     def _keep(self, command: machine.Keep) -> None:
+        failpoints.hit("save")
         message = command.message
         for cut in [cut for cut in self._snapshots if cut < message.last]:
             del self._snapshots[cut]
@@ -379,6 +386,7 @@ class Host:
         notice.taken.set()
 
     def _recall(self, command: machine.Recall) -> None:
+        failpoints.hit("rebuild")
         message = command.message
         if message.snapshot is not None:
             self._snapshots = {message.cut: settled(message.snapshot)}

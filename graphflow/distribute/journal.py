@@ -102,6 +102,12 @@ class Journal:
         self._mark = None
         self.cut, self.snapshots = cut, snapshots
 
+    def restart(self, snapshots: Mapping[str, Any]) -> None:
+        """Begin with the state of an earlier session, as if after a cut."""
+        self._entries.clear()
+        self.complete(self.cut + 1, snapshots)
+        self.commits = self.bytes = 0
+
     def interrupt(self) -> None:
         """What is under way comes to nothing, and so does a cut that is being made."""
         self._mark = None

@@ -26,6 +26,7 @@ from ray.exceptions import (
 )
 
 from graphflow.base.errors import UnavailableError
+from graphflow.distribute import failpoints
 from graphflow.distribute.channel import Channel, Gone, Hear, Link
 from graphflow.distribute.fast.channel import FastChannel, opened, place_of
 from graphflow.distribute.fast.exchange import Invitation
@@ -45,6 +46,7 @@ from graphflow.distribute.messages import (
     Ticket,
 )
 from graphflow.execute.devices import count_gpus
+from graphflow.execute.numerics import Numerics, numerics
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
 
 _LOST = (
@@ -116,6 +118,11 @@ class Executor:
         self._values: Peers | None = None  # past Ray
 
     @_group("control")
+    def arm(self, point: str, count: int, number: int) -> None:
+        """Send this process a signal at a moment, see `failpoints`."""
+        failpoints.arm(point, count, lambda: os.kill(os.getpid(), number))
+
+    @_group("control")
     def meet(self, peers: Mapping[str, Any]) -> None:
         """Take the addresses of workers, some of which may have changed."""
         self._peers.update(peers)
@@ -176,12 +183,13 @@ class Executor:
         except Exception as error:
             return portable(error)
 
-    def _open(self, session: str, seed: int, deadline: float, plans: Any) -> None:
+    def _open(self, session: str, seed: int, deadline: float, plans: Any) -> Numerics:
         channel: Any = RayChannel(session, self._peers)
         if self._values is not None:
             channel = FastChannel(session, self._values, channel)
         self._channels[session] = channel
         self._hosts[session] = Host(seed, channel, deadline, plans)
+        return numerics("reference", int(os.environ.get("OMP_NUM_THREADS", "0")))
 
     def _load(self, session: str, plan: int, shipment: Any) -> None:
         self._hosts[session].load(plan, shipment)

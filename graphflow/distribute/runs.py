@@ -53,6 +53,7 @@ class Run:
     state: str = "running"
     losses: int = 0
     cut_short: int = 0  # attempts that were undone for a cut
+    deaths: int = 0  # workers that were lost while they worked on it
     missing: set[str] = field(default_factory=set)  # whose answer is awaited
     answers: dict[str, Prepared] = field(default_factory=dict)
     record: Record | None = None  # of the attempt

@@ -4,20 +4,41 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from graphflow.base.errors import UnimplementedError
 from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan
 from graphflow.distribute.channel import worker_of
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.host import Part, Shipment
 from graphflow.distribute.messages import Prepared
+from graphflow.distribute.snapshot import Snapshot
+from graphflow.execute.numerics import Numerics
 from graphflow.execute.trace import aligned
 from graphflow.partition import Partitions
 from graphflow.place import Topology
+
+
+def heirs(before: Sequence[str], after: Sequence[str]) -> dict[str, str]:
+    """Who has the state of whom, when workers join or leave: those that leave are shared out."""
+    left = [worker for worker in before if worker not in after]
+    stay = {worker: worker for worker in before if worker in after}
+    return stay | {worker: after[i % len(after)] for i, worker in enumerate(left)}
+
+
+def inherited(
+    state: Mapping[str, Any], heirs: Mapping[str, str], workers: Sequence[str]
+) -> dict[str, Any]:
+    """The state of each worker, once those that leave have handed over theirs."""
+    result: dict[str, Any] = {worker: ({}, {}) for worker in workers}
+    for worker, (entries, resources) in state.items():
+        had = result[heirs[worker]]
+        result[heirs[worker]] = ({**had[0], **entries}, {**had[1], **resources})
+    return result
 
 
 class ClusterTarget:
@@ -26,11 +47,15 @@ class ClusterTarget:
     Attributes:
       topology: the devices of all workers.
       conductor: runs steps on them.
+      version: how often the workers have changed; plans of another version are void.
+      heirs: worker before the last change -> worker that has its state now.
     """
 
     def __init__(self, topology: Topology, conductor: Conductor):
         self.topology = topology
         self.conductor = conductor
+        self.version = 0
+        self.heirs: Mapping[str, str] = {}
         self._plans = itertools.count(1)
 
     def load(self, partitions: Partitions) -> ClusterExecutable:
@@ -42,6 +67,65 @@ class ClusterTarget:
         executable = ClusterExecutable(self.conductor, next(self._plans), partitions)
         self.conductor.load(executable.number, executable.shipments)
         return executable
+
+    def move(self, topology: Topology, open_conductor: Callable[[int], Conductor]) -> None:
+        """Go on with other workers: all state is brought to them, plans are made anew.
+
+        Args:
+          topology: the devices of those workers.
+          open_conductor: opens the session on them, with its seed; those that leave are still
+            there.
+
+        Raises:
+          DeadlineExceededError: runs that are under way do not end.
+          OpError: workers are lost; the session stays where it was.
+        """
+        old = self.conductor
+        old.quiesce()
+        state = self.capture()
+        fresh = open_conductor(old.seed)
+        self.heirs = heirs(old.workers, fresh.workers)
+        try:
+            self._restore(fresh, inherited(state, self.heirs, fresh.workers))
+        except BaseException:
+            fresh.close()
+            raise
+        self.conductor, self.topology = fresh, topology
+        self.version += 1
+        old.close()
+
+    def now(self, device: str) -> str:
+        """The device that has the state that another one had before the workers changed."""
+        worker = worker_of(device)
+        return self.heirs.get(worker, worker) + device.removeprefix(worker)
+
+    def capture(self) -> Mapping[str, Any]:
+        """All state, for `restore` of a target like this one; no run may be under way."""
+        found = self.conductor.capture()
+        return {worker: (state.entries, state.resources) for worker, state in found.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+          InvalidArgumentError: it is not that of so many workers.
+        """
+        self._restore(self.conductor, state)
+
+    def _restore(self, conductor: Conductor, state: Mapping[str, Any]) -> None:
+        found = {worker: Snapshot(parts[0], parts[1], {}) for worker, parts in state.items()}
+        conductor.restore(found)
+
+    @property
+    def numerics(self) -> Numerics:
+        """What the last bits of its results depend on; the same on all workers, or they are told
+        apart by name."""
+        if not self.conductor.recovers:
+            raise UnimplementedError(
+                None, None, "sessions on servers, or with recover=False, cannot be resumed"
+            )
+        found = sorted(set(self.conductor.numerics.values()))
+        return found[0]._replace(kernels="+".join(each.kernels for each in found))
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """Worker -> counts since the session began.

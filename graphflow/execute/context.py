@@ -45,6 +45,11 @@ class Resources:
                 self._objects[key] = factory()
             return self._objects[key]
 
+    def reset(self, objects: Mapping[Hashable, Any]) -> None:
+        """Take others in place of these.  No run may be under way."""
+        with self._lock:
+            self._objects = dict(objects)
+
     def close(self) -> None:
         """Close all objects that can be closed; wakes whoever waits for them."""
         with self._lock:

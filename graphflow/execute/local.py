@@ -11,11 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.base.errors import CancelledError, DeadlineExceededError, ResourceExhaustedError
+from graphflow.base.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+)
 from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan, takes_input
 from graphflow.execute.context import InputLog, Resources, Run
 from graphflow.execute.devices import Device, count_gpus, open_device
+from graphflow.execute.numerics import Numerics, numerics
 from graphflow.execute.program import Program
 from graphflow.execute.rendezvous import Rendezvous
 from graphflow.execute.store import Conflict, Store
@@ -63,6 +69,7 @@ class LocalTarget:
         if threads:
             limit_threads(threads)
         self.tiers = Tiers(tier, threads)
+        self._threads = threads
         self._seed = seed
         self._resources = Resources()
         self._devices: dict[str, Device] = {}
@@ -85,6 +92,29 @@ class LocalTarget:
     def begin(self, inputs: InputLog, cancelled: threading.Event) -> Run:
         """A new run of this session."""
         return Run(self.store, self._resources, self._seed, inputs, cancelled)
+
+    def capture(self) -> Any:
+        """All state, for `restore` of a target like this one; no run may be under way."""
+        return {"": (self.store.entries, self._resources.copies())}
+
+    def restore(self, state: Any) -> None:
+        """Go on from a state.
+
+        Raises:
+          InvalidArgumentError: it is that of a cluster.
+        """
+        if set(state) != {""}:
+            raise InvalidArgumentError(
+                None, None, f"the state is that of a cluster of {len(state)} workers"
+            )
+        entries, resources = state[""]
+        self.store.reset(entries)
+        self._resources.reset(resources)
+
+    @property
+    def numerics(self) -> Numerics:
+        """What the last bits of its results depend on."""
+        return numerics(self.tiers.tier, self._threads)
 
     def cancellation(self, timeout: float | None) -> threading.Event:
         """An event that is set when a run must stop waiting."""

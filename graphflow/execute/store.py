@@ -52,6 +52,12 @@ class Store:
         """The state as it is now; it does not change."""
         return self._entries
 
+    def reset(self, entries: Mapping[Hashable, Entry]) -> None:
+        """Take the state of another store in place of this one's.  No run may be under way."""
+        with self._lock:
+            self._entries = dict(entries)
+            self._version = max((entry.version for entry in entries.values()), default=0)
+
     def begin(self) -> Transaction:
         """A transaction on the state as it is now."""
         return Transaction(self, self._entries)

@@ -259,7 +259,7 @@ class Tiers:
         tier: "auto", "reference" or "native"; see `Settings`.
         threads: that share a native step; 0: as many as cores.
         """
-        self._tier = tier
+        self.tier = tier
         self._threads = threads or len(os.sched_getaffinity(0))
         self._lock = threading.Lock()
         self._team: Any = None
@@ -268,10 +268,10 @@ class Tiers:
 
     def program(self, plan: Plan, device: Device) -> Program | TieredProgram:
         """A program for the plan."""
-        if self._tier == "reference" or not isinstance(device, CpuDevice):
+        if self.tier == "reference" or not isinstance(device, CpuDevice):
             return Program(plan, device)
         return TieredProgram(
-            plan, device, self._build, self._submit if self._tier == "auto" else None
+            plan, device, self._build, self._submit if self.tier == "auto" else None
         )
 
     def _build(self, program: Program, found: Any) -> Any:

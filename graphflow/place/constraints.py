@@ -225,6 +225,8 @@ def groups_of(
         if not allowed:
             limits = [limit for limit in limits if not _yields(limit.operation)]
             allowed = requests.everywhere.intersection(*[limit.allowed for limit in limits])
+        if not allowed and requests.soft and homes:  # state stays where it is
+            allowed = requests.everywhere.intersection(*[home.allowed for home in homes])
         if not allowed:
             raise conflict(limits, edges)
         names = [n for n in requests.topology.by_name if n in allowed]

@@ -6,6 +6,7 @@ repeated run only converts feeds, executes and packs the values.
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import weakref
@@ -22,6 +23,7 @@ from graphflow.build.defaults import default_session, get_default_graph
 from graphflow.build.sites import user_site
 from graphflow.execute.devices import available_gpus
 from graphflow.execute.local import LocalTarget
+from graphflow.execute.numerics import Numerics
 from graphflow.partition import Partitions, partition
 from graphflow.place import Explanation, Placement, Topology
 from graphflow.rewrite import prune, rewrite
@@ -30,6 +32,7 @@ from graphflow.session.fetches import Fetches, Pack, check_fetchable, key_of
 from graphflow.session.memory import within_memory
 from graphflow.session.options import ConfigProto, RunMetadata
 from graphflow.session.planner import Planner
+from graphflow.session.resume import PASSING, Resumption, hash_of, names_of
 from graphflow.session.steps import may_overlap, run_steps
 
 default_cluster: Any = None  # where sessions run that name no target; set by `graphflow run`
@@ -44,6 +47,13 @@ class Target(Protocol):
     def load(self, partitions: Partitions) -> Executable: ...
 
     def close(self) -> None: ...
+
+    def capture(self) -> Any: ...
+
+    def restore(self, state: Any) -> None: ...
+
+    @property
+    def numerics(self) -> Numerics: ...
 
 
 class Executable(Protocol):
@@ -87,6 +97,8 @@ class BaseSession:
         config: ConfigProto | None = None,
         cluster: Any = None,
         seed: int | None = None,
+        resume: Any = None,
+        resume_every: int = 100,
     ):
         """Open a session.
 
@@ -96,9 +108,16 @@ class BaseSession:
           config: options.
           cluster: a `graphflow.Cluster` to run on; None: this process, without Ray.
           seed: seed of random ops that have none; None: drawn at random.
+          resume: a folder from which the session goes on if its process has ended, once the
+            script is started again from the top: runs that were done are answered from there, and
+            checked against what was asked then.  Such a session runs one step at a time, and on
+            the reference tier unless GRAPHFLOW_TIER says "native".
+          resume_every: runs from one copy of its state in that folder to the next.
 
         Raises:
-          ValueError: the target is not known, or a limit is negative.
+          ValueError: the target is not known, a limit is negative, or the folder is of another
+            session.
+          FailedPreconditionError: the folder's session computed with other libraries.
           TypeError: an argument is of the wrong type.
         """
         name = target.decode() if isinstance(target, bytes) else target
@@ -115,9 +134,15 @@ class BaseSession:
             raise ValueError(f"memory_limit is a number of bytes, not {config.memory_limit}")
         self.graph = (graph or get_default_graph()).root
         self.seed = random.SystemRandom().getrandbits(62) if seed is None else seed
+        self._resumption: Resumption | None = None
+        if resume is not None:
+            folder = os.fspath(resume)
+            self._resumption = Resumption(folder, self.seed, seed is not None, resume_every)
+            self.seed = self._resumption.seed
         self._config = config or ConfigProto()
         self._settings = Settings.from_environment()
         self._cache: dict[Any, Prepared] = {}
+        self._version = 0  # of the workers
         self._held: dict[str, str] = {}  # where variables live: handle's name -> device
         self._lock = threading.Lock()
         self._cluster = cluster = cluster or (None if name else default_cluster)
@@ -131,6 +156,8 @@ class BaseSession:
         self._name = name
         self._closed = False
         self._finalizer = weakref.finalize(self, self._target.close)
+        if self._resumption is not None:
+            self._resumption.agree(self._target.numerics)
 
     def _open(self, name: str, cluster: Any) -> Target:
         if cluster is not None:
@@ -147,8 +174,14 @@ class BaseSession:
                 self._config.device_count.get("GPU"), self._config.allow_soft_placement
             ),
             threads=self._config.intra_op_parallelism_threads,
-            tier=self._settings.tier,
+            tier=self._tier,
         )
+
+    @property
+    def _tier(self) -> str:
+        """Where bits must come again, the clock may not decide on them."""
+        fixed = self._resumption is None or self._settings.tier != "auto"
+        return self._settings.tier if fixed else "reference"
 
     # ---- running
 
@@ -178,25 +211,73 @@ class BaseSession:
             feeds = feed_dict or {}
             if not isinstance(feeds, Mapping):
                 raise TypeError(f"feed_dict must be a mapping, not a {type(feeds).__name__}")
-            key = (key_of(fetches), tuple(feeds), self.graph.epoch)
-            prepared = self._cache.get(key)
-            if prepared is None:
-                feeds, prepared = self._prepare(key, fetches, feeds)
-            values = [
-                convert(feeds[k])
-                for k, convert in zip(prepared.keys, prepared.converters, strict=True)
-            ]
-            timeout = self._timeout(options)
-            trace = _trace(options, run_metadata)
-            if trace is None and self._planner.curious(prepared.placement):
-                trace = RunMetadata()
-            results = prepared.executable.run(values, timeout, trace)
-            if trace is not None and self._planner.observe(prepared.placement, trace.step_stats):
-                self._cache.pop(key, None)  # the next run plans by what was measured
+            if self._resumption is not None:
+                with self._resumption:
+                    return self._resumed(self._resumption, fetches, feeds, options, run_metadata)
+            prepared, results = self._execute(fetches, feeds, options, run_metadata)
             return prepared.pack(results)
         except Exception as error:
             self._explain(error)
             raise
+
+    def _execute(
+        self, fetches: Any, feeds: Mapping[Any, Any], options: Any, run_metadata: Any
+    ) -> tuple[Prepared, list[Any]]:
+        """Values of the fetched tensors."""
+        if getattr(self._target, "version", 0) != self._version:
+            self._follow()
+        key = (key_of(fetches), tuple(feeds), self.graph.epoch)
+        prepared = self._cache.get(key)
+        if prepared is None:
+            feeds, prepared = self._prepare(key, fetches, feeds)
+        values = [
+            convert(feeds[k]) for k, convert in zip(prepared.keys, prepared.converters, strict=True)
+        ]
+        timeout = self._timeout(options)
+        trace = _trace(options, run_metadata)
+        if trace is None and self._planner.curious(prepared.placement):
+            trace = RunMetadata()
+        results = prepared.executable.run(values, timeout, trace)
+        if trace is not None and self._planner.observe(prepared.placement, trace.step_stats):
+            self._cache.pop(key, None)  # the next run plans by what was measured
+        return prepared, results
+
+    def _follow(self) -> None:
+        """The cluster's workers have changed, and state is elsewhere: plan anew."""
+        target: Any = self._target
+        with self._lock:
+            self._version = target.version
+            self._cache = {}
+            self._planner.topology = target.topology
+            self._held = {name: target.now(device) for name, device in self._held.items()}
+
+    def _resumed(
+        self, resumption: Resumption, fetches: Any, feeds: Any, options: Any, run_metadata: Any
+    ) -> Any:
+        """A run of a session that can be resumed."""
+        feeds = expand(feeds)
+        wanted = Fetches(self.graph, fetches)
+        fed = {key: fed_tensor(self.graph, key) for key in feeds}
+        names = names_of(wanted.tensors, wanted.operations, fed.values())
+        hashed = hash_of([converter(t, False)(feeds[key]) for key, t in fed.items()])
+        if resumption.answers:
+            return wanted.pack(resumption.answer(names, hashed))
+        state = resumption.take_state()
+        if state is not None:
+            self._held |= state["held"]
+            self._target.restore(state["target"])
+
+        def save() -> Any:
+            return {"held": self._held, "target": self._target.capture()}
+
+        try:
+            prepared, results = self._execute(fetches, feeds, options, run_metadata)
+        except OpError as error:
+            if not isinstance(error, PASSING):
+                resumption.finish(names, hashed, None, error, save)
+            raise
+        resumption.finish(names, hashed, results, None, save)
+        return prepared.pack(results)
 
     def _prepare(
         self, key: Any, fetches: Any, feeds: Mapping[Any, Any]
@@ -405,6 +486,8 @@ class BaseSession:
         self._closed = True
         self._cache.clear()
         self._finalizer()
+        if self._resumption is not None:
+            self._resumption.close()
 
 
 class Session(BaseSession):

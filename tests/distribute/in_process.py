@@ -15,6 +15,7 @@ from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.host import Host, portable
 from graphflow.distribute.messages import Message, Step
 from graphflow.distribute.target import ClusterTarget
+from graphflow.execute.numerics import numerics
 from graphflow.execute.whereabouts import whereabouts
 from graphflow.place import topology_of
 
@@ -28,6 +29,7 @@ class InProcess:
       deliver_later: takes the call that hands a value to a peer, instead of making it.
       every: runs from cut to cut; None: lost workers are not replaced.
       before: called with (worker, message) of what is sent, before it is.
+      threads: of the products of workers that are opened from now on, as they say.
       available: how many workers there are to replace lost ones.
     """
 
@@ -38,22 +40,36 @@ class InProcess:
         self.slots = threading.Semaphore(OVERLAPPING)
         self.log: list[tuple[str, Message]] = []
         self.links: list[Link] = []
+        self.targets: list[ClusterTarget] = []
         self.dead: set[str] = set()
         self.frozen: set[str] = set()
         self.deliver_later: Callable[[Callable[[], None]], None] | None = None
         self.every = every
         self.before: Callable[[str, Any], None] = lambda worker, message: None
         self.available = 1000
+        self.threads = 1
         self.pool = ThreadPoolExecutor(64)
 
     def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:
+        target = ClusterTarget(self.topology, self._conductor(seed))
+        self.targets.append(target)
+        return target
+
+    def _conductor(self, seed: int) -> Conductor:
         link = Link(self)
         self.links.append(link)
         conductor = Conductor(
             link, self.names, self.deadline, self.slots, every=self.every, start_deadline=2.0
         )
         conductor.open(seed)
-        return ClusterTarget(self.topology, conductor)
+        return conductor
+
+    def resize(self, workers: int) -> None:
+        """Have another number of workers."""
+        self.names = [f"/job:worker/replica:0/task:{i}" for i in range(workers)]
+        self.topology = topology_of([f"{name}/device:CPU:0" for name in self.names])
+        for target in self.targets:
+            target.move(self.topology, self._conductor)
 
     def kill(self, worker: int) -> None:
         """End a worker: nothing comes back from it, and its callers are told."""
@@ -112,7 +128,7 @@ class Link(channel.Link):
 
     def died(self, worker: str) -> None:
         with self.lock:
-            waiting, self.waiting[worker] = self.waiting[worker], []
+            waiting, self.waiting[worker] = self.waiting.get(worker, []), []
         for hear in waiting:
             hear(Gone("killed by a test"))
 
@@ -142,8 +158,9 @@ class Link(channel.Link):
             self.waiting[worker].remove(hear)
         hear(pickle.loads(pickle.dumps(answer)))
 
-    def _open(self, worker: str, seed: int, deadline: float, plans: Any) -> None:
+    def _open(self, worker: str, seed: int, deadline: float, plans: Any) -> Any:
         self.hosts[worker] = Host(seed, Channel(self), deadline, plans)
+        return numerics("reference", self.cluster.threads)
 
     def _load(self, worker: str, plan: int, shipment: Any) -> None:
         self.hosts[worker].load(plan, shipment)

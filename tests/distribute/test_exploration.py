@@ -4,6 +4,9 @@ nothing happens twice, all agree, and everything comes to its end."""
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.distribute.explore import explore, world
 
@@ -42,3 +45,43 @@ def test_all_interleavings_of_larger_systems(system):
 
 def test_without_a_worker_for_the_lost_one_every_run_ends_all_the_same():
     explore(world({1: AB, 2: AB}, kills=1, spares=0), limit=60_000, gives_up=True)
+
+
+class Losses(RuleBasedStateMachine):
+    """Longer stories than can be told in all ways: four runs, three workers, three kills."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        plan = {1: ABC, 2: AB, 3: ("b", "c"), 4: ABC}
+        self.world = world(plan, kills=3, every=2, overlapping=3)
+
+    @rule(i=st.integers(0, 1000))
+    def something_happens(self, i: int) -> None:
+        actions = list(self.world.actions())
+        if actions:
+            self.world.perform(actions[i % len(actions)])
+
+    @invariant()
+    def all_is_well(self) -> None:
+        self.world.check()
+
+    def teardown(self) -> None:
+        """Let everything come to its end, then look."""
+        self.world.left = 0
+        for _ in range(10_000):
+            action = next(self.world.actions(), None)
+            if action is None:
+                self.world.check_end()
+                return
+            self.world.perform(action)
+        raise AssertionError("it does not come to an end")
+
+
+TestLosses = Losses.TestCase
+TestLosses.settings = settings(
+    max_examples=60,
+    stateful_step_count=60,
+    deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow],
+)

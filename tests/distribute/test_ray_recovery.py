@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -12,17 +13,19 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.distribute import failpoints
 from tests.distribute.programs import train
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(90)]
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
-STEPS = 16
+STEPS = 40
 
 
 @pytest.fixture(scope="module")
 def undisturbed() -> tuple[list[Any], list[Any]]:
-    with tf.Graph().as_default():
+    with tf.Graph().as_default(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAPHFLOW_TIER", "reference")  # as workers compute
         return train(None, STEPS)
 
 
@@ -74,3 +77,53 @@ def test_a_stopped_worker_is_replaced_and_ended(cluster, graph, undisturbed):
     on_step = signals(cluster, {6: (1, signal.SIGSTOP)})
     same(train(cluster, STEPS, scopes=(T0, T1), on_step=on_step), undisturbed)
     assert stopped not in pids(cluster)
+
+
+@pytest.mark.parametrize("cluster", [{"spares": 1, "deadline": 10.0}], indirect=True)
+def test_kill_9_at_every_named_moment(cluster, graph, undisturbed):
+    """One after the other, in one training."""
+    import ray
+
+    points = iter([p for p in failpoints.POINTS if p not in ("sum", "load")])
+    steps = iter(range(1, 1000))
+    seen = [set(pids(cluster))]
+
+    def arm(session: Any) -> None:
+        number = next(steps)
+        if number % 5 == 0 and (point := next(points, None)) is not None:
+            seen.append(set(pids(cluster)))
+            actors = list(cluster._actors.values())
+            ray.get(actors[number % 2].arm.remote(point, 1, int(signal.SIGKILL)))
+            if point == "rebuild":
+                os.kill(pids(cluster)[1 - number % 2], signal.SIGKILL)
+
+    same(train(cluster, STEPS, scopes=(T0, T1), on_step=arm), undisturbed)
+    assert len(seen) == len(failpoints.POINTS) - 1
+    assert all(one != other for one, other in itertools.pairwise([*seen[1:], set(pids(cluster))]))
+
+
+@pytest.mark.parametrize("cluster", [{}], indirect=True)
+def test_both_workers_killed_at_once(cluster, graph, undisturbed):
+    on_step = iter(range(1, 1000))
+
+    def both(session: Any) -> None:
+        if next(on_step) == 7:
+            for pid in pids(cluster):
+                os.kill(pid, signal.SIGKILL)
+
+    same(train(cluster, STEPS, scopes=(T0, T1), on_step=both), undisturbed)
+
+
+@pytest.mark.parametrize("cluster", [{}], indirect=True)
+def test_workers_join_and_leave(cluster, graph, undisturbed):
+    steps = iter(range(1, 1000))
+
+    def resize(session: Any) -> None:
+        now = next(steps)
+        if now in (5, 20):
+            cluster.resize(3 if now == 5 else 1)
+        if now in (10, 25):
+            os.kill(pids(cluster)[-1], signal.SIGKILL)
+
+    same(train(cluster, STEPS, on_step=resize), undisturbed)
+    assert len(pids(cluster)) == 1

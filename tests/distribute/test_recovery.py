@@ -12,6 +12,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
+from graphflow.distribute import failpoints
 from graphflow.distribute.messages import Notice, Rebuild, Save, Step
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import train
@@ -260,3 +261,64 @@ def test_feeds_may_be_changed_once_a_run_is_over(cluster, graph):
         feed[:] = 100
         cluster.kill(0)
         np.testing.assert_array_equal(session.run(a), np.ones(3))
+
+
+def test_a_worker_that_would_compute_other_bits_is_not_taken(cluster, graph):
+    with tf.device(T1):
+        a = tf.Variable(1.0)
+    with tf.Session(cluster=cluster) as session:
+        session.run(a.initializer)
+        cluster.threads = 2
+        cluster.kill(1)
+        with pytest.raises(errors.UnavailableError, match=r"compute other bits.*threads=2"):
+            session.run(a)
+
+
+# ---- named moments
+
+
+@pytest.fixture
+def moments() -> Iterator[None]:
+    yield
+    failpoints.disarm()
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("point", sorted(set(failpoints.POINTS) - {"sum"}))
+def test_a_worker_may_be_lost_at_any_moment(cluster, graph, undisturbed, moments, point, victim):
+    """Whoever comes to it; the victim is one of both, so that it is that one or its peer."""
+    steps = iter(range(1000))
+    hits: list[int] = []
+
+    def die() -> None:
+        hits.append(victim)
+        cluster.kill(victim)
+
+    def arm(session: Any) -> None:
+        if next(steps) in (5, 9):
+            failpoints.arm(point, 2, die)
+            if point in ("rebuild", "load"):  # during a recovery, and when plans come again
+                cluster.kill(0)
+
+    same(train(cluster, STEPS, scopes=(T0, T1), on_step=arm), undisturbed)
+    assert len(hits) == 2 or point == "load"
+
+
+def test_a_run_that_takes_its_workers_with_it_is_given_up(cluster, graph, moments):
+    with tf.device(T1):
+        a = tf.Variable(1.0)
+        deadly = a.assign_add(1.0)
+        fine = a.assign_add(10.0)
+    with tf.Session(cluster=cluster) as session:
+        session.run(a.initializer)
+        session.run(fine)
+
+        def before(worker: str, message: Any) -> None:
+            if isinstance(message, Step) and message.plan == plan and message.replay is None:
+                cluster.kill(1)
+
+        plan = 3
+        cluster.before = before
+        with pytest.raises(errors.UnavailableError, match=r"given up: 3 times a worker was lost"):
+            session.run(deadly)
+        assert session.run(fine) == 21.0

@@ -1,0 +1,93 @@
+"""A file to which records are appended.  A crash may cut the last one short; it does not count."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from typing import Any
+
+from graphflow.checkpoint import files
+from graphflow.checkpoint.manifest import Entry, digest_of
+from graphflow.checkpoint.payload import Array, entry_of, pack, unpack
+from graphflow.checkpoint.tree import flatten, unflatten
+
+_FRAME = struct.Struct("<II32s")  # length of the JSON, length of the tensors, digest of both
+
+
+class RecordFile:
+    """Nested values, one after the other.
+
+    Attributes:
+      records: those that were there when it was opened.
+    """
+
+    def __init__(self, path: str):
+        """Read it, if there is one.
+
+        Raises:
+          OpError: the disk fails.
+        """
+        self.path = path
+        self.records: list[Any] = []
+        self._file: Any = None
+        self._end = 0
+        with files.typed_errors(path):
+            try:
+                with open(path, "rb") as file:
+                    data = file.read()
+            except FileNotFoundError:
+                data = b""
+        while (found := _parsed(data, self._end)) is not None:
+            value, self._end = found
+            self.records.append(value)
+
+    def open(self) -> None:
+        """Get ready to append, until `close`; makes the file where there is none.
+
+        Raises:
+          OpError: the disk fails.
+        """
+        with files.typed_errors(self.path):
+            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115  (see `close`)
+            os.ftruncate(self._file.fileno(), self._end)
+
+    def append(self, value: Any) -> None:
+        """Add a record; it is safe only after the next `sync`.
+
+        Raises:
+          OpError: the disk fails, or the value cannot be saved.
+        """
+        tensors: dict[str, Array] = {}
+        plain = flatten(value, tensors)
+        entries = {name: entry_of(array, 0) for name, array in tensors.items()}
+        index = {name: [entry.dtype, entry.shape] for name, entry in entries.items()}
+        head = json.dumps([plain, index]).encode()
+        body = pack(tensors) if tensors else b""
+        frame = _FRAME.pack(len(head), len(body), digest_of(head + body).encode())
+        with files.typed_errors(self.path):
+            files.DISK.write(self._file, frame + head + body)
+
+    def sync(self) -> None:
+        """Return when all records are on the disk."""
+        with files.typed_errors(self.path):
+            files.DISK.sync(self._file)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _parsed(data: bytes, start: int) -> tuple[Any, int] | None:
+    """The record that begins there, and its end; None where there is no whole one."""
+    if len(data) - start < _FRAME.size:
+        return None
+    first, second, digest = _FRAME.unpack_from(data, start)
+    middle = start + _FRAME.size + first
+    end = middle + second
+    head, body = data[start + _FRAME.size : middle], data[middle:end]
+    if end > len(data) or digest_of(head + body).encode() != digest:
+        return None
+    plain, index = json.loads(head)
+    entries = {name: Entry(dtype, tuple(shape), 0) for name, (dtype, shape) in index.items()}
+    return unflatten(plain, unpack(body, entries) if entries else {}), end

@@ -1,0 +1,45 @@
+"""Named moments at which tests make a worker fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+POINTS = (
+    "receive",  # a value from a peer has come
+    "kernel",  # the kernels of a step are about to run
+    "sum",  # a part of a sum over replicas is on its way
+    "prepared",  # all is computed, and the driver does not know
+    "committed",  # all is applied, and the driver does not know
+    "save",  # a copy of the state is to be made
+    "rebuild",  # the state of a cut is to be taken
+    "load",  # a plan has come
+)
+
+_armed: dict[str, tuple[int, Callable[[], object]]] = {}
+
+
+def arm(point: str, count: int, action: Callable[[], object]) -> None:
+    """Call `action` when a moment comes for the `count`-th time from now.
+
+    Raises:
+      ValueError: there is no such moment.
+    """
+    if point not in POINTS:
+        raise ValueError(f"failpoint {point!r}: it must be one of {', '.join(POINTS)}")
+    _armed[point] = count, action
+
+
+def disarm() -> None:
+    """Forget all that was armed."""
+    _armed.clear()
+
+
+def hit(point: str) -> None:
+    """The moment is here."""
+    if _armed and point in _armed:
+        count, action = _armed[point]
+        if count > 1:
+            _armed[point] = count - 1, action
+        else:
+            del _armed[point]
+            action()

@@ -1,0 +1,109 @@
+"""Workers join and leave while sessions run, and the bits stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.base import errors
+from tests.distribute.in_process import InProcess
+from tests.distribute.programs import train
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> tuple[list[Any], list[Any]]:
+    with tf.Graph().as_default():
+        return train(None, STEPS)
+
+
+@pytest.fixture
+def cluster() -> Iterator[InProcess]:
+    with InProcess(2, every=4, deadline=2.0) as cluster:
+        yield cluster
+
+
+def script(cluster: Any, changes: dict[int, int], kills: dict[int, int]) -> Any:
+    """After which steps there are how many workers, or which one is killed."""
+    steps = iter(range(1, 1000))
+
+    def on_step(session: Any) -> None:
+        now = next(steps)
+        if now in changes:
+            cluster.resize(changes[now])
+        if now in kills:
+            cluster.kill(kills[now])
+
+    return on_step
+
+
+@pytest.mark.parametrize(
+    ("changes", "kills"),
+    [
+        ({3: 3}, {}),
+        ({3: 1}, {}),
+        ({2: 4, 5: 1, 8: 3}, {}),
+        ({3: 1, 6: 2}, {4: 0, 7: 1, 9: 0}),
+        ({1: 3, 2: 2, 3: 3, 4: 1}, {1: 2, 3: 0}),
+    ],
+)
+def test_training_goes_on_bit_for_bit(cluster, graph, undisturbed, changes, kills):
+    losses, weights = train(cluster, STEPS, on_step=script(cluster, changes, kills))
+    np.testing.assert_array_equal(losses, undisturbed[0])
+    for one, other in zip(weights, undisturbed[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_state_of_a_worker_that_leaves_is_handed_over(cluster, graph):
+    with tf.device("/job:worker/task:1"):
+        a = tf.Variable(1.0)
+        queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
+        put, up = queue.enqueue(7.0), a.assign_add(2.0)
+        got = queue.dequeue() + tf.random_uniform([], seed=1)
+    soft = tf.ConfigProto(allow_soft_placement=True)
+    with tf.Session(cluster=cluster, config=soft) as session:
+        session.run(a.initializer)
+        session.run([put, up])
+        cluster.resize(1)
+        assert session.run(up) == 5.0
+        one = session.run(got)
+        assert 7.0 <= one < 8.0
+        cluster.resize(3)
+        session.run(put)
+        assert session.run(up) == 7.0
+        assert session.run(got) != one
+
+
+def test_a_name_that_is_gone_is_an_error_without_soft_placement(cluster, graph):
+    with tf.device("/job:worker/task:1"):
+        a = tf.Variable(1.0)
+    with tf.Session(cluster=cluster) as session:
+        session.run(a.initializer)
+        cluster.resize(1)
+        with pytest.raises(errors.OpError, match="task:1"):
+            session.run(a)
+
+
+def test_a_run_that_does_not_end_is_waited_for_and_named(graph):
+    queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
+    value, put = queue.dequeue(), queue.enqueue(1.0)
+    with (
+        InProcess(2, every=4, deadline=0.3) as cluster,
+        tf.Session(cluster=cluster) as session,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        session.run(put)
+        session.run(value)
+        waiting = pool.submit(session.run, value)
+        while not session.target.conductor._machine.running:
+            pass
+        with pytest.raises(errors.DeadlineExceededError, match="still under way"):
+            cluster.resize(3)
+        session.run(put)
+        assert waiting.result(10) == 1.0

@@ -1,0 +1,67 @@
+"""A node of a Ray cluster is lost while a session trains on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import graphflow as tf
+
+pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(180)]
+
+PROGRAM = """
+    import os, signal, sys, time, warnings
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    warnings.simplefilter("ignore")
+    import numpy as np
+    from ray.cluster_utils import Cluster
+    import graphflow as tf
+    from tests.distribute.programs import train
+
+    quick = {  # a node is given up after a second; Ray's default is 15
+        "health_check_period_ms": 300, "health_check_timeout_ms": 1000,
+        "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0,
+    }
+    memory = {"object_store_memory": 100 << 20}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick, **memory}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
+    others = [nodes.add_node(num_cpus=1, **memory) for _ in range(3)]
+    steps, longest = iter(range(1, 100)), 0.0
+    with tf.Graph().as_default():
+        wanted = train(None, 14)
+    with tf.Cluster(workers=2, address=nodes.address, deadline=20, snapshot_every=5) as cluster:
+        def lose(session):
+            global start, longest
+            now = next(steps)
+            if now == 8:
+                name = list(cluster.workers)[1]
+                home = cluster.workers[name].node
+                (node,) = [n for n in others if n.node_id == home]
+                (raylet,) = node.all_processes["raylet"]
+                start = time.monotonic()
+                os.kill(raylet.process.pid, signal.SIGKILL)
+            elif now == 9:
+                print("stood still for", time.monotonic() - start)
+        scopes = ("/job:worker/task:0", "/job:worker/task:1")
+        with tf.Graph().as_default():
+            found = train(cluster, 14, scopes=scopes, on_step=lose)
+    nodes.shutdown()
+    same = all(np.array_equal(a, b) for x, y in zip(found, wanted) for a, b in zip(x, y))
+    print("same", same)
+    """
+
+
+def test_a_raylet_is_killed(tmp_path):
+    root = Path(tf.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM)], capture_output=True, text=True,
+        timeout=150, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False,
+    )  # fmt: skip
+    assert "same True" in done.stdout, done.stdout + done.stderr
+    seconds = float(done.stdout.split("stood still for ")[1].split()[0])
+    assert seconds < 15

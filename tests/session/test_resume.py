@@ -1,0 +1,197 @@
+"""Sessions whose process ends, and is started again from the top."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.base import errors
+from tests.distribute.in_process import InProcess
+
+STEPS = 23
+
+
+class Stop(Exception):
+    """The process ends here, as far as the session can tell."""
+
+
+@pytest.fixture
+def graph() -> Iterator[None]:
+    with tf.Graph().as_default():
+        yield
+
+
+def program(folder: Any, stop: int = STEPS, cluster: Any = None, **options: Any) -> list[Any]:
+    """Train with random numbers and a queue; ends after `stop` steps as if it had crashed."""
+    rng = np.random.default_rng(0)
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [None, 3])
+        w = tf.Variable(tf.truncated_normal([3, 2], seed=1))
+        queue = tf.RandomShuffleQueue(64, 3, [tf.float32], shapes=[[]], seed=4)
+        put = queue.enqueue(tf.random_uniform([]))
+        loss = tf.reduce_sum(tf.nn.dropout(tf.matmul(x, w), 0.5) ** 2) + queue.dequeue()
+        train = tf.train.AdamOptimizer(0.1).minimize(loss)
+        session = tf.Session(cluster=cluster, resume=folder, resume_every=5, **options)
+        try:
+            found = [session.run(tf.global_variables_initializer())]
+            for _ in range(6):
+                session.run(put)
+            for step in range(STEPS):
+                if step == stop:
+                    raise Stop
+                feed = {x: rng.normal(size=(step % 4 + 1, 3))}
+                found.append(session.run([loss, train], feed)[0])
+                session.run(put)
+            return [*found, *session.run([w, queue.size()])]
+        finally:
+            session.close()
+
+
+def same(one: list[Any], other: list[Any]) -> None:
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 7, 15])
+def test_a_script_goes_on_where_it_was(tmp_path, stop):
+    wanted = program(tmp_path / "whole", seed=5)
+    with pytest.raises(Stop):
+        program(tmp_path / "cut", stop, seed=5)
+    same(program(tmp_path / "cut"), wanted)
+    same(program(tmp_path / "cut"), wanted)  # and where it was done already
+
+
+def test_a_session_on_workers_goes_on_with_other_workers(tmp_path):
+    wanted = program(tmp_path / "whole", seed=5)
+    with InProcess(2, every=4) as cluster, pytest.raises(Stop):
+        program(tmp_path / "cut", 12, cluster, seed=5)
+    with InProcess(2, every=4) as cluster:
+        (tmp_path / "cut" / "note").write_text("ours is not the only file")
+        same(program(tmp_path / "cut", cluster=cluster), wanted)
+    with InProcess(3, every=4) as cluster, pytest.raises(Stop):
+        program(tmp_path / "three", 12, cluster, seed=5)
+    with (
+        InProcess(2, every=4) as cluster,
+        pytest.raises(errors.InvalidArgumentError, match=r"state is that of workers .*task:2, "),
+    ):
+        program(tmp_path / "three", cluster=cluster)
+
+
+def test_runs_before_the_last_state_are_not_executed_again(tmp_path, monkeypatch):
+    from graphflow.execute.local import LocalExecutable
+
+    with pytest.raises(Stop):
+        program(tmp_path, 20)
+    runs = []
+    real = LocalExecutable.run
+    monkeypatch.setattr(LocalExecutable, "run", lambda *a, **k: runs.append(1) or real(*a, **k))
+    with pytest.raises(Stop):
+        program(tmp_path, 20)
+    assert 0 < len(runs) <= 5
+    states = [p.name for p in tmp_path.iterdir() if p.name.startswith("state-")]
+    assert len([name for name in states if name.endswith(".index")]) == 1
+
+
+def test_another_script_is_told_so(tmp_path, graph):
+    with pytest.raises(Stop):
+        program(tmp_path, 12)
+    with (
+        tf.Session(resume=tmp_path) as session,
+        pytest.raises(errors.FailedPreconditionError, match=r"run 1 of this script is .*another"),
+    ):
+        session.run(tf.constant(1.0))
+
+
+def test_other_feeds_are_told_so(tmp_path, graph):
+    x = tf.placeholder(tf.float32, [])
+    double = 2 * x
+    for value in (1.0, 2.0):
+        with tf.Session(resume=tmp_path, resume_every=1) as session:
+            if value == 1.0:
+                assert session.run(double, {x: value}) == 2.0
+            else:
+                with pytest.raises(errors.FailedPreconditionError, match="feeds other values"):
+                    session.run(double, {x: value})
+                assert session.run(double, {x: 1.0}) == 2.0  # nothing has happened
+
+
+def test_what_depends_on_more_is_found_out(tmp_path, graph):
+    calls = iter(range(10))
+    value = tf.py_func(lambda: np.float32(next(calls)), [], tf.float32)
+    with tf.Session(resume=tmp_path) as session:
+        session.run(value)
+    with (
+        tf.Session(resume=tmp_path) as session,
+        pytest.raises(errors.InternalError, match="run 1 gives other values"),
+    ):
+        session.run(value)
+
+
+def test_errors_come_again(tmp_path, graph):
+    x = tf.placeholder(tf.int32, [1])
+    bad, text = tf.reshape(tf.zeros([4]), x), tf.constant([b"text"])
+    for _ in range(2):
+        with tf.Session(resume=tmp_path, resume_every=1) as session:
+            with pytest.raises(errors.InvalidArgumentError):
+                session.run(bad, {x: [3]})
+            assert session.run(text)[0] == b"text"
+
+
+def test_other_libraries_and_seeds_are_told_so(tmp_path, graph, monkeypatch):
+    tf.Session(resume=tmp_path, seed=1).close()
+    with pytest.raises(ValueError, match="seed 1, not 2"):
+        tf.Session(resume=tmp_path, seed=2)
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    with pytest.raises(errors.FailedPreconditionError, match="tier was 'reference', is 'native'"):
+        tf.Session(resume=tmp_path)
+
+
+def test_a_record_that_was_cut_short_does_not_count(tmp_path):
+    wanted = program(tmp_path / "whole", seed=5)
+    with pytest.raises(Stop):
+        program(tmp_path / "cut", 13, seed=5)
+    log = tmp_path / "cut" / "runs"
+    data = log.read_bytes()
+    for cut in (1, 40, 200):
+        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+        shutil.copytree(tmp_path / "cut", tmp_path / "copy")
+        (tmp_path / "copy" / "runs").write_bytes(data[:-cut])
+        same(program(tmp_path / "copy"), wanted)
+
+
+def test_a_killed_process(tmp_path):
+    """kill -9 in the middle of training, twice, at steps that nobody has chosen."""
+    script = """
+        import os, signal, sys, threading
+        from pathlib import Path
+        from tests.session.test_resume import program
+        folder, seconds = sys.argv[1], float(sys.argv[2])
+        if seconds:
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        print([repr(x) for x in program(folder, seed=5)])
+        """
+    root = Path(tf.__file__).parents[1]
+
+    def run(folder: str, seconds: float) -> Any:
+        arguments = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / folder)]
+        environment = {**os.environ, "PYTHONPATH": str(root)}
+        return subprocess.run(
+            [*arguments, str(seconds)], capture_output=True, text=True, timeout=60,
+            cwd=root, env=environment, check=False,
+        )  # fmt: skip
+
+    wanted = run("whole", 0)
+    assert wanted.returncode == 0, wanted.stderr
+    for seconds in (0.02, 0.06):
+        run("cut", seconds)
+    assert run("cut", 0).stdout == wanted.stdout
