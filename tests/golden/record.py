@@ -35,7 +35,11 @@ def values(tf: Any, program: Any, runs: int) -> list[Any]:
         tensors = program(tf)
         init = [tf.global_variables_initializer(), tf.local_variables_initializer()]
         # one thread: TensorFlow splits some random streams by its number of threads
-        config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+        config = tf.ConfigProto(
+            intra_op_parallelism_threads=1,
+            inter_op_parallelism_threads=1,
+            allow_soft_placement=True,  # for programs on a GPU that have strings, too
+        )
         with tf.Session(config=config) as session:
             session.run(init)
             return [value for _ in range(runs) for value in session.run(tensors)]

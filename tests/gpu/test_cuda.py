@@ -12,6 +12,7 @@ import pytest
 from graphflow.compile.cuda import NoSource, elementwise
 from graphflow.ops.expression import Node, compute, scalar_expression
 from tests.gpu import nvrtc
+from tests.gpu.fake_cupy import FakeCupy
 from tests.gpu.shim import build, launch
 from tests.ops.registered import as_dtype, cases_of, entries
 
@@ -47,29 +48,35 @@ def sources(floating: str) -> tuple[str, list[tuple[str, Node, Any]], set[str]]:
     return "".join(texts), kept, without
 
 
-def run(library: Any, name: str, root: Node, inputs: Any) -> Any:
+def run(cupy: FakeCupy, module: Any, name: str, root: Node, inputs: Any) -> Any:
     shape = np.broadcast_shapes(*[x.shape for x in inputs])
-    out = np.full(shape, 77, root.dtype)
-    if root.dtype.kind == "f":
-        out.fill(np.nan)  # an element that nobody writes shows
-    launch(library, name, 3, 32, [*[np.ascontiguousarray(x) for x in inputs], out])
-    return out
+    # an element that nobody writes shows
+    out = cupy.full(shape, np.nan if root.dtype.kind == "f" else 77, root.dtype)
+    arrays = [cupy.asarray(np.ascontiguousarray(x)) for x in inputs]
+    module.get_function(name)((3,), (32,), [*arrays, out])
+    return cupy.asnumpy(out)
+
+
+@pytest.fixture
+def cupy(tmp_path: Path) -> FakeCupy:
+    return FakeCupy(folder=tmp_path)
 
 
 @needs_compiler
 @pytest.mark.parametrize("floating", TOLERANCE)
-def test_every_elementwise_op_runs_as_numpy(floating: str, tmp_path: Path) -> None:
+def test_every_elementwise_op_runs_as_numpy(floating: str, cupy: FakeCupy) -> None:
     text, kept, without = sources(floating)
-    library = build(text, tmp_path)
+    module = cupy.RawModule(code=text)
     assert len({name.split("_")[0] for name, *_ in kept}) > 60
     assert without <= {"Betainc", "Digamma", "Erfinv", "FloorMod", "Igamma", "Igammac", "Polygamma",
                        "Zeta", "LeftShift", "RightShift", "Conj", "FloorDiv"}  # fmt: skip
     for name, root, case in kept:
-        got = run(library, name, root, case.inputs)
+        got = run(cupy, module, name, root, case.inputs)
         with np.errstate(all="ignore"):
             wanted = np.asarray(compute(root, case.inputs))
         tolerance = TOLERANCE[floating] if wanted.dtype.kind == "f" else 0
         np.testing.assert_allclose(got, wanted, 4 * tolerance, tolerance, err_msg=name)
+    assert cupy.launches == [name for name, *_ in kept]
 
 
 def add_mul() -> Node:
@@ -79,11 +86,11 @@ def add_mul() -> Node:
 
 @needs_compiler
 @pytest.mark.parametrize("shapes", BROADCASTS)
-def test_broadcasts(shapes: Any, tmp_path: Path) -> None:
+def test_broadcasts(shapes: Any, cupy: FakeCupy) -> None:
     rng = np.random.default_rng(0)
     x, y = [np.asarray(rng.standard_normal(s), np.float32) for s in shapes]
-    library = build(elementwise("fused", add_mul(), shapes), tmp_path)
-    np.testing.assert_array_equal(run(library, "fused", add_mul(), [x, y]), x * y + x)
+    module = cupy.RawModule(code=elementwise("fused", add_mul(), shapes))
+    np.testing.assert_array_equal(run(cupy, module, "fused", add_mul(), [x, y]), x * y + x)
 
 
 @needs_compiler
@@ -106,6 +113,18 @@ def test_mutants_give_other_results(old: str, new: str, tmp_path: Path) -> None:
     out = np.full((5, 7), np.nan, np.float32)
     launch(library, "fused", 1, 16, [x, y, out])
     assert not np.array_equal(out, x * y + x)
+
+
+@needs_compiler
+def test_kernels_refuse_what_is_no_device_memory(cupy: FakeCupy) -> None:
+    kernel = cupy.RawModule(code=elementwise("fused", add_mul(), [(4,), (4,)])).get_function(
+        "fused"
+    )
+    x = cupy.asarray(np.ones((4, 4), np.float32))
+    for wrong in (np.ones(4, np.float32), x[:, 0]):
+        with pytest.raises(AssertionError, match=r"no array of the device|no strides"):
+            kernel((1,), (4,), [x[0], wrong, x[1]])
+    assert not cupy.launches
 
 
 def test_what_it_cannot_say_is_refused() -> None:

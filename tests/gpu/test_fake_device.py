@@ -9,10 +9,22 @@ import pytest
 
 import graphflow as tf
 from graphflow.execute.devices import GpuDevice
+from tests.golden.record import programs, values
+from tests.golden.test_golden import CASES, agree
 from tests.gpu.fake_cupy import FakeCupy, install
 from tests.gpu.programs import PROGRAMS, run_on
 from tests.ops.recorder import Finding
+from tests.ops.registered import call, cases_of, entries
 
+ENTRIES = entries()
+STRINGS = ("AsString", "EncodeJpeg", "EncodePng")  # what they give stays on the host
+RUNNABLE = [
+    name
+    for name, entry in ENTRIES.items()
+    if name not in STRINGS
+    and cases_of(entry)
+    and not any(x.dtype == object for c in cases_of(entry) for x in c.inputs)
+]
 GPU = "/job:localhost/replica:0/task:0/device:GPU:0"
 
 
@@ -32,6 +44,40 @@ def test_computes_what_the_cpu_computes(name: str, cupy: FakeCupy) -> None:
     for a, b in zip(wanted, got, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)  # bitwise: NumPy computes both
+
+
+def run_case(entry: Any, case: Any, device: str) -> list[Any]:
+    """What a case gives in a session; what belongs to the host is a constant, the rest is fed."""
+    with tf.Graph().as_default(), tf.device(device), tf.Session() as session:
+        tensors = [
+            tf.constant(x) if i in entry.host else tf.placeholder(x.dtype, x.shape)
+            for i, x in enumerate(case.inputs)
+        ]
+        result = call(entry, case)(*tensors)
+        fetches = result if isinstance(result, list) else [result]
+        given = zip(tensors, case.inputs, strict=True)
+        feeds = {t: x for t, x in given if t.op.type == "Placeholder"}
+        return [np.asarray(y) for y in session.run(fetches, feeds)]
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_every_op_runs_on_the_device(name: str, cupy: FakeCupy) -> None:
+    for case in cases_of(ENTRIES[name])[-2:]:  # test_conformance calls the kernels of all
+        with np.errstate(all="ignore"):
+            wanted = run_case(ENTRIES[name], case, "/cpu:0")
+            got = run_case(ENTRIES[name], case, "/gpu:0")
+        for a, b in zip(wanted, got, strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("table", "name"), CASES, ids=lambda x: x)
+def test_programs_give_tensorflows_values(table: str, name: str, cupy: FakeCupy) -> None:
+    def on_the_device(library: Any) -> list[Any]:
+        with library.device("/gpu:0"):
+            return list(programs(table)[name](library))
+
+    agree(table, name, values(tf, on_the_device, programs(table).runs))
 
 
 def test_copies_what_is_fed_and_fetched_and_nothing_else(cupy: FakeCupy) -> None:

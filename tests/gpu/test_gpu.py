@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import graphflow as tf
 from graphflow.execute.devices import GpuDevice, count_gpus
+from tests.golden.record import programs, values
+from tests.golden.test_golden import CASES, agree
 from tests.gpu.programs import PROGRAMS, run_on
 from tests.ops.registered import Context, as_dtype, cases_of, entries
 
@@ -65,3 +68,12 @@ def test_session_computes_what_the_cpu_computes(name: str) -> None:
     ):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(b, a, 1e-3, 1e-3)
+
+
+@pytest.mark.parametrize(("table", "name"), CASES, ids=lambda x: x)
+def test_programs_give_tensorflows_values(table: str, name: str) -> None:
+    def on_the_device(library: Any) -> list[Any]:
+        with library.device("/gpu:0"):
+            return list(programs(table)[name](library))
+
+    agree(table, name, values(tf, on_the_device, programs(table).runs), slack=10)

@@ -53,7 +53,7 @@ WITHOUT = {
         ("EditDistance", "ResizeAreaGrad", "ResizeNearestNeighborGrad"),
         "its inputs or attributes differ from those of TensorFlow's op: not recorded",
     ),
-    "AllReduce": "how devices exchange values",
+    **dict.fromkeys(("AllReduce", "AllReducePart"), "how devices exchange values"),
     "PreventGradient": "an identity whose gradient is an error: tests/differentiate",
     "TileGrad": "TensorFlow removed it; the gradient of Tile is checked numerically",
     "PlaceholderWithDefault": "TensorFlow runs it in graphs alone: an identity",
