@@ -6,6 +6,7 @@ TensorFlow's; a window that holds NaN sends it to the first NaN.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -381,14 +382,14 @@ def _with_argmax(
     y = _max_pool(xp, x, 4, attrs)
     geometry = _geometry(x.shape, 4, attrs)
     whole = padded(xp, x, geometry, _lowest(x.dtype))
-    places = xp.arange(x[:1].size, dtype=Targmax.np).reshape(1, *x.shape[1:])
+    each = math.prod(x.shape[1:])  # also where there are no images
+    places = xp.arange(each, dtype=Targmax.np).reshape(1, *x.shape[1:])
     spread = padded(xp, places, geometry)
     result = xp.zeros(y.shape, Targmax.np)
     for index, hit in _first_hits(xp, whole, y, geometry):
         result = xp.where(hit, spread[index], result)
     if include_batch_in_index:
-        step = int(np.prod(x.shape[1:], dtype=np.int64))
-        offset = xp.arange(x.shape[0], dtype=Targmax.np) * step
+        offset = xp.arange(x.shape[0], dtype=Targmax.np) * each
         result = result + offset.reshape(-1, 1, 1, 1)
     return y, result
 
