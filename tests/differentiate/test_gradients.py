@@ -340,6 +340,25 @@ def test_hessians_of_unknown_shapes() -> None:
     np.testing.assert_allclose(got.reshape(2, 2), np.diag([6.0, 12.0]))
 
 
+def test_hessian_vector_products_are_gradients_of_gradients() -> None:
+    """Pearlmutter's: the gradient of g . v, without the matrix; also through a loop."""
+    x = placeholder("float64", (4,))
+    a = np.cos(np.arange(16.0)).reshape(4, 4)
+
+    def step(i: Any, h: Any) -> Any:
+        return i + 1, tf.tanh(tf.reduce_sum(constant(a) * h, 1))
+
+    _, looped = tf.while_loop(lambda i, h: i < 3, step, [constant(0), x])
+    y = tf.reduce_sum(looped * looped) + tf.reduce_sum(tf.exp(x) * x[::-1])
+    vector = np.array([1.0, -2.0, 0.5, 3.0])
+    (slope,) = gradients(y, x)
+    (product,) = gradients(slope, x, [constant(vector)])
+    point = {x: np.array([0.3, -0.1, 0.7, 0.2])}
+    whole, found = evaluate([*hessians(y, x), product], point)
+    assert np.abs(whole - whole.T).max() < 1e-12
+    np.testing.assert_allclose(found, whole @ vector, rtol=1e-12)
+
+
 def test_hessians_need_a_dependence() -> None:
     with pytest.raises(GraphError, match="no y depends"):
         hessians(constant(1.0), constant(1.0))

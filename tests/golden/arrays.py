@@ -118,3 +118,77 @@ def slopes(tf: Any) -> list[Any]:
     found += with_gradients(tf, lambda v: tf.nn.lrn(v, 1), images)
     found += with_gradients(tf, lambda v: tf.image.resize_nearest_neighbor(v, [7, 3]), images)
     return found
+
+
+@program
+def kinks(tf: Any) -> list[Any]:
+    """Gradients where there is none, or many: which one TensorFlow takes.
+
+    Not for cumprod, where its gradient is wrong beside a 0, nor for norms, where it is NaN at 0.
+    """
+    nn, x = tf.nn, np.array([-1.0, 0.0, 0.0, 1.0, 6.0, 6.0])
+    y, rows = (
+        np.array([0.0, 0.0, 1.0, 1.0, 6.0, -6.0]),
+        np.array([[2.0, 2.0, 1.0], [0.0, 5.0, 5.0]]),
+    )
+    ids = np.array([0, 0, 1, 1, 1, 0])
+    image = np.round(normal(1, 4, 4, 2))
+    one = [
+        *(nn.relu, nn.relu6, nn.elu, nn.selu, nn.crelu, nn.softsign, nn.softplus),
+        *(tf.abs, tf.sign, tf.floor, tf.ceil, tf.round, tf.square, tf.reduce_prod),
+        *(tf.reduce_max, tf.reduce_min, tf.nn.l2_loss, tf.sigmoid, tf.log_sigmoid),
+        lambda v: nn.leaky_relu(v, 0.25),
+        lambda v: tf.clip_by_value(v, 0.0, 6.0),
+        lambda v: tf.maximum(v, v) + tf.minimum(v, 0.0) + tf.maximum(np.float64(6), v),
+        lambda v: nn.top_k(v, 4)[0],
+        lambda v: tf.segment_max(v, np.sort(ids)) - tf.segment_min(v, np.sort(ids)),
+        lambda v: tf.unsorted_segment_max(v, ids, 2) - tf.unsorted_segment_min(v, ids, 2),
+        lambda v: tf.unsorted_segment_prod(v, ids, 2),
+        lambda v: tf.losses.huber_loss(y, v, delta=1.0),
+        lambda v: tf.losses.hinge_loss(y, v),
+        lambda v: tf.losses.absolute_difference(y, v),
+        lambda v: tf.pow(v, 2.0) + tf.pow(v, 1.0),
+        lambda v: nn.l2_normalize(v - 6.0),
+        lambda v: tf.abs(tf.complex(v, v * 0.0)),
+    ]
+    two = [
+        *(tf.maximum, tf.minimum, tf.squared_difference, tf.div_no_nan, tf.floormod),
+        lambda a, b: tf.where(a > 0, a, b),
+        lambda a, b: tf.atan2(a, b + 0.5),
+    ]
+    found = []
+    for function in one:
+        found += with_gradients(tf, function, x)
+    for function in two:
+        found += with_gradients(tf, function, x, np.where(y == 0, 2.0, y))
+        found += with_gradients(tf, function, x, x + 1e-300)
+    found += with_gradients(tf, lambda v: tf.reduce_max(v, 1) + tf.reduce_min(v, 1), rows)
+    found += with_gradients(tf, lambda v: tf.reduce_prod(v, 1, keepdims=True), rows)
+    pooled = lambda v: nn.max_pool(v, [1, 2, 2, 1], [1, 1, 1, 1], "SAME")  # noqa: E731
+    return found + with_gradients(tf, pooled, image)
+
+
+@program
+def extremes(tf: Any) -> list[Any]:
+    """Values and gradients at the ends of the range."""
+    nn, x = tf.nn, np.array([-1e4, -745.0, -40.0, -1e-8, 1e-8, 40.0, 709.0, 1e4])
+    logits = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 1e4, -1e4]])
+    labels = np.array([[0.0, 1.0, 0.0], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0]])
+    cross = lambda v: nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=v)  # noqa: E731
+    picked = lambda v: nn.sparse_softmax_cross_entropy_with_logits(  # noqa: E731
+        labels=[1, 0, 2], logits=v
+    )
+    signs = np.array([0.0, 1.0] * 4)
+    found = []
+    for function in (cross, picked, nn.softmax, nn.log_softmax, tf.reduce_logsumexp):
+        found += with_gradients(tf, function, logits)
+    for function in (
+        *(tf.sigmoid, tf.log_sigmoid, tf.tanh, nn.softplus, nn.elu, nn.selu, tf.erf, tf.atan),
+        *(tf.asinh, nn.softsign, lambda v: tf.log1p(v * v), lambda v: tf.expm1(-v * v)),
+        lambda v: nn.sigmoid_cross_entropy_with_logits(labels=signs, logits=v),
+        lambda v: nn.weighted_cross_entropy_with_logits(signs, v, 3.0),
+        lambda v: tf.log1p(tf.maximum(v, -1 + 1e-12)),
+        lambda v: tf.where(v > 0, tf.log(tf.maximum(v, 1e-300)), v),
+    ):
+        found += with_gradients(tf, function, x)
+    return found

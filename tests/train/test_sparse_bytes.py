@@ -36,7 +36,10 @@ def computed(target: Any) -> int:
     [
         lambda: tf.train.GradientDescentOptimizer(0.1),
         lambda: tf.train.MomentumOptimizer(0.1, 0.9),
+        lambda: tf.train.MomentumOptimizer(0.1, 0.9, use_nesterov=True),
         lambda: tf.train.AdagradOptimizer(0.1),
+        lambda: tf.train.AdadeltaOptimizer(0.1),
+        lambda: tf.train.RMSPropOptimizer(0.1),  # Adam's moments decay in all rows
     ],
 )
 def test_adding_scaling_clipping_and_applying_keep_to_the_rows(optimizer: Any) -> None:
