@@ -51,6 +51,7 @@ def mutants(entry: OpDef) -> Iterator[Mutant]:
     yield Mutant(entry.name, "negate", _results(lambda g, i: -g))
     yield Mutant(entry.name, "double", _results(lambda g, i: g + g))
     yield Mutant(entry.name, "nudge by 1 %", _results(lambda g, i: g * _number(1.01, g)))
+    yield Mutant(entry.name, "mix up axes", _results(lambda g, i: _transposed(g)))
     yield Mutant(entry.name, "forget what arrives", _forget)
     yield Mutant(entry.name, "cut the second order", _results(lambda g, i: OPS["StopGradient"](g)))
     for k in checked if len(checked) > 1 else ():
@@ -62,6 +63,15 @@ def mutants(entry: OpDef) -> Iterator[Mutant]:
 
 def _number(value: float, like: Any) -> Any:
     return as_tensor(np.asarray(value, like.dtype.np))
+
+
+def _transposed(g: Any) -> Any:
+    """The elements in the order of the transposed axes, in the old shape."""
+    rank = None if g.dims is None else len(g.dims)
+    if rank is None or rank < 2:
+        return g
+    turned = OPS["Transpose"](g, perm=tuple(range(rank))[::-1])
+    return OPS["Reshape"](turned, OPS["Shape"](g))
 
 
 def _only(k: int, change: Any) -> Any:
