@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from graphflow.base.dtypes import bfloat16
+
 _OPERATORS = (
     "add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv "
     "rfloordiv mod rmod pow rpow and rand or ror xor rxor lshift rshift rlshift "
@@ -219,9 +221,14 @@ def _check_ufunc(path: str, known: Any, args: Any, kwargs: Any) -> None:
     given = [x.dtype if isinstance(x, np.ndarray) else None for x in args[: known["nin"]]]
     for types in known["types"]:
         pairs = zip(given, types, strict=False)
-        if all(d is None or np.can_cast(d, np.dtype(t)) for d, t in pairs):
+        if all(d is None or np.can_cast(d, _dtype(t)) for d, t in pairs):
             return
     raise Finding(f"CuPy's {path} does not take dtypes {[str(d) for d in given]}")
+
+
+def _dtype(character: str) -> Any:
+    """NumPy has no character for bfloat16, which is CuPy's E."""
+    return bfloat16.np if character == "E" else np.dtype(character)
 
 
 def _bare(x: Any) -> Any:

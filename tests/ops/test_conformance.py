@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import subprocess
 import sys
 from typing import Any
 
@@ -76,3 +78,12 @@ def test_lets_pass_what_cupy_has(xp: Recorder) -> None:
     assert isinstance(y.sum(axis=0, keepdims=True), DeviceArray)
     assert isinstance(xp.sum(y), DeviceArray)
     assert {"exp", "add.at", "ndarray.sum"} <= xp.used
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="needs CuPy: extra gpucheck")
+def test_the_table_is_that_of_the_installed_cupy() -> None:
+    """Importing CuPy needs no GPU; in a process of its own, as it warns and stays loaded."""
+    code = "import json; from tests.ops.record_cupy import record; print(json.dumps(record()))"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == CUPY, "python -m tests.ops.record_cupy"
