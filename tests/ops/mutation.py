@@ -53,7 +53,9 @@ def mutants(entry: OpDef) -> Iterator[Mutant]:
     yield Mutant(entry.name, "nudge by 1 %", _results(lambda g, i: g * _number(1.01, g)))
     yield Mutant(entry.name, "mix up axes", _results(lambda g, i: _transposed(g)))
     yield Mutant(entry.name, "forget what arrives", _forget)
-    yield Mutant(entry.name, "cut the second order", _results(lambda g, i: OPS["StopGradient"](g)))
+    if any(c.grad and c.second for c in cases_of(entry)):
+        cut = _results(lambda g, i: OPS["StopGradient"](g))
+        yield Mutant(entry.name, "cut the second order", cut)
     for k in checked if len(checked) > 1 else ():
         yield Mutant(entry.name, f"miss input {k}", _results(_only(k, lambda g: None)))
         yield Mutant(entry.name, f"negate input {k}", _results(_only(k, lambda g: -g)))
