@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,17 @@ def agree(table: str, name: str, found: list[Any], slack: float = 1.0) -> None:
             bound = 1e-9 if expected.dtype in (np.float64, np.complex128) else 2e-5
             bound *= slack
             np.testing.assert_allclose(value, expected, rtol=bound, atol=bound, err_msg=where)
+
+
+@pytest.mark.parametrize("name", programs("sampling"))
+def test_random_numbers_do_not_depend_on_placement(name: str) -> None:
+    """Every op on another device than the one before it."""
+    chosen, turns = programs("sampling"), count()
+    with tf.Graph().as_default(), tf.device(lambda op: f"/cpu:{next(turns) % 3}"):
+        tensors = chosen[name](tf)
+        with tf.Session(config=tf.ConfigProto(device_count={"CPU": 3})) as session:
+            found = [value for _ in range(chosen.runs) for value in session.run(tensors)]
+    agree("sampling", name, found)
 
 
 # Ops without an answer of TensorFlow's, in `tests/ops/golden`, in `tests/ops/data` or here.
