@@ -87,3 +87,21 @@ def prints(tf: Any) -> list[Any]:
     x = tf.constant(normal(2, 2))
     with tf.control_dependencies([tf.print("shown", x, output_stream="file:///dev/null")]):
         return [tf.identity(x), tf.Print(x, [x], first_n=0)]
+
+
+@program
+def accumulators(tf: Any) -> list[Any]:
+    dense = tf.ConditionalAccumulator(tf.float64, shape=[3])
+    sparse = tf.SparseConditionalAccumulator(tf.float64, shape=[5, 2])
+    with tf.control_dependencies([dense.apply_grad(normal(3, seed=1), local_step=2)]):
+        applied = dense.apply_grad(normal(3, seed=2), local_step=5)
+    with tf.control_dependencies([applied]):
+        count = dense.num_accumulated()
+    with tf.control_dependencies([sparse.apply_grad([0, 3], normal(2, 2))]):
+        rows = sparse.apply_grad([3, 4], normal(2, 2, seed=1))
+    with tf.control_dependencies([count, rows]):
+        mean, taken = dense.take_grad(2), sparse.take_indexed_slices_grad(2)
+    with tf.control_dependencies([mean]):
+        step = dense.set_global_step(7)  # from the next run on, and so not seen here
+    with tf.control_dependencies([step]):
+        return [count, tf.identity(mean), taken.indices, taken.values]

@@ -100,9 +100,8 @@ def test_every_op_is_compared_with_tensorflow() -> None:
         with tf.Graph().as_default() as graph:
             programs(table)[name](tf)
         seen |= types(graph)
-    lacking = {
-        name
-        for name, entry in entries().items()  # others come with other parts of the package
-        if name not in seen and (entry.kernel or entry.infer).__module__.startswith("graphflow.ops")
-    }
-    assert lacking == set(WITHOUT)
+    **dict.fromkeys(("AllReduce", "AllReducePart", "Recv", "Send"), "how devices exchange values"),
+    **dict.fromkeys(
+        ("GateAdmit", "GateHandle", "GateOpen", "GateWait"), "how steps wait for each other"
+    ),
+    "Barrier": "an order of operations: it computes nothing",
