@@ -14,7 +14,9 @@ import graphflow as tf
 from graphflow.compile.loops.memory import Interval, arrange
 from graphflow.compile.loops.nests import Access, Product
 from graphflow.compile.loops.schedule import schedule
+from graphflow.compile.loops.shares import share, touched
 from graphflow.compile.loops.values import Value, row_major
+from graphflow.compile.native import build
 
 F32 = np.dtype(np.float32)
 
@@ -84,6 +86,66 @@ def network() -> Any:
     loss = tf.reduce_sum(tf.square(y))
     image = rng.standard_normal((16, 28, 28, 8)).astype(np.float32)
     return [y, *tf.gradients(loss, [x, first, second])], {x: image}
+
+
+def recurrence() -> Any:
+    rng = np.random.default_rng(0)
+    x = tf.placeholder(tf.float32, [6, 64, 40])
+    weights = tf.Variable(rng.standard_normal((40, 96)).astype(np.float32) * 0.1)
+    own = tf.Variable(rng.standard_normal((96, 96)).astype(np.float32) * 0.1)
+    h = tf.zeros([64, 96])
+    for part in tf.unstack(x):
+        h = tf.tanh(tf.matmul(part, weights) + tf.matmul(h, own))
+    loss = tf.reduce_mean(tf.square(h))
+    update = tf.train.AdamOptimizer(0.01).minimize(loss)
+    value = rng.standard_normal((6, 64, 40)).astype(np.float32)
+    return [loss, update], {x: value}
+
+
+@pytest.mark.parametrize("program", [network, recurrence])
+def test_no_worker_overtakes_another(
+    program: Any, session: tf.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the memory as laid out, a meeting lies between what one writes and another touches."""
+    original, layouts = build.module_text, []
+
+    def watched(layout: Any, place: Any, timed: bool) -> str:
+        layouts.append((layout, place))
+        return original(layout, place, timed)
+
+    monkeypatch.setattr(build, "module_text", watched)
+    fetches, feeds = program()
+    session.run(tf.global_variables_initializer())
+    session.run(fetches, feeds)
+    layout, place = max(layouts, key=lambda found: len(found[0].units))
+    assert layout.workers == 2
+
+    def memory(value: Value) -> tuple[Any, int]:
+        found = place(value)
+        return (id(value), 0) if found.by_worker else (found.entry, found.offset)
+
+    since: list[Any] = []
+    for unit, meets in zip(layout.units, layout.meets, strict=True):
+        cut = share(unit, 2)
+        mine = [touched(unit, cut, w, memory) for w in range(2)]
+        if meets:
+            since = []
+        for theirs in since:
+            assert not clash(mine[0], theirs[1]), unit.name
+            assert not clash(mine[1], theirs[0]), unit.name
+        since.append(mine)
+    assert sum(layout.meets) < len(layout.units) / 3
+
+
+def clash(mine: Any, theirs: Any) -> bool:
+    (my_reads, my_writes), (reads, writes) = mine, theirs
+    pairs = [(my_reads, writes), (my_writes, writes), (my_writes, reads)]
+    return any(
+        m == n and a < d and c < b
+        for some, others in pairs
+        for m, a, b in some
+        for n, c, d in others
+    )
 
 
 def test_convolutions_run_strip_by_strip(session: tf.Session) -> None:

@@ -28,6 +28,7 @@ class Lives:
         self._reserved: list[tuple[int, int, int, int]] = []
         self._phase_at: list[int] = []
         self._held: set[int] = set()
+        self._meetings: list[int] = []
 
     def advance(self, phase: int) -> None:
         """Go on to the next position."""
@@ -93,7 +94,14 @@ class Lives:
             if arena.size >= best.size:
                 break
             best, meetings = arena, tried
+        self._meetings = meetings
         return best
+
+    def meets(self, first: int, count: int) -> list[bool]:
+        """For each position from the first on: do workers meet before it?  Once all lie."""
+        phases = [self._phase_at[at] + bisect_right(self._meetings, at)
+                  for at in range(first, first + count)]  # fmt: skip
+        return [i > 0 and phases[i] != phases[i - 1] for i in range(count)]
 
     def _places(self, meetings: Sequence[int]) -> list[int]:
         """Positions to try: where large values begin, and some that are evenly spread."""

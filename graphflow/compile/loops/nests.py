@@ -229,11 +229,20 @@ def canonical(
         return (1, 1), [(0, 0) for _ in moves], None
     if len(sizes) == 1:
         (length,) = sizes
-        width = min(BLOCK, length)
+        width = _block(length)
         shape = (-(-length // width), width)
         exact = None if length % width == 0 else length
         return shape, [(m[0] * width, m[0]) for m in moves], exact
     return tuple(sizes), [tuple(m) for m in moves], None
+
+
+def _block(length: int) -> int:
+    """Columns of a block: as many as allow equal shares, so that workers need not meet."""
+    for shares in (16, 8, 4, 2):
+        for width in range(BLOCK, BLOCK // 4 - 1, -16):
+            if length % (width * shares) == 0:
+                return width
+    return min(BLOCK, length)
 
 
 def leaf(kind: str, value: Any, dtype: np.dtype[Any]) -> Node:

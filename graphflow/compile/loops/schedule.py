@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from graphflow.compile.loops.nests import Unit
-from graphflow.compile.loops.shares import Share, clash, share, touched
+from graphflow.compile.loops.shares import Share, share, touched
 from graphflow.compile.loops.strips import Strips, by_value, hull, stays, values_of
 from graphflow.compile.loops.values import Value
+
+_Touch: TypeAlias = tuple[int, int, int, int]  # unit, worker, first byte, end
 
 
 class Strip(NamedTuple):
@@ -107,31 +109,29 @@ class _Scheduler:
     # ---- phases
 
     def _depend(self) -> None:
-        users: dict[int, list[int]] = {}
-        writers: dict[int, list[int]] = {}
+        """What must come before what: by the ranges that each worker touches, value by value."""
+        read: dict[int, list[_Touch]] = {}
+        written: dict[int, list[_Touch]] = {}
         for i, spans in enumerate(self.spans):
-            read = {r[0] for reads, _ in spans for r in reads}
-            written = {r[0] for _, writes in spans for r in writes}
-            earlier = {j for v in read | written for j in writers.get(v, ())}
-            earlier |= {j for v in written for j in users.get(v, ())}
-            for j in earlier:
-                self._relate(j, i)
-            for v in read:
-                users.setdefault(v, []).append(i)
-            for v in written:
-                writers.setdefault(v, []).append(i)
+            new: list[tuple[dict[int, list[_Touch]], int, _Touch]] = []
+            for worker, (reads, writes) in enumerate(spans):
+                for ranges, seen in ((reads, (written,)), (writes, (written, read))):
+                    mine = read if ranges is reads else written
+                    for value, begin, end in ranges:
+                        touch = (i, worker, begin, end)
+                        new.append((mine, value, touch))
+                        for earlier in seen:
+                            self._relate(touch, earlier.get(value, ()))
+            for mine, value, touch in new:
+                mine.setdefault(value, []).append(touch)
 
-    def _relate(self, first: int, then: int) -> None:
-        pairs = [
-            (v == w, mine, theirs)
-            for v, mine in enumerate(self.spans[then])
-            for w, theirs in enumerate(self.spans[first])
-        ]
-        clashes = [same for same, mine, theirs in pairs if clash(mine, theirs)]
-        if clashes:
-            self.before[then].add(first)
-            if not all(clashes):
-                self.across[then].add(first)
+    def _relate(self, touch: _Touch, earlier: Iterable[_Touch]) -> None:
+        i, worker, begin, end = touch
+        for j, other, first, last in earlier:
+            if first < end and begin < last:
+                self.before[i].add(j)
+                if other != worker:
+                    self.across[i].add(j)
 
     def _phases(self) -> list[list[int]]:
         """As early as possible: the given order within a phase is kept."""

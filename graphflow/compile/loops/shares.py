@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from graphflow.compile.loops.fuse import flops
@@ -150,43 +150,3 @@ def _range(access: Access, span: tuple[int, int], place: Any) -> Range:
     size = access.value.dtype.itemsize
     end = min(access.offset + span[1] + 1, access.value.size)  # the last block may be shorter
     return memory, at + (access.offset + span[0]) * size, at + end * size
-
-
-def barriers(
-    units: Sequence[Unit],
-    cuts: Sequence[Share],
-    place: Any,
-    workers: int,
-    private: Sequence[Sequence[Range]] = (),
-) -> list[bool]:
-    """For each unit: must the workers meet before it?
-
-    Args:
-      private: per unit, the range that each worker writes besides.
-    """
-    result = []
-    seen: list[tuple[list[Range], list[Range]]] = [([], []) for _ in range(workers)]
-    for number, (unit, cut) in enumerate(zip(units, cuts, strict=True)):
-        mine = [touched(unit, cut, w, place) for w in range(workers)]
-        if private and private[number]:
-            mine = [(r, [*ws, own]) for (r, ws), own in zip(mine, private[number], strict=True)]
-        meet = any(
-            clash(mine[w], seen[v]) for w in range(workers) for v in range(workers) if v != w
-        )
-        result.append(meet)
-        if meet:
-            seen = [([], []) for _ in range(workers)]
-        for (reads, writes), (more_reads, more_writes) in zip(seen, mine, strict=True):
-            reads += more_reads
-            writes += more_writes
-    return result
-
-
-def clash(mine: tuple[list[Range], list[Range]], theirs: tuple[list[Range], list[Range]]) -> bool:
-    """Does one write what the other touches?"""
-    (my_reads, my_writes), (reads, writes) = mine, theirs
-    return _overlap(my_reads, writes) or _overlap(my_writes, writes) or _overlap(my_writes, reads)
-
-
-def _overlap(some: Sequence[Range], others: Sequence[Range]) -> bool:
-    return any(m == n and a < d and c < b for m, a, b in some for n, c, d in others)

@@ -15,7 +15,6 @@ from graphflow.compile.loops.lives import Lives, row_bytes
 from graphflow.compile.loops.memory import Arena, Interval, arrange
 from graphflow.compile.loops.nests import Access, Product, Unit, access
 from graphflow.compile.loops.schedule import Schedule, Strip, schedule
-from graphflow.compile.loops.shares import Range, barriers
 from graphflow.compile.loops.specialise import Specialised, specialise
 from graphflow.compile.loops.stack import in_place, stack
 from graphflow.compile.loops.strips import finer, values_of
@@ -171,6 +170,8 @@ class _Builder:
         self.constants: dict[int, Any] = {}
         self.made: dict[int, Value] = {}  # kept: new values of variables, and fetches
         self.private: dict[int, tuple[Strip, int, int]] = {}  # of strips: place in their scratch
+        self.begins: dict[int, int] = {}  # segment -> position of its first unit
+        self.meets: dict[int, list[bool]] = {}  # segment -> per unit
         self.workers = 1
         self.keep: list[Any] = []  # values, so that their identities stay unique
 
@@ -279,10 +280,14 @@ class _Builder:
         split = frozenset[int]().union(*[s.split for s in segments])
         split -= {v for s in segments for v in map(id, s.values) if v not in s.split}
         self.keep = list(lives.values.values())
-        return lives.arena(split)
+        arena = lives.arena(split)
+        for segment in segments:
+            self.meets[id(segment)] = lives.meets(self.begins[id(segment)], len(segment.units))
+        return arena
 
     def _touch(self, segment: Schedule, lives: Lives, workers: int) -> None:
         begin, before = lives.position, lives.phase
+        self.begins[id(segment)] = begin
         for number, unit in enumerate(segment.units):
             lives.advance(before + segment.phases[number])
             lives.touch(values_of(unit), begin + number)
@@ -331,25 +336,13 @@ class _Builder:
         return place
 
     def _text(self, segment: Schedule, arena: Arena, workers: int) -> str:
-        place = self._place(arena)
         cuts = list(segment.cuts)
-        scratch: list[list[Range]] = [[] for _ in cuts]
         for strip in segment.strips:
-            base = arena.offsets.get(id(strip), 0)
-            size = max([self.private[id(v)][2] for v in strip.private], default=0)
             for i in range(strip.first, strip.last + 1):
                 cuts[i] = finer(cuts[i], strip.parts)
-                scratch[i] = [(ARENA, base + w * size, base + (w + 1) * size)
-                              for w in range(workers)]  # fmt: skip
-
-        def memory(value: Value) -> tuple[Any, int]:
-            return (id(value), 0) if id(value) in self.private else place(value)[:2]
-
-        meets = barriers(segment.units, segment.cuts, memory, workers, scratch)
+        place = self._place(arena)
         strips = [strip[:3] for strip in segment.strips]
-        inside = [i for first, last, _ in strips for i in range(first + 1, last + 1)]
-        assert not any(meets[i] for i in inside), "workers cannot meet within a strip"
-        layout = Layout(segment.units, cuts, meets, strips, workers)
+        layout = Layout(segment.units, cuts, self.meets[id(segment)], strips, workers)
         return module_text(layout, place, self.timed)
 
     # ---- actions
