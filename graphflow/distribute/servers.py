@@ -6,6 +6,7 @@ belong together, and Ray which of them are there.  Addresses are names and nothi
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphflow.base.devices import DeviceSpec, parse
-from graphflow.base.errors import NotFoundError, UnavailableError
+from graphflow.base.errors import AlreadyExistsError, NotFoundError, UnavailableError
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.target import ClusterTarget
 from graphflow.distribute.task import Found, LocalMember, Member, MemberLink, Task
@@ -52,11 +53,13 @@ class Serving:
         self._slots = threading.Semaphore(OVERLAPPING)
         self._space = os.environ.get(JOB, "")
         self._member: Any = None
+        self._beside = False  # its actor was started for it
         if self._space:
             self._member = _own_task(self.name, self._space)
         elif os.environ.get("RAY_ADDRESS") and len(self.tasks) > 1:
-            self._space = "graphflow " + " ".join(sorted(self.tasks))
+            self._space = _space_of(self.tasks)
             self._member = _side_task(self.name, self._space)
+            self._beside = True
         else:
             self._member = LocalMember(Task(self.name, lambda handle: handle))
         with _lock:
@@ -106,8 +109,11 @@ class Serving:
         with _lock:
             if self in _servers.get(self.address, ()):
                 _servers[self.address].remove(self)
-        if isinstance(self._member, LocalMember) and not self._space:
+        if not self._space:
             self._member.close()
+        elif self._beside:
+            self._beside = False
+            _end_side_task(self._member)
 
 
 class ServerTarget(ClusterTarget):
@@ -198,8 +204,24 @@ def _side_task(name: str, space: str) -> Any:
     """An actor beside this process, which was started by hand."""
     tasks = _ray_tasks()
     tasks.ray_transport.connect(os.environ["RAY_ADDRESS"], 0, 0, 0)
-    actor = tasks.start_task(name, space)
-    return tasks.RayMember(actor)
+    try:
+        return tasks.RayMember(tasks.start_task(name, space))
+    except ValueError as error:  # the name is taken
+        tasks.ray_transport.disconnect()
+        raise AlreadyExistsError(
+            None, None, f"{name} of a cluster with the same tasks is served on this Ray already"
+        ) from error
+
+
+def _end_side_task(member: Any) -> None:
+    transport = _ray_tasks().ray_transport
+    transport.end_worker(member.handle)
+    transport.disconnect()
+
+
+def _space_of(tasks: Sequence[str]) -> str:
+    """The namespace in which processes that were started by hand find each other."""
+    return "graphflow-" + hashlib.sha256(" ".join(sorted(tasks)).encode()).hexdigest()[:12]
 
 
 def _topology(found: Mapping[str, Found]) -> Topology:

@@ -168,6 +168,30 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.ray
+def test_servers_that_were_started_by_hand_meet_through_ray(ray, monkeypatch):
+    """As processes would whose RAY_ADDRESS is set: each has an actor beside it."""
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    spec = {"ps": ["by-hand-0:1"], "worker": ["by-hand-1:1"]}
+    servers = [tf.train.Server(spec, job, 0) for job in spec]
+    try:
+        with tf.Graph().as_default(), pytest.raises(tf.errors.AlreadyExistsError, match="task:0"):
+            tf.train.Server(spec, "ps", 0)
+        with tf.Graph().as_default():
+            with tf.device("/job:ps/task:0"):
+                v = tf.Variable(2.0, name="by_hand")
+            y = v * 3.0
+            for _ in range(2):  # the second session finds what the first has made
+                with tf.Session(servers[1].target) as session:
+                    if not session.run(tf.is_variable_initialized(v)):
+                        session.run(v.initializer)
+                    assert session.run(y) == 6.0
+                    session.run(v.assign(2.0))
+    finally:
+        for server in servers:
+            server.stop()
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_job_is_submitted_with_a_token_and_refused_with_another():
