@@ -11,7 +11,7 @@ from graphflow.base.errors import ShapeError
 from graphflow.base.shapes import format_dims
 from graphflow.build import as_tensor
 from graphflow.build.tensor import Tensor
-from graphflow.ops.public import composite
+from graphflow.ops.public import composite, require
 from graphflow.ops.rules import rank_is
 
 # Rows are red, green, blue; columns the luminance and two colours.
@@ -37,6 +37,7 @@ def _mapped(images: Any, kernel: Any, name: str) -> Tensor:
     """The colours of each pixel multiplied with a matrix, [from, to]."""
     with composite(name, name, images):
         x = as_tensor(images)
+        require(x.dtype.is_floating, x, "a floating image")
         if x.dims is not None and (not x.dims or x.dims[-1] not in (None, 3)):
             raise ShapeError(f"images have 3 channels, not shape {format_dims(x.dims)}")
         rank = None if x.dims is None else len(x.dims)

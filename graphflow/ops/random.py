@@ -49,7 +49,7 @@ def get_seed(op_seed: int | None) -> tuple[int | None, int | None]:
 
 def set_random_seed(seed: int | None) -> None:
     """Set the seed of the default graph; None takes it away."""
-    get_default_graph().root.seed = None if seed is None else int(seed)
+    get_default_graph().root.seed = None if seed is None else whole(seed, "a seed")
 
 
 # ---- entries

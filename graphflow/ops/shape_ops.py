@@ -335,7 +335,7 @@ def shape_input(value: Any) -> Any:
         if None in [None if v is None else 0 for v in value]:
             raise ShapeError(f"a size of shape {value} is unknown; use tf.shape(t)")
         if all(hasattr(v, "__index__") for v in value):
-            sizes = [int(v) for v in value]
+            sizes = [v.__index__() for v in value]  # an array of floats has none that works
             wide = any(not -(2**31) <= n < 2**31 for n in sizes)
             return np.array(sizes, np.int64 if wide else np.int32)
     return value if isinstance(value, np.ndarray) else as_tensor(value, _int_dtype(value))

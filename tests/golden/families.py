@@ -154,3 +154,25 @@ def questions(tf: Any) -> list[Any]:
         tf.verify_tensor_all_finite(tf.constant([1.0]), "finite"),
         tf.nn.silu(normal(4)),
     ]
+
+
+@program
+def kinds(tf: Any) -> list[Any]:
+    """Dtypes and values at the edge of what an op takes."""
+    x = np.array([[1.0, np.nan, 3.0], [np.nan, 2.0, -1.0], [np.nan, np.nan, np.nan]])
+    truth = np.array([[True, False, True], [True, True, False]])
+    short = tf.cast(np.array([[-1.5, 0.25], [2.0, -0.5]]), tf.bfloat16)
+    return [
+        tf.argmax(x, 1),
+        tf.argmin(x, 1),
+        tf.argmax(x.astype(np.float16), 0),
+        tf.argmax(truth, 1),
+        tf.matrix_band_part(truth, 0, 0),
+        tf.matrix_diag(truth),
+        tf.matrix_diag_part(truth),
+        tf.eye(2, dtype=tf.bool),
+        tf.pad([["a"], ["b"]], [[1, 0], [0, 1]]),
+        tf.imag(np.array([1, 2])),
+        tf.cast(tf.nn.leaky_relu(short), tf.float32),
+        tf.cast(tf.matmul(short, short), tf.float32),
+    ]

@@ -18,7 +18,7 @@ from graphflow.build import Operation
 from graphflow.differentiate.check import placeholder
 from graphflow.ops.cases import Case
 from tests.ops.nonsense import array, calls
-from tests.ops.registered import entries, needs_session
+from tests.ops.registered import cases_of, entries, needs_session, rule_of
 
 # Their inputs are what only the library itself makes: lists of gradients, attributes of passes.
 INTERNAL = (
@@ -110,6 +110,25 @@ def drive(name: str, count: int, seed: int) -> None:
 @pytest.mark.parametrize("name", ENTRIES)
 def test_only_typed_errors_come_out(name: str) -> None:
     drive(name, 12, seed=0)
+
+
+def narrow(name: str) -> Case | None:
+    """The entry's first case in bfloat16, which NumPy turns into float32 where it can; None: it
+    takes none."""
+    entry, dtype = ENTRIES[name], tf.bfloat16
+    for case in cases_of(entry):
+        floats = [i for i, x in enumerate(case.inputs) if x.dtype == np.float64]
+        if floats and all(rule_of(entry, i).allows(dtype) for i in floats):
+            inputs = [x.astype(dtype.np) if x.dtype == np.float64 else x for x in case.inputs]
+            return Case(tuple(inputs), case.attrs)
+    return None
+
+
+@pytest.mark.parametrize("name", [n for n in ENTRIES if narrow(n)])
+def test_bfloat16_stays_what_it_is(name: str) -> None:
+    case = narrow(name)
+    assert case is not None
+    attempt(ENTRIES[name], case, hidden=False)  # compares dtypes
 
 
 VARIABLES = (
