@@ -2,6 +2,7 @@
 
     distribute_transport     messages and values: steps, boundaries, sums over replicas
     distribute_parallel      ways to train: replicas, parameter servers, pipelines
+    distribute_recovery      lost workers: how long training stands still, and a soak
 
 A part gives `numbers()`, `BOUNDS` and `MEANING`, as every benchmark does.  GRAPHFLOW_PARTS chooses
 some of them; GRAPHFLOW_PEERS is the Python of an environment with TensorFlow and PyTorch.
@@ -13,7 +14,7 @@ import importlib
 import os
 from typing import Any
 
-PARTS = ("distribute_transport", "distribute_parallel")
+PARTS = ("distribute_transport", "distribute_parallel", "distribute_recovery")
 
 
 def _parts() -> list[Any]:
