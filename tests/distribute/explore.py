@@ -1,8 +1,9 @@
 """Coordinator and workers as one system with an explicit state, for exhaustive exploration.
 
-Messages between two ends keep their order, as over a connection; everything else may happen in
-any order.  The program of a run appends its number to a list that is state on each worker: so the
-list tells what was applied, how often and in which order.
+Messages between two ends keep their order, as over a connection, or overtake each other, as calls
+on threads do; everything else may happen in any order.  The program of a run appends its number to
+a list that is state on each worker: so the list tells what was applied, how often and in which
+order.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class World:
     waiting: list[int]
     spares: int = 100
     attempts: int = 100
+    overtaking: bool = False
     ended: dict[int, Any] = field(default_factory=dict)
     printed: list[int] = field(default_factory=list)
     to_worker: dict[str, deque[Any]] = field(default_factory=dict)
@@ -86,8 +88,9 @@ class World:
             yield ("begin",)
         for name, shard in self.shards.items():
             if name not in self.dead:
-                if self.to_worker[name]:
-                    yield "to worker", name
+                for i in range(len(self.to_worker[name]) if self.overtaking else 1):
+                    if self.to_worker[name]:
+                        yield "to worker", name, i
                 for ticket, attempt in shard.attempts.items():
                     if attempt.running:
                         yield "execute", name, ticket
@@ -95,8 +98,9 @@ class World:
                     yield "kill", name, False
                     if self.to_driver[name]:
                         yield "kill", name, True
-            if self.to_driver[name]:
-                yield "to driver", name
+            for i in range(len(self.to_driver[name]) if self.overtaking else 1):
+                if self.to_driver[name]:
+                    yield "to driver", name, i
         for name in self.replacing:
             yield "replace", name
         for run in self.resting:
@@ -110,11 +114,14 @@ class World:
         run = self.waiting.pop(0)
         self._drive(e.Begin(run, 1, {name: () for name in self.plan[run]}))
 
-    def _to_worker(self, name: str) -> None:
-        self._work(name, w.Arrived(self.to_worker[name].popleft()))
+    def _to_worker(self, name: str, i: int) -> None:
+        message = self.to_worker[name][i]
+        del self.to_worker[name][i]
+        self._work(name, w.Arrived(message))
 
-    def _to_driver(self, name: str) -> None:
-        reply = self.to_driver[name].popleft()
+    def _to_driver(self, name: str, i: int) -> None:
+        reply = self.to_driver[name][i]
+        del self.to_driver[name][i]
         self._drive(e.Lost(name, "killed") if reply == LOST else e.Answered(name, reply))
 
     def _execute(self, name: str, ticket: Any) -> None:
@@ -246,7 +253,7 @@ class World:
 
 def world(
     plan: Mapping[int, tuple[str, ...]], kills: int, every: int = 1, overlapping: int = 1,
-    spares: int = 100, attempts: int = 100,
+    spares: int = 100, attempts: int = 100, overtaking: bool = False,
 ) -> World:  # fmt: skip
     """The first state.
 
@@ -257,6 +264,7 @@ def world(
       overlapping: how many runs are under way at once.
       spares: how many workers there are for those that are lost.
       attempts: of all runs together; what comes after more is not looked at.
+      overtaking: messages between two ends do not keep their order.
     """
     names = sorted({name for workers in plan.values() for name in workers})
     return World(
@@ -268,6 +276,7 @@ def world(
         list(plan),
         spares,
         attempts,
+        overtaking,
         to_worker={name: deque() for name in names},
         to_driver={name: deque() for name in names},
     )

@@ -16,6 +16,7 @@ SMALL = {
     "two runs": {"plan": {1: AB, 2: AB}, "kills": 1},
     "two kills": {"plan": {1: AB}, "kills": 2},
     "a run on one worker": {"plan": {1: AB, 2: ("a",), 3: ("b",)}, "kills": 1, "every": 2},
+    "overtaking messages": {"plan": {1: AB, 2: AB}, "kills": 1, "every": 9, "overtaking": True},
     "overlapping runs": {"plan": {1: AB, 2: ("a",)}, "kills": 0, "overlapping": 2, "attempts": 5},
 }
 LARGE = {
@@ -53,7 +54,7 @@ class Losses(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         plan = {1: ABC, 2: AB, 3: ("b", "c"), 4: ABC}
-        self.world = world(plan, kills=3, every=2, overlapping=3)
+        self.world = world(plan, kills=3, every=2, overlapping=3, overtaking=True)
 
     @rule(i=st.integers(0, 1000))
     def something_happens(self, i: int) -> None:
