@@ -14,6 +14,7 @@ import importlib
 import json
 import platform
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def main() -> None:
     options = parser.parse_args()
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
     part = importlib.import_module(options.name)
-    numbers = part.numbers()
+    with redirect_stdout(sys.stderr):  # Ray tells of its workers whenever it likes
+        numbers = part.numbers()
     if options.json:
         print(json.dumps(numbers))
     else:
