@@ -128,8 +128,9 @@ class Machine:
             left = self.view(a, (*unit.batch, unit.m, k))
             result = result + left @ self.view(b, (*unit.batch, k, unit.n))
         out = self.view(unit.out, (*unit.batch, unit.m, unit.n))
+        assert unit.parts == 1, "steps of one worker"
         if unit.summed:
-            out[..., 0, :, :] = result.sum(axis=-3)
+            out[0] = result.sum(axis=0)
         else:
             out[...] = result
 

@@ -141,7 +141,7 @@ def _product(unit: Product, names: Names) -> str:
         f"{_place(a, names)} x {_place(b, names)}, inner {k}"
         for (a, b), k in zip(unit.terms, unit.inner, strict=True)
     )
-    summed = ", summed over the last axis of these" if unit.summed else ""
+    summed = ", summed over the first axis of these" if unit.summed else ""
     return f"product [{unit.m}, {unit.n}]{batch}{summed}\n  {_place(unit.out, names)} = {sum_of}"
 
 

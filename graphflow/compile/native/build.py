@@ -21,7 +21,7 @@ from graphflow.compile.loops.strips import finer, values_of
 from graphflow.compile.loops.sums import split_sums, work
 from graphflow.compile.loops.turned import turned
 from graphflow.compile.loops.values import Foreign, Shape, Value, View, Write, reads, writes
-from graphflow.compile.loops.verify import verify
+from graphflow.compile.loops.verify import verify, verify_order
 from graphflow.compile.native.blas import find_blas
 from graphflow.compile.native.cache import ObjectCache
 from graphflow.compile.native.jit import Code, load
@@ -200,9 +200,12 @@ class _Builder:
         lowered = sum(len(block) for block in blocks if isinstance(block, list))
         if not segments or lowered < len(blocks) / 2:
             raise Unprofitable  # a call in between costs more than what it replaces
+        written: list[Value] = []
         for segment in segments:
             for unit in segment.units:
                 verify(unit)
+            verify_order(segment.units, written)
+            written += segment.values
         self._enter_outside(kept)
         arena = self._arena(order, segments, workers)
         actions = tuple([self._action(a, arena) for a in order])
