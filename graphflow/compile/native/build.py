@@ -184,6 +184,7 @@ class _Builder:
         blocks = _blocks(split_sums(tasks, workers))
         after = _read_after(blocks, special.outputs)
         segments: list[Schedule] = []
+        used: set[int] = set()  # values of segments before: no strip may take them for its own
         order: list[Any] = []
         for block in blocks:
             if isinstance(block, Foreign):
@@ -195,7 +196,9 @@ class _Builder:
             units = fuse(tasks, needed, row_buffers=True)
             if units:
                 order.append(Segment(len(segments)))
-                segments.append(schedule(units, workers, [id(v) for v in needed]))
+                elsewhere = {i for v in needed for i in _homes(v)} | used
+                segments.append(schedule(units, workers, elsewhere))
+                used |= {id(v) for unit in units for v in values_of(unit)}
             order += [t for t in block if isinstance(t, Write)]
         lowered = sum(len(block) for block in blocks if isinstance(block, list))
         if not segments or lowered < len(blocks) / 2:
@@ -390,6 +393,15 @@ class _Builder:
     def _constant_entry(self, value: Value) -> None:
         self._enter(value)
         self.constants[self.entry[id(value)]] = np.array(value.constant, order="C")
+
+
+def _homes(value: Value) -> list[int]:
+    """Identities of a value, and of those that it is stored in."""
+    found = [id(value)]
+    while value.home is not None:
+        value = value.home.value
+        found.append(id(value))
+    return found
 
 
 def _blocks(tasks: Sequence[Any]) -> list[Any]:
