@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflow.base.errors import DTypeError, GraphError, ShapeError
+from graphflow.base.errors import DTypeError, GraphError, InvalidArgumentError, ShapeError
 from graphflow.base.shapes import Dims, format_dims
 from graphflow.build import op
 from graphflow.build.opdef import Array, Num, Specs
@@ -102,6 +102,8 @@ def _bias_grad_grad(gg: Tensor, y: Tensor, g: Tensor, *, data_format: Any) -> Te
 )
 def _bias_grad(xp: Any, g: Num, *, data_format: Any = "NHWC") -> Array:
     """The sum of g over all axes but that of the channels: [channels]."""
+    if not g.ndim:
+        raise InvalidArgumentError(None, None, "a scalar has no channels")
     axis = channel_axis(g.ndim, data_format)
     return xp.sum(g, axis=tuple([i for i in range(g.ndim) if i != axis]), dtype=g.dtype)
 

@@ -30,6 +30,7 @@ from graphflow.ops.rules import merge_dims
 
 BLOCKS: Final = 512  # of the stream, per candidate
 CHUNK: Final = 64  # blocks made at a time
+TRIES: Final = 1000  # per candidate
 
 
 class Words:
@@ -178,8 +179,13 @@ def sample_candidates(
     chosen: dict[int, None] = {}
     drawn: list[int] = []
     tries = 0
+    most = TRIES * (count + 100)  # where almost all draws give the same class, nothing else ends
     while len(drawn) < count:
         tries += 1
+        if tries > most:
+            raise InvalidArgumentError(
+                None, None, f"{tries} draws give {len(drawn)} different classes, not {count}"
+            )
         candidate = distribution.draw(words)
         if unique and candidate in chosen:
             continue

@@ -10,7 +10,7 @@ from graphflow.base import shapes
 from graphflow.base.errors import GraphError, InvalidArgumentError, ShapeError
 from graphflow.base.shapes import Dims, TensorShape, as_dims, format_dims
 from graphflow.build import OPS, as_tensor, op
-from graphflow.build.opdef import Array, Index, Specs, T
+from graphflow.build.opdef import Array, Index, Num, Specs, T
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case, Sampler
 from graphflow.ops.joining import concat
@@ -85,11 +85,12 @@ def _untile_spec(g: Tensor, multiples: Tensor, shape: Tensor) -> Specs:
         Case((s.uniform(0), np.array([0], np.int32), np.array([3], np.int32))),
     ],
 )
-def _untile(xp: Any, g: T, multiples: Index, shape: Index) -> Array:
+def _untile(xp: Any, g: Num, multiples: Index, shape: Index) -> Array:
     """The sum of the copies that `Tile` made of a tensor of that shape."""
     pairs = zip(multiples.tolist(), shape.tolist(), strict=True)
     split = [k for pair in pairs for k in pair]
-    return g.reshape(split).sum(axis=tuple(range(0, len(split), 2)))
+    axes = tuple(range(0, len(split), 2))
+    return xp.sum(g.reshape(split), axis=axes, dtype=g.dtype)
 
 
 # ---- broadcast
