@@ -177,7 +177,8 @@ _UNARY = [tf.tanh, tf.sigmoid, tf.nn.relu, tf.square, tf.negative, tf.abs, tf.ex
           lambda x: x[1:], lambda x: tf.reverse(x, [-1]), lambda x: tf.concat([x, x], 0),
           lambda x: tf.pad(x, [[1, 0]] * len(x.shape)), lambda x: tf.erf(x) ** 3.0,
           lambda x: tf.gather(x, [int(x.shape[0]) - 1, 0]) if x.shape[0] else x,
-          lambda x: tf.random_uniform(x.shape, seed=3) * x]  # fmt: skip
+          lambda x: tf.random_uniform(x.shape, seed=3) * x,
+          lambda x: tf.math.lgamma(tf.abs(x) + 1.0)]  # fmt: skip
 _BINARY = [tf.add, tf.subtract, tf.multiply, tf.maximum, tf.minimum, tf.squared_difference]
 
 
