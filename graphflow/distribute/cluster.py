@@ -105,6 +105,7 @@ class Cluster:
         ray.connect(address, cpus, gpus, object_store_memory)
         self._actors: dict[str, Any] = {}
         self._spares: list[Any] = []
+        self._wanted_spares = spares
         self._networks: list[Network] = []  # one, where messages do not go by Ray
         self._finalizer = weakref.finalize(
             self, _end, ray, self._actors, self._spares, self._networks
@@ -216,14 +217,15 @@ class Cluster:
         with self._lock:
             if self._actors[worker] is lost:
                 _ray().end_worker(lost)
-                fresh = self._start()  # becomes a spare where there is one
-                self._spares.append(fresh)
-                self._actors[worker] = self._spares.pop(0)
+                self._actors[worker] = self._spares.pop(0) if self._spares else self._start()
             return self._actors[worker]
 
     def replaced(self, worker: str, found: Any) -> None:
         """A worker that has taken the place of a lost one is up."""
         self.workers[worker] = found
+        with self._lock:  # not before, for starting takes what the recovery needs
+            if len(self._spares) < self._wanted_spares:
+                self._spares.append(self._start())
 
     def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:
         """A session's place on the workers; what `Session(cluster=…)` calls.

@@ -16,7 +16,7 @@ import graphflow as tf
 from graphflow.distribute import failpoints
 from tests.distribute.programs import train
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(300)]
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 40
@@ -54,7 +54,7 @@ def signals(cluster: tf.Cluster, plan: dict[int, tuple[int, int]]) -> Any:
 
 @pytest.fixture
 def cluster(ray_is_up: None, request: Any) -> Iterator[tf.Cluster]:
-    options = {"deadline": 1.0, "start_deadline": 30, "snapshot_every": 5}
+    options = {"deadline": 20.0, "start_deadline": 80, "snapshot_every": 5}
     with tf.Cluster(workers=2, **options | request.param) as cluster:
         first = pids(cluster)
         yield cluster
@@ -71,7 +71,7 @@ def test_kill_9_of_one_worker_and_then_of_the_other(cluster, graph, undisturbed)
     assert not set(before) & set(pids(cluster))
 
 
-@pytest.mark.parametrize("cluster", [{"spares": 1}], indirect=True)
+@pytest.mark.parametrize("cluster", [{"spares": 1, "deadline": 2.0}], indirect=True)
 def test_a_stopped_worker_is_replaced_and_ended(cluster, graph, undisturbed):
     stopped = pids(cluster)[1]
     on_step = signals(cluster, {6: (1, signal.SIGSTOP)})
@@ -79,7 +79,7 @@ def test_a_stopped_worker_is_replaced_and_ended(cluster, graph, undisturbed):
     assert stopped not in pids(cluster)
 
 
-@pytest.mark.parametrize("cluster", [{"spares": 1, "deadline": 10.0}], indirect=True)
+@pytest.mark.parametrize("cluster", [{"spares": 1}], indirect=True)
 def test_kill_9_at_every_named_moment(cluster, graph, undisturbed):
     """One after the other, in one training."""
     import ray
