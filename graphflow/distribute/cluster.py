@@ -224,7 +224,7 @@ class Cluster:
         """A worker that has taken the place of a lost one is up."""
         self.workers[worker] = found
         with self._lock:  # not before, for starting takes what the recovery needs
-            if len(self._spares) < self._wanted_spares:
+            if self._finalizer.alive and len(self._spares) < self._wanted_spares:
                 self._spares.append(self._start())
 
     def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:
