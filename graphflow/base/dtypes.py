@@ -161,11 +161,12 @@ _BY_PYTHON: dict[type, DType] = {
 
 def __getattr__(name: str) -> DType:
     if name == "bfloat16":  # ml_dtypes is imported when it is first needed
-        import ml_dtypes
+        if name not in _BY_NAME:  # one object only: dtypes are compared by identity
+            import ml_dtypes
 
-        dtype = DType("bfloat16", ml_dtypes.bfloat16)
-        globals()["bfloat16"] = _BY_NAME["bfloat16"] = _BY_NUMPY[dtype.np] = dtype
-        return dtype
+            dtype = DType(name, ml_dtypes.bfloat16)
+            globals()[name] = _BY_NAME[name] = _BY_NUMPY[dtype.np] = dtype
+        return _BY_NAME[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
