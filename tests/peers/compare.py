@@ -23,8 +23,9 @@ class Graph:
 
     def __init__(self, program: Program, nudge: float = 0.0):
         def moved(y: Any) -> Any:
-            """Equal numbers alike: ties stay ties."""
-            return y * (1.0 + nudge * tf.stop_gradient(tf.sin(y * 1e5))) if nudge else y
+            """Equal numbers alike: ties stay ties.  Divided: nearly every graph multiplies, and a
+            wrong gradient of that must not pass for bad conditioning."""
+            return y / (1.0 + nudge * tf.stop_gradient(tf.sin(y * 1e5))) if nudge else y
 
         with tf.Graph().as_default() as self.graph:
             self.inputs = [tf.placeholder(tf.float64, x.shape) for x in program.inputs]
