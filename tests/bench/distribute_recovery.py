@@ -103,8 +103,11 @@ def _stops(signal_number: int, spares: int, settle: float) -> list[float]:
         return found
 
 
-def _watched() -> dict[str, float]:
-    """What must not grow."""
+def _watched(actors: int) -> dict[str, float]:
+    """What must not grow, once so many workers and spares are up."""
+    end = time.monotonic() + 60
+    while _actors() < actors and time.monotonic() < end:
+        time.sleep(0.05)
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
     return {
         "megabytes": resident / 1e6,
@@ -141,8 +144,8 @@ def soak(steps: int, every: int) -> dict[str, float]:
             losses.append(training.step())
             worst = max(worst, time.perf_counter() - start)
             if kills == 3 and not before and i % every == every // 2:
-                before = _watched()  # what is made once has been made
-        growth = {name: value - before[name] for name, value in _watched().items()}
+                before = _watched(3)  # what is made once has been made
+        growth = {name: value - before[name] for name, value in _watched(3).items()}
         pairs = zip(
             training.session.run(training.weights), alone.session.run(alone.weights), strict=True
         )
