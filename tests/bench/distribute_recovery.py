@@ -118,13 +118,23 @@ def _watched(actors: int) -> dict[str, float]:
 
 
 def _actors() -> int:
-    """Processes of workers that Ray runs for us."""
-    found = 0
+    """Processes of workers below this one: other Rays on the machine have theirs."""
+    parents: dict[int, int] = {}
+    workers = []
     for folder in Path("/proc").iterdir():
         with suppress(OSError):
-            if folder.name.isdigit() and b"ray::Executor" in (folder / "cmdline").read_bytes():
-                found += 1
-    return found
+            if folder.name.isdigit():
+                pid = int(folder.name)
+                parents[pid] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                if b"ray::Executor" in (folder / "cmdline").read_bytes():
+                    workers.append(pid)
+    return sum(_below(pid, parents) for pid in workers)
+
+
+def _below(pid: int, parents: dict[int, int]) -> bool:
+    while pid > 1 and pid != os.getpid():
+        pid = parents.get(pid, 0)
+    return pid == os.getpid()
 
 
 def soak(steps: int, every: int) -> dict[str, float]:
