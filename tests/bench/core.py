@@ -33,7 +33,7 @@ MEANING = {
     "first_result_10000_s": "10,000 ops: from run to the first result, s",
     "first_result_100000_s": "100,000 ops: from run to the first result, s",
     "growth_per_op": "time per op at 100,000 ops / at 10,000",
-    "calls_per_worker_and_step": "Ray calls per worker and step",
+    "calls_per_worker_and_step": "messages per worker and step",
 }
 
 
