@@ -17,7 +17,7 @@ import numpy as np
 
 from graphflow.distribute.channel import Channel, Gone, Hear, Link
 from graphflow.distribute.host import portable
-from graphflow.distribute.messages import Message, Notice, Step, Ticket
+from graphflow.distribute.messages import Message, Notice, Step, Ticket, Verdict
 from graphflow.distribute.shared import WRITES, ServerState, SharedHost
 from graphflow.execute.devices import count_gpus
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
@@ -226,15 +226,23 @@ class MemberLink(Link):
         self._held: list[tuple[str, Notice, Hear]] = []
 
     def send(self, worker: str, message: Message, hear: Hear) -> None:
-        if isinstance(message, Step):
-            self._members[worker].send(self._session, message, self._noting(worker, hear))
-            return
-        assert isinstance(message, Notice)  # nobody recovers: no state is saved or rebuilt
+        assert isinstance(message, Step | Notice)  # nobody recovers: no state is saved or rebuilt
         with self._lock:
-            if any(self._waits(worker, decision.ticket) for decision in message.decisions):
+            for decision in message.decisions:
+                if decision.verdict is not Verdict.COMMIT:  # it will never be visible
+                    self._writers.pop(decision.ticket, None)
+            if isinstance(message, Notice) and self._comes_too_early(worker, message):
                 self._held.append((worker, message, hear))
                 return
-        self._members[worker].send(self._session, message, self._applying(worker, message, hear))
+        answered = (
+            self._noting(worker, hear)
+            if isinstance(message, Step)
+            else self._applying(worker, message, hear)
+        )
+        self._members[worker].send(self._session, message, answered)
+
+    def _comes_too_early(self, worker: str, notice: Notice) -> bool:
+        return any(self._waits(worker, decision.ticket) for decision in notice.decisions)
 
     def _waits(self, worker: str, ticket: Ticket) -> bool:
         writers = self._writers.get(ticket, set())

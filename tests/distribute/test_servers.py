@@ -106,6 +106,26 @@ def test_a_part_that_lost_a_race_runs_again_alone(cluster):
     b.close()
 
 
+def test_a_server_goes_on_after_a_run_that_failed_while_another_one_had_written(
+    cluster, monkeypatch
+):
+    """The order to undo it is not held back until a write is visible that will never be."""
+    monkeypatch.setattr(servers, "DEADLINE", 2.0)
+    session, v, up, init = client(cluster["worker0"])
+    with session.graph.as_default(), tf.device("/job:ps/task:1"):
+        w = tf.constant([1.0, 2.0])
+        row = tf.placeholder(tf.int32, [])
+        taken = tf.gather(tf.py_func(lambda x: x, [w], tf.float32), row)
+    session.run(init)
+    with pytest.raises(errors.InvalidArgumentError):
+        session.run([up, taken], {row: 7})
+    session.run(up)  # alone: the other server is told that the one before has failed
+    assert session.run(taken, {row: 1}) == 2
+    np.testing.assert_array_equal(session.run(v), np.ones(4))
+    assert not session._target.conductor._link._writers
+    session.close()
+
+
 def test_operations_without_a_device_run_with_the_sessions_own_server(cluster):
     with tf.Graph().as_default():
         with tf.device("/job:ps/task:1"):
