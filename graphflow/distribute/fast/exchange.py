@@ -320,7 +320,7 @@ class Exchange:
         if frame is None:
             return
         if isinstance(frame.body, Missed):
-            self._end(frame.body.name, "another worker's connection to it has ended")
+            self._end(frame.body.name, "another worker has no connection to it any more")
             return
         with self._lock:
             waiting = self._waiting.pop(frame.serial, None)

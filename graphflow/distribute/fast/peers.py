@@ -7,6 +7,7 @@ is sent by a thread of its own, so that no kernel waits for a peer.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import sys
@@ -99,8 +100,8 @@ class Peers:
         access: to the job.
         deliver: gets each frame that comes, on a thread of the connection.
         place_of: tells from the head of a frame what it is, see `expect`.
-        lost: gets the local address of a peer whose connection has ended: its name may be another
-          one's by now.
+        lost: gets the local address of a peer whose connection has ended, or to whom there is
+          none to be had: its name may be another one's by now.
         """
         self.name = name
         self.pool = Pool(f"graphflow-{access.job}")
@@ -113,10 +114,10 @@ class Peers:
         self._reading: set[Future[None]] = set()  # connections that are read by turns
         self._expected: dict[Any, Any] = {}  # what will come -> where to put it
         self._addresses: Mapping[str, Address] = {}
-        self._names: dict[str, str] = {}  # local address -> peer
         self._lock = threading.Lock()
         self._outgoing: dict[str, _Outgoing] = {}
-        self._readers: dict[str, int] = {}  # peer -> its flag in our slots
+        self._readers: dict[str, int] = {}  # local address of a peer -> its flag in our slots
+        self._flags_given = itertools.count()
         self._closed = False
         self._tls = contexts(access.certificate, access.private_key) if access.certificate else ()
         local = f"\0graphflow-{access.job}-{os.urandom(8).hex()}"
@@ -129,9 +130,11 @@ class Peers:
     def meet(self, addresses: Mapping[str, Address]) -> None:
         """Learn where the peers are; those at a new address are new."""
         with self._lock:
-            self._names |= {address.local: peer for peer, address in addresses.items()}
-            moved = [p for p, a in self._addresses.items() if addresses.get(p) != a]
+            moved = {p: a.local for p, a in self._addresses.items() if addresses.get(p) != a}
             self._addresses = dict(addresses)
+            for local in moved.values():
+                if local in self._readers:
+                    self.pool.release(self._readers.pop(local))
             gone = [self._outgoing.pop(p) for p in moved if p in self._outgoing]
         for outgoing in gone:
             outgoing.close()
@@ -157,15 +160,28 @@ class Peers:
     def _flags(self, peers: Iterable[str]) -> list[int]:
         """Their flags in our slots."""
         with self._lock:
-            return [self._readers.setdefault(p, len(self._readers)) % OWN for p in peers]
+            return [self._flag(peer) for peer in peers]
+
+    def _flag(self, peer: str) -> int:
+        """One for each process: who takes the place of a lost peer must not lose what is lent to
+        it when the end of that one is noticed.  The lock is held."""
+        address = self._addresses.get(peer)
+        name = address.local if address is not None else peer
+        if name not in self._readers:
+            taken = set(self._readers.values())
+            if len(taken) == OWN:  # too many to lend to any
+                return 0
+            numbers = (n % OWN for n in self._flags_given)
+            self._readers[name] = next(n for n in numbers if n not in taken)
+        return self._readers[name]
 
     # ---- sending
 
     def send(
         self, peer: str, head: bytes, arrays: Sequence[Buffer | Lent], kind: Kind = Kind.VALUE
     ) -> None:
-        """Send a frame.  Does not wait for the peer, and is silent when it is gone; arrays that
-        are not lent must not change before the peer has them."""
+        """Send a frame.  Does not wait for the peer, and does not fail when it is gone; arrays
+        that are not lent must not change before the peer has them."""
         (flag,) = self._flags([peer])
         outgoing = self._outgoing.get(peer) or self._open(peer)
         lent = [a.slot for a in arrays if isinstance(a, Lent)]
@@ -180,13 +196,25 @@ class Peers:
                 return None
             if peer not in self._outgoing:
                 self._outgoing[peer] = _Outgoing(
-                    lambda: self._connect(peer, address), lambda: self._release(peer)
+                    lambda: self._reach(peer, address), lambda: self._release(address.local)
                 )
             return self._outgoing[peer]
 
-    def _release(self, peer: str) -> None:
+    def _release(self, local: str) -> None:
         """A peer is gone, with what it has borrowed."""
-        self.pool.release(*self._flags([peer]))
+        with self._lock:
+            flag = self._readers.get(local)
+        if flag is not None:
+            self.pool.release(flag)
+
+    def _reach(self, peer: str, address: Address) -> Any:
+        """As `_connect`.  That it fails is told: the peer does not know, and waits for values."""
+        try:
+            return self._connect(peer, address)
+        except (OSError, EOFError):
+            if not self._closed and self._addresses.get(peer) == address:
+                self._lost(address.local)
+            raise
 
     def _connect(self, peer: str, address: Address) -> Any:
         """A connection to a peer who knows us, and whom we know.
@@ -246,7 +274,7 @@ class Peers:
             pass
         finally:
             reader.close()
-            self._release(self._names.get(peer, peer))
+            self._release(peer)
             if not self._closed:
                 self._lost(peer)
 

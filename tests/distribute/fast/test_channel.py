@@ -226,6 +226,39 @@ def test_a_sender_does_not_wait_and_the_end_of_a_peer_is_told(way):
         until(lambda: all(s.free for s in slots_of(a)))
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_peer_who_cannot_be_reached_is_told(way):
+    """It lives, and would wait for ever."""
+    with workers(WAYS[way]) as (a, b):
+        b.peers._doorway.close()
+        until(lambda: all(s.fileno() < 0 for s in b.peers._doorway._listeners))
+        a.channel.send("b", TICKET, "k", np.zeros(LEAST, np.uint8))
+        assert a.lost() == b.peers.address.local
+        until(lambda: all(s.free for s in slots_of(a)))
+
+
+def test_who_takes_the_place_of_a_lost_peer_keeps_what_is_lent_to_it():
+    """Though the end of the lost one is noticed later."""
+    with workers(WAYS["shared"]) as (a, b):
+        b.channel.send("a", TICKET, "k", 1)
+        assert a.value() == 1
+        fresh = Worker("b", WAYS["shared"])
+        try:
+            a.peers.meet({"a": a.peers.address, "b": fresh.peers.address})
+            a.channel.send("b", TICKET, "k", np.full(LEAST, 7, np.uint8))
+            b.peers.close()
+            assert a.lost() == b.peers.address.local
+            a.channel.send("b", TICKET, "k", np.full(LEAST, 8, np.uint8))
+            first, second = fresh.value(), fresh.value()
+            assert (first == 7).all()
+            assert (second == 8).all()
+            del first, second
+            workers_now[:] = [fresh]
+            until(lambda: all(s.free for s in slots_of(a)))
+        finally:
+            fresh.peers.close()
+
+
 def test_a_slow_reader_holds_up_nobody():
     with workers(PLAIN) as (a, b):
         block = threading.Event()
@@ -302,6 +335,7 @@ def test_one_who_does_not_know_the_key_is_not_believed():
         a.peers.meet({"a": a.peers.address, "b": false.peers.address})
         a.channel.send("b", TICKET, "secret", 1)
         until(lambda: false.peers.dropped["refused"] == 1)
+        assert a.lost() == false.peers.address.local
         false.peers.close()
         assert not false._came
 

@@ -254,7 +254,7 @@ def test_late_news_of_one_who_was_replaced_do_not_end_the_other(exchange, servic
     assert ask(exchange, "a", step(1, 7)).result().values == (7,)
     waiting = ask(exchange, "a", step(7))
     services["b"].report("new name")
-    assert waiting.result() == Gone("another worker's connection to it has ended")
+    assert waiting.result() == Gone("another worker has no connection to it any more")
     new._find(SESSION).go_on.set()
     new.close()
 
