@@ -86,9 +86,11 @@ class Doorway:
         ).start()
 
     def _serve(self, plain: socket.socket) -> None:
+        connection: Any = plain
         with self._lock:
             self._inside.add(plain)
-        connection: Any = plain
+            if self._closed:  # it came in the same moment
+                shut(plain)
         try:
             try:
                 plain.settimeout(PATIENCE)

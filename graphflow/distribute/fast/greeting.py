@@ -11,6 +11,7 @@ import hmac
 import os
 import socket
 import struct
+import time
 from typing import Any
 
 MAGIC = b"graphflow data 1"
@@ -32,12 +33,12 @@ def greet(connection: Any, key: bytes, me: str, peer: str) -> None:
       OSError: the connection failed.
     """
     mine, name = os.urandom(_NONCE), me.encode()
-    connection.settimeout(PATIENCE)
+    until = _begin(connection)
     connection.sendall(MAGIC + mine + _LENGTH.pack(len(name)) + name)
-    theirs = exactly(connection, _NONCE)
+    theirs = exactly(connection, _NONCE, until)
     transcript = _transcript(mine, theirs, me, peer)
     connection.sendall(_proof(key, b"connect", transcript))
-    if not hmac.compare_digest(exactly(connection, 32), _proof(key, b"accept", transcript)):
+    if not hmac.compare_digest(exactly(connection, 32, until), _proof(key, b"accept", transcript)):
         raise Refused(f"{peer} does not know the key")
     connection.settimeout(None)
 
@@ -49,25 +50,32 @@ def welcome(connection: Any, key: bytes, me: str) -> str:
       Refused: it has not proven that it knows the key.
       OSError: the connection failed.
     """
-    connection.settimeout(PATIENCE)
-    if exactly(connection, len(MAGIC)) != MAGIC:
+    until = _begin(connection)
+    if exactly(connection, len(MAGIC), until) != MAGIC:
         raise Refused("another protocol")
-    theirs = exactly(connection, _NONCE)
-    (length,) = _LENGTH.unpack(exactly(connection, _LENGTH.size))
+    theirs = exactly(connection, _NONCE, until)
+    (length,) = _LENGTH.unpack(exactly(connection, _LENGTH.size, until))
     if length > _NAME_LIMIT:
         raise Refused("too long a name")
     try:
-        peer = exactly(connection, length).decode()
+        peer = exactly(connection, length, until).decode()
     except UnicodeDecodeError as error:
         raise Refused("no name") from error
     mine = os.urandom(_NONCE)
     connection.sendall(mine)
     transcript = _transcript(theirs, mine, peer, me)
-    if not hmac.compare_digest(exactly(connection, 32), _proof(key, b"connect", transcript)):
+    if not hmac.compare_digest(exactly(connection, 32, until), _proof(key, b"connect", transcript)):
         raise Refused(f"{peer} does not know the key")
     connection.sendall(_proof(key, b"accept", transcript))
     connection.settimeout(None)
     return peer
+
+
+def _begin(connection: Any) -> float:
+    """When a greeting must be over: one who sends a byte now and then must not keep a place for
+    hours."""
+    connection.settimeout(PATIENCE)
+    return time.monotonic() + PATIENCE
 
 
 def _transcript(first: bytes, second: bytes, connecting: str, accepting: str) -> bytes:
@@ -79,24 +87,31 @@ def _proof(key: bytes, role: bytes, transcript: bytes) -> bytes:
     return hmac.new(key, role + transcript, hashlib.sha256).digest()
 
 
-def exactly(connection: Any, size: int) -> bytes:
-    """So many bytes.
+def exactly(connection: Any, size: int, until: float) -> bytes:
+    """So many bytes, by that time of the monotonic clock.
 
     Raises:
       EOFError: the connection ends before.
+      TimeoutError: they have not come by then.
     """
     data = bytearray(size)
-    fill(connection, memoryview(data))
+    fill(connection, memoryview(data), until)
     return bytes(data)
 
 
-def fill(connection: Any, view: memoryview) -> None:
+def fill(connection: Any, view: memoryview, until: float | None = None) -> None:
     """Receive into memory, until it is full.
 
     Raises:
       EOFError: the connection ends before.
+      TimeoutError: it is not full by that time of the monotonic clock.
     """
     while len(view):
+        if until is not None:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"the greeting took longer than {PATIENCE:g} s")
+            connection.settimeout(left)
         count = connection.recv_into(view)
         if not count:
             raise EOFError("the connection has ended")

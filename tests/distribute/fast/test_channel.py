@@ -303,6 +303,16 @@ def test_strangers_are_refused_and_counted(family):
         assert a.hears_nothing()
 
 
+def test_a_stranger_who_sends_a_byte_now_and_then_is_refused(monkeypatch):
+    monkeypatch.setattr(greeting, "PATIENCE", 0.2)
+    with workers(PLAIN) as (a, _), connected(a.peers, socket.AF_INET) as stranger:
+        with suppress(OSError):  # refused while it still sends
+            for byte in greeting.MAGIC * 3:
+                stranger.sendall(bytes([byte]))
+                time.sleep(0.05)
+        assert a.peers.dropped["refused"] == 1
+
+
 def test_a_recorded_greeting_is_good_for_nothing():
     """What one connection has said is replayed on another one."""
     with workers(PLAIN) as (a, _):
