@@ -178,7 +178,7 @@ def decode(head: Buffer, arrays: Sequence[Buffer]) -> Any:
         return _KINDS[kind](fields, arrays)
     except Malformed:
         raise
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise Malformed(f"{type(error).__name__}: {error}") from error
 
 

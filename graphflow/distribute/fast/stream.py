@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from graphflow.distribute.fast.codec import ARRAYS_LIMIT, Buffer, Malformed
 
 _COUNT = struct.Struct("<I")
@@ -81,7 +83,10 @@ class Stream:
             self._left = data[size:]
             return _cut(memoryview(data), sizes)
         if size > _ROOM:  # the rest is received where it belongs
-            self._left = _Whole(size, data)
+            try:
+                self._left = _Whole(size, data)
+            except MemoryError as error:
+                raise Malformed(f"a frame of {size} bytes, for which there is no room") from error
         return None
 
 
@@ -89,7 +94,7 @@ class _Whole:
     """A large frame, as far as it has come."""
 
     def __init__(self, size: int, data: bytes):
-        self.memory = memoryview(bytearray(size))
+        self.memory = np.empty(size, np.uint8).data  # takes no memory until it is filled
         self.memory[: len(data)] = data
         self.filled = len(data)
 

@@ -180,6 +180,9 @@ def test_hard_bounds():
         decode(b" " * (HEAD_LIMIT + 1), ())
     with pytest.raises(Malformed):
         decode(b'["Notice",' + b"1" * 5000 + b",[]]", ())
+    head, _ = encode(Prepared(TICKET, 0, [], False, [Span("n", "Add", "d", 0.25, 1.0)]))
+    with pytest.raises(Malformed):  # a number that is no float
+        decode(head.replace(b"0.25", b"1" + b"0" * 400), ())
     with pytest.raises(Unencodable):
         encode(Prepared(TICKET, 0, ["x" * HEAD_LIMIT], False))
 

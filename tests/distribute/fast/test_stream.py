@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import struct
 from contextlib import suppress
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphflow.distribute.fast import stream
 from graphflow.distribute.fast.codec import Malformed
 from graphflow.distribute.fast.stream import Stream, pack
 
@@ -55,10 +58,10 @@ def test_large_parts_are_received_in_place_and_lie_at_whole_words():
     packed = pack(parts)
     assert len(packed) == 5  # no copy is made of what is large
     data = b"".join(bytes(part) for part in packed)
-    stream = Stream(Pieces(data * 2, [1000, 7, 100_000]))
+    reader = Stream(Pieces(data * 2, [1000, 7, 100_000]))
     found = []
     while len(found) < 2:
-        found += list(stream.read())
+        found += list(reader.read())
     for each in found:
         assert [bytes(part) for part in each] == [bytes(part) for part in parts]
         assert all(np.frombuffer(part, np.uint8).ctypes.data % 8 == 0 for part in each)
@@ -69,6 +72,24 @@ def test_large_parts_are_received_in_place_and_lie_at_whole_words():
 def test_noise_is_malformed_or_incomplete(noise):
     with suppress(Malformed):
         frames_of(Pieces(noise, []))
+
+
+def test_a_frame_for_which_there_is_no_room_is_malformed(monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(stream.np, "empty", full)
+    with pytest.raises(Malformed, match="no room"):
+        frames_of(Pieces(struct.pack("<IQ4x", 1, 1 << 19), []))
+
+
+def test_what_a_frame_claims_takes_no_memory_before_it_comes():
+    def peak():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KB
+
+    before = peak()
+    assert frames_of(Pieces(struct.pack("<IQ4x", 1, 1 << 30), [])) == []
+    assert peak() - before < 1 << 18
 
 
 def test_bounds():
