@@ -26,7 +26,7 @@ class Desk:
         self._leader: int | None = None  # the thread that receives
         self._waiting: set[Bell] = set()  # of those that do not
         self._closed = False
-        self._lock = threading.Lock()  # of the epoll object's life
+        self._lock = threading.Lock()  # of the epoll object's life, and of those that wait
         self.watch(self._wake, lambda: None)
 
     def watch(self, descriptor: int, read: Callable[[], None]) -> None:
@@ -45,7 +45,8 @@ class Desk:
     def lead(self, bell: Bell) -> bool:
         """Become the one who receives, if nobody is."""
         if not self._turn.acquire(blocking=False):
-            self._waiting.add(bell)  # then look again: the other one may just have left
+            with self._lock:
+                self._waiting.add(bell)  # then look again: the other one may just have left
             if not self._turn.acquire(blocking=False):
                 return False
         self._leader = threading.get_ident()
@@ -68,7 +69,8 @@ class Desk:
         """Let another one receive."""
         self._leader = None
         self._turn.release()
-        waiting, self._waiting = self._waiting, set()
+        with self._lock:
+            waiting, self._waiting = self._waiting, set()
         for bell in waiting:
             with bell:
                 threading.Condition.notify_all(bell)
