@@ -28,11 +28,11 @@ def flatten(value: Any, tensors: dict[str, Array]) -> Plain:
     Raises:
       UnimplementedError: something in it is of a kind that cannot be saved.
     """
+    if isinstance(value, np.ndarray | np.generic | bytes):  # float64 is a float of Python's, too
+        return _array(value, tensors)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     kind = type(value)
-    if isinstance(value, np.ndarray | np.generic | bytes):
-        return _array(value, tensors)
     if kind.__name__ in _TUPLES:
         return [kind.__name__, [flatten(part, tensors) for part in value]]
     if isinstance(value, tuple | list | deque):

@@ -125,6 +125,19 @@ def test_other_feeds_are_told_so(tmp_path, graph):
                 assert session.run(double, {x: 1.0}) == 2.0  # nothing has happened
 
 
+@pytest.mark.parametrize("dtype", [tf.float64, tf.float32, tf.int64, tf.bool])
+def test_scalars_come_back_as_they_were(tmp_path, graph, dtype):
+    x = tf.placeholder(dtype, [])
+    y = tf.identity(x)
+    fetched = []
+    for _ in range(2):
+        with tf.Session(resume=tmp_path, resume_every=1) as session:
+            fetched.append(session.run(y, {x: 1}))
+    first, again = fetched
+    assert type(again) is type(first)
+    assert again.tobytes() == first.tobytes()
+
+
 def test_what_depends_on_more_is_found_out(tmp_path, graph):
     calls = iter(range(10))
     value = tf.py_func(lambda: np.float32(next(calls)), [], tf.float32)
