@@ -249,7 +249,11 @@ class Graph:
             ]
             raise TypeError(f"{obj!r} is no {' or '.join(kinds)} of a graph")
         if found.graph.root is not self.root:
-            raise GraphError(f"{found!r} is not an element of this graph")
+            site = (found if isinstance(found, Operation) else found.op).site
+            raise GraphError(
+                f"{found!r} is not an element of this graph, but of another one (built at {site}): "
+                "build it under `with graph.as_default():`, or use tf.Session(graph=...)"
+            )
         return found
 
     def _similar(self, name: str) -> str:

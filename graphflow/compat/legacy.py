@@ -49,6 +49,19 @@ def never(*_: Any, **__: Any) -> bool:
     return False
 
 
+# what graphflow lacks of the top level -> what does the same
+INSTEAD: Final[dict[str, str]] = {
+    "data": "graphflow.datasets.batches and feed_dict, or queues",
+    "enable_eager_execution": "tf.Session: graphs are built and then run",
+    "enable_v2_behavior": "tf.Session: graphs are built and then run",
+    "estimator": "tf.train.MonitoredTrainingSession",
+    "function": "tf.Session: graphs are built and then run",
+    "keras": "tf.layers, tf.losses and tf.train",
+    "saved_model": "tf.train.Saver",
+    "summary": "tf.train.LoggingTensorHook",
+}
+
+
 def find(name: str) -> Any:
     """What a legacy name of the top level stands for.
 
@@ -69,4 +82,5 @@ def find(name: str) -> Any:
         for part in RENAMED[name].split("."):
             found = getattr(found, part)
         return found
-    raise AttributeError(f"module 'graphflow' has no attribute {name!r}")
+    hint = f": use {INSTEAD[name]}" if name in INSTEAD else ""
+    raise AttributeError(f"module 'graphflow' has no attribute {name!r}{hint}")

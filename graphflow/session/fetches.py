@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from graphflow.base import dtypes
 from graphflow.base.errors import GraphError
 from graphflow.build import OPS, Graph, Operation, Tensor
@@ -43,8 +45,11 @@ def attributes_of(fetch: Any) -> list[str] | None:
 
 
 def _not_fetchable(fetch: Any) -> TypeError:
+    # `loss = session.run(loss)` in a loop fails the second time.
+    value = isinstance(fetch, np.ndarray | np.generic)
     return TypeError(
         f"fetch {fetch!r} of type {type(fetch).__name__} is no tensor, operation, variable or name"
+        + (": it is a value; did what `run` returned take a tensor's name?" if value else "")
     )
 
 

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -130,8 +131,9 @@ class BaseSession:
             raise TypeError(f"graph must be a tf.Graph, not {graph!r}")
         if config is not None and not isinstance(config, ConfigProto):
             raise TypeError(f"config must be a tf.ConfigProto, not {config!r}")
-        if config is not None and config.memory_limit < 0:
-            raise ValueError(f"memory_limit is a number of bytes, not {config.memory_limit}")
+        limit: Any = 0 if config is None else config.memory_limit
+        if not (isinstance(limit, Real) and float(limit) >= 0):
+            raise ValueError(f"memory_limit is a number of bytes, not {limit!r}")
         self.graph = (graph or get_default_graph()).root
         self.seed = random.SystemRandom().getrandbits(62) if seed is None else seed
         self._resumption: Resumption | None = None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-from graphflow.compat import namespaces
+from graphflow.compat import legacy, namespaces
 
 ROWS = [
     (space, name)
@@ -33,6 +33,12 @@ def test_names_are_those_of_the_top_level():
     assert tf.math is tf.math
     with pytest.raises(AttributeError, match=r"graphflow.math.*no attribute 'nonsense'"):
         _ = tf.math.nonsense
+
+
+@pytest.mark.parametrize("name", legacy.INSTEAD)
+def test_what_is_missing_names_what_does_the_same(name):
+    with pytest.raises(AttributeError, match=f"no attribute '{name}': use "):
+        getattr(tf, name)
 
 
 def test_namespaces_load_nothing_before_they_are_asked_for():

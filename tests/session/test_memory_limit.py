@@ -139,6 +139,7 @@ def test_a_step_that_fits_is_left_alone() -> None:
         assert session.run(tf.reduce_sum(tf.tanh(x)), {x: [0.0, 0.0]}) == 0
 
 
-def test_a_limit_is_a_number_of_bytes() -> None:
-    with pytest.raises(ValueError, match="memory_limit is a number of bytes, not -1"):
-        tf.Session(config=tf.ConfigProto(memory_limit=-1))
+@pytest.mark.parametrize("limit", [-1, "1GB", None, float("nan")])
+def test_a_limit_is_a_number_of_bytes(limit) -> None:
+    with pytest.raises(ValueError, match=f"memory_limit is a number of bytes, not {limit!r}"):
+        tf.Session(config=tf.ConfigProto(memory_limit=limit))

@@ -124,11 +124,21 @@ def test_unknown_names_are_value_errors_that_suggest(session):
         session.run(tf.constant(0), {"gone:0": 1})
 
 
+def test_a_value_that_took_the_name_of_its_tensor_is_told(session):
+    loss = tf.constant(2.0)
+    loss = session.run(loss)
+    with pytest.raises(TypeError, match="did what `run` returned take a tensor's name"):
+        session.run(loss)
+
+
 def test_elements_of_another_graph_are_refused(session):
     with tf.Graph().as_default():
         stranger = tf.placeholder(tf.float32, [])
-    with pytest.raises(ValueError, match="not an element of this graph"):
+    built = r"not an element of this graph, but of another one \(built at .*test_session.py:\d+"
+    with pytest.raises(ValueError, match=built):
         session.run(stranger)
+    with pytest.raises(ValueError, match=built):
+        session.run(stranger.op)
     with pytest.raises(ValueError, match="not an element of this graph"):
         session.run(tf.constant(0), {stranger: 1.0})
 
