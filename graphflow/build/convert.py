@@ -149,15 +149,16 @@ def _holds_tensor(values: Any) -> bool:
 def _pack(values: Any, dtype: DType | None, name: str | None) -> Tensor:
     """Stack a nested list; the first tensor in it gives the dtype of the numbers beside it."""
     if dtype is None:
-        dtype = _dtype_inside(values)
+        dtype = dtype_inside(values)
     return OPS["Pack"](*[convert(v, dtype, None) for v in values], name=name)
 
 
-def _dtype_inside(values: Any) -> DType | None:
+def dtype_inside(values: Any) -> DType | None:
+    """The dtype of the first tensor in nested lists; None: there is none."""
     for v in values:
         if is_symbolic(v):
             return v.dtype
-        if isinstance(v, (list, tuple)) and (found := _dtype_inside(v)) is not None:
+        if isinstance(v, (list, tuple)) and (found := dtype_inside(v)) is not None:
             return found
     return None
 

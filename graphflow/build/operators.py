@@ -15,10 +15,10 @@ class Operators:
     __array_priority__ = 100
 
     def __add__(self, other: Any) -> Any:
-        return _binary("Add", "add", self, other)
+        return _OPERATORS["add"](self, other)
 
     def __radd__(self, other: Any) -> Any:
-        return _binary("Add", "add", other, self)
+        return _OPERATORS["add"](other, self)
 
     def __sub__(self, other: Any) -> Any:
         return _binary("Sub", "sub", self, other)

@@ -41,9 +41,7 @@ from graphflow.ops.activations import (
     swish,
 )
 from graphflow.ops.arithmetic import (
-    add,
     atan2,
-    div_no_nan,
     floordiv,
     floormod,
     maximum,
@@ -268,7 +266,7 @@ from graphflow.ops.norms import (
     reduce_std,
     reduce_variance,
 )
-from graphflow.ops.operators import div, divide, truediv
+from graphflow.ops.operators import add, div, div_no_nan, divide, truediv
 from graphflow.ops.padding import pad
 from graphflow.ops.partial_writes import scatter_nd_add, scatter_nd_sub, scatter_nd_update
 from graphflow.ops.partitioned import (

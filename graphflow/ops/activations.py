@@ -93,7 +93,12 @@ def _relu6(xp: Any, features: Real) -> Array:
 
 def _leaky_grad(g: Any, y: Any, x: Any, *, alpha: float) -> Any:
     steep = keep(greater(x, 0), g)
-    return steep + (g - steep) * alpha
+    return steep + (g - steep) * _single(alpha)
+
+
+def _single(alpha: float) -> float:
+    """An attribute as TensorFlow keeps it, in float32: 0.1 is 0.10000000149 in float64, too."""
+    return float(np.float32(alpha))
 
 
 @op(
@@ -105,7 +110,7 @@ def _leaky_grad(g: Any, y: Any, x: Any, *, alpha: float) -> Any:
 )
 def _leaky_relu(xp: Any, features: RealFloat, *, alpha: float = 0.2) -> Array:
     """features where positive, else alpha * features; the gradient at 0 is alpha."""
-    return xp.where(features > 0, features, (features * alpha).astype(features.dtype))
+    return xp.where(features > 0, features, (features * _single(alpha)).astype(features.dtype))
 
 
 def _elu_grad(g: Any, y: Any, x: Any) -> Any:

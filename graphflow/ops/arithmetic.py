@@ -264,15 +264,22 @@ def atan2(xp: Any, y: RealFloat, x: RealFloat) -> Array:
 
 
 def _no_nan_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
+    x, y = conjugate(x), conjugate(y)
     by_y = g * -div_no_nan(div_no_nan(x, y), y)
     return unbroadcast(div_no_nan(g, y), x, y), unbroadcast(by_y, y, x)
 
 
+def _no_nan_cases(s: Sampler) -> list[Case]:
+    x, y = np.asarray([np.nan, np.inf, -3.0, 0.0]), np.asarray([0.0, 0.0, -0.0, 2.0])
+    return [*_away_from_zero(s), Case((x, y), check=())]
+
+
 @function
-@op("DivNoNan", infer=broadcast, grad=_no_nan_grad, elementwise=True, cases=_away_from_zero)
-def div_no_nan(xp: Any, x: RealFloat, y: RealFloat) -> Array:
-    """x / y, but 0 where y is 0; elementwise, with broadcasting."""
-    return xp.where(xp.equal(y, 0), x * 0, xp.divide(x, xp.where(xp.equal(y, 0), 1, y)))
+@op("DivNoNan", infer=broadcast, grad=_no_nan_grad, elementwise=True, cases=_no_nan_cases)
+def div_no_nan(xp: Any, x: Float, y: Float) -> Array:
+    """x / y, but 0 where y is 0, also if x is infinite or NaN; elementwise, with broadcasting."""
+    zero = xp.equal(y, 0)
+    return xp.where(zero, y * 0, xp.divide(x, xp.where(zero, 1, y)))
 
 
 def _sum_spec(*inputs: Tensor) -> Specs:

@@ -13,7 +13,7 @@ from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import unary
 from graphflow.ops.compare import equal
 from graphflow.ops.conditions import where
-from graphflow.ops.elementary import sign
+from graphflow.ops.elementary import _sign
 from graphflow.ops.filling import ones_like
 from graphflow.ops.public import function
 from graphflow.ops.rules import same
@@ -25,7 +25,7 @@ def _i1_slope(y: Tensor, x: Tensor, i0: Any, scaled: bool) -> Tensor:
     zero = equal(x, 0)
     safe = where(zero, ones_like(x), x)
     slope = i0(safe) - y / safe
-    slope = slope - sign(x) * y if scaled else slope
+    slope = slope - _sign(x) * y if scaled else slope
     return where(zero, ones_like(x) / 2, slope)
 
 
@@ -40,7 +40,7 @@ def bessel_i0(xp: Any, x: RealFloat) -> Array:
 @op(
     "BesselI0e",
     infer=same,
-    grad=lambda g, y, x: g * (bessel_i1e(x) - sign(x) * y),
+    grad=lambda g, y, x: g * (bessel_i1e(x) - _sign(x) * y),
     cases=unary(),
 )
 def bessel_i0e(xp: Any, x: RealFloat) -> Array:

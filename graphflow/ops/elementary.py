@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.build import OPS, op
+from graphflow.build import OPS, as_tensor, op
 from graphflow.build.opdef import Array, Float, Num, Real, RealFloat
+from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import SHAPES, Case, Sampler, unary
 from graphflow.ops.complexes import conjugate
-from graphflow.ops.public import function
+from graphflow.ops.public import composite, function
 from graphflow.ops.rules import same
 
 
@@ -30,7 +31,7 @@ def negative(xp: Any, x: Num) -> Array:
     return -x
 
 
-@op("Abs", infer=same, grad=lambda g, y, x: g * sign(x), elementwise=True, cases=_away)
+@op("Abs", infer=same, grad=lambda g, y, x: g * _sign(x), elementwise=True, cases=_away)
 def _abs(xp: Any, x: Real) -> Array:
     """|x|, elementwise; the gradient at 0 is 0."""
     return xp.abs(x)
@@ -40,9 +41,8 @@ def _no_slope(g: Any, y: Any, x: Any) -> Any:
     return OPS["ZerosLike"](x)
 
 
-@function
 @op("Sign", infer=same, grad=_no_slope, elementwise=True, cases=_away)
-def sign(xp: Any, x: Real) -> Array:
+def _sign(xp: Any, x: Real) -> Array:
     """-1, 0 or 1 as x is negative, zero or positive, elementwise; the gradient is 0."""
     return xp.sign(x)
 
@@ -300,3 +300,22 @@ def acosh(xp: Any, x: Float) -> Array:
 def atanh(xp: Any, x: Float) -> Array:
     """The inverse hyperbolic tangent, elementwise; NaN outside [-1, 1]."""
     return xp.arctanh(x)
+
+
+# ---- TensorFlow's functions
+
+
+def sign(x: Any, name: str | None = None) -> Tensor:
+    """-1, 0 or 1 as x is negative, zero or positive, elementwise; the gradient is 0.
+
+    Of complex numbers x / |x|, 0 at 0; the gradient is that of x / |x|, where TensorFlow has 0.
+    """
+    from graphflow.ops.arithmetic import div_no_nan
+    from graphflow.ops.complexes import complex, complex_abs
+
+    x = as_tensor(x)
+    if not x.dtype.is_complex:
+        return _sign(x, name=name)
+    with composite(name, "Sign", x) as scope:
+        size = complex_abs(x)
+        return div_no_nan(x, complex(size, 0 * size), name=scope)

@@ -116,7 +116,9 @@ def _range(xp: Any, start: Num, limit: Num, delta: Num) -> Array:
     if start.dtype.kind in "iu":
         return xp.arange(start.item(), limit.item(), delta.item(), start.dtype)
     steps = xp.arange(n, dtype=start.dtype)
-    return (steps * delta.item() + start.item()).astype(start.dtype, copy=False)
+    steps *= delta.item()  # in place: one array of this size is all that memory must have
+    steps += start.item()
+    return steps
 
 
 def _linspace_spec(start: Tensor, stop: Tensor, num: Tensor) -> Specs:
@@ -143,11 +145,12 @@ def _linspace(xp: Any, start: Float, stop: Float, num: Index) -> Array:
     n = int(num)
     if n < 1:
         raise InvalidArgumentError(None, None, f"linspace needs num > 0, not {n}")
-    places = xp.arange(n, dtype=start.dtype)
     step = (stop - start) / start.dtype.type(max(n - 1, 1))  # rounded as TensorFlow does
-    return xp.where(
-        places == n - 1, stop.item() if n > 1 else start.item(), places * step.item() + start.item()
-    ).astype(start.dtype, copy=False)
+    result = xp.arange(n, dtype=start.dtype)
+    result *= step.item()  # in place: one array of this size is all that memory must have
+    result += start.item()
+    result[-1] = stop.item() if n > 1 else start.item()
+    return result
 
 
 # ---- one-hot

@@ -219,18 +219,24 @@ def _scatter_nd_spec(indices: Tensor, updates: Tensor, shape: Tensor) -> Specs:
     ],
 )
 def _scatter_nd(xp: Any, indices: Index, updates: T, shape: Index) -> Array:
-    """Zeros of the given shape, to which each update is added at its index vector."""
+    """Zeros of the given shape, to which each update is added at its index vector.
+
+    Strings are put together, in the order of the updates.
+    """
     dims = shape.tolist()
     if shape.ndim != 1 or any(n < 0 for n in dims):
         raise InvalidArgumentError(None, None, f"a shape has sizes >= 0, not {dims}")
-    result = xp.zeros(dims, updates.dtype)
+    strings = updates.dtype == object
+    result = np.full(dims, b"", object) if strings else xp.zeros(dims, updates.dtype)
     wanted = (*indices.shape[:-1], *dims[indices.shape[-1] :])
     if updates.shape != wanted:
         raise InvalidArgumentError(
             None, None, f"updates of shape {updates.shape} should have shape {wanted}"
         )
-    if not indices.shape[-1]:
-        return updates.reshape(-1, *dims).sum(axis=0)
+    if not indices.shape[-1]:  # vectors of no length name the whole
+        first = xp.zeros(indices.shape[:-1], np.intp)
+        xp.add.at(result[None], (first,), updates)
+        return result
     xp.add.at(result, _nd_index(xp, indices, dims), updates)
     return result
 
@@ -302,6 +308,8 @@ def _with_batch(params: Tensor, indices: Tensor, batch_dims: int) -> Tensor:
 
 def scatter_nd(indices: Any, updates: Any, shape: Any, name: str | None = None) -> Tensor:
     """Zeros of the given shape, to which each update is added at its index vector.
+
+    Strings are put together, in the order of the updates, to empty ones.
 
     Raises:
       InvalidArgumentError: an index is out of range.

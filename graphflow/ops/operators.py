@@ -7,9 +7,10 @@ from typing import Any
 from graphflow.base import dtypes
 from graphflow.base.dtypes import DType, as_dtype
 from graphflow.base.errors import DTypeError
-from graphflow.build import as_tensor
-from graphflow.build.convert import is_symbolic, to_numpy
+from graphflow.build import OPS, as_tensor
+from graphflow.build.convert import dtype_inside, is_symbolic, to_numpy
 from graphflow.build.tensor import Tensor, define_operator
+from graphflow.ops import arithmetic
 from graphflow.ops.arithmetic import floordiv, realdiv
 from graphflow.ops.compare import (
     bitwise_and,
@@ -50,10 +51,34 @@ def pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
 
 def _dtype(x: Any, y: Any) -> DType:
     """The dtype that two operands will have; nothing is built."""
-    for value in (x, y):
-        if is_symbolic(value):
-            return value.dtype
-    return as_dtype(to_numpy(x, None).dtype)
+    return dtype_inside((x, y)) or as_dtype(to_numpy(x, None).dtype)
+
+
+def add(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x + y, elementwise, with broadcasting; numbers of one dtype.  Strings are put together."""
+    if _dtype(x, y) is dtypes.string:
+        return OPS["StringJoin"](x, y, name=name or "Add")
+    return arithmetic.add(x, y, name=name)
+
+
+def div_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor:
+    """x / y, but 0 where y is 0, also if x is infinite or NaN; elementwise, with broadcasting.
+
+    Integers are converted first, as `truediv` does.
+    """
+    if not _dtype(x, y).is_integer:
+        return arithmetic.div_no_nan(x, y, name=name)
+    with composite(name, "div_no_nan", x, y) as scope:
+        return arithmetic.div_no_nan(*_floats(x, y), name=scope)
+
+
+def _floats(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Integers as the floating numbers that Python's division makes of them."""
+    from graphflow.ops.casting import cast
+
+    x, y = pair(x, y)
+    dtype = dtypes.float32 if x.dtype in _SMALL else dtypes.float64
+    return cast(x, dtype), cast(y, dtype)
 
 
 def truediv(x: Any, y: Any, name: str | None = None) -> Tensor:
@@ -61,15 +86,10 @@ def truediv(x: Any, y: Any, name: str | None = None) -> Tensor:
 
     int8, uint8, int16 and uint16 become float32, larger integers float64.
     """
-    given = _dtype(x, y)
-    if not given.is_integer:
+    if not _dtype(x, y).is_integer:
         return realdiv(x, y, name=name or "truediv")
-    from graphflow.ops.casting import cast
-
-    dtype = dtypes.float32 if given in _SMALL else dtypes.float64
     with composite(name, "truediv", x, y) as scope:
-        x, y = pair(x, y)
-        return realdiv(cast(x, dtype), cast(y, dtype), name=scope)
+        return realdiv(*_floats(x, y), name=scope)
 
 
 def divide(x: Any, y: Any, name: str | None = None) -> Tensor:
@@ -95,6 +115,7 @@ def _invert(x: Any) -> Tensor:
     return logical_not(x) if x.dtype.is_bool else invert(x)
 
 
+define_operator("add", lambda a, b: add(a, b, name="add"))
 define_operator("truediv", truediv)
 define_operator("matmul", lambda a, b: matmul(a, b, name="matmul"))
 define_operator("invert", _invert)

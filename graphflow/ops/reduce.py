@@ -129,16 +129,17 @@ def _mean_grad(g: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
 
 @op("Mean", infer=_spec, grad=_mean_grad, cost=_size, cases=_axes_cases)
 def _mean(xp: Any, x: Num, *, axis: Any = None, keepdims: bool = False) -> Array:
-    """The mean over axes; NaN of nothing.  That of integers is rounded towards zero, 0 of nothing.
+    """The mean over axes; NaN of nothing.  That of integers is rounded towards zero.
 
-    float16 is added in float32.
+    Of no integers and of no complex numbers it is 0, as TensorFlow's.  float16 is added in float32.
     """
     wide = np.float32 if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x.dtype
     total = xp.sum(x, axis=axis, keepdims=keepdims, dtype=wide)
     count = x.size // total.size if total.size else 1
     if x.dtype.kind in "iu":
         return (xp.sign(total) * (xp.abs(total) // max(count, 1))).astype(x.dtype)
-    return (total / np.asarray(count, dtype=wide)[()]).astype(x.dtype)
+    least = 1 if x.dtype.kind == "c" else 0
+    return (total / np.asarray(max(count, least), dtype=wide)[()]).astype(x.dtype)
 
 
 def _prod_grad(g: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:

@@ -7,7 +7,7 @@ Rejection samplers give each output 256 blocks of the stream, of which it uses w
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -251,6 +251,8 @@ def _accept_poissons(
 
 # ---- categorical
 
+_DRAWN: Final = 1 << 20  # samples at a time: 8 MB of numbers, whatever the size of the result
+
 
 def _multinomial_spec(logits: Tensor, num_samples: Tensor, *, dtype: DType, **_: Any) -> Specs:
     rows, _classes = rank_is(logits, 2, "logits")
@@ -301,21 +303,34 @@ def _multinomial(
         raise InvalidArgumentError(
             None, None, f"{count} samples of {classes} classes: need >= 0 and > 0"
         )
+    result = xp.empty((batch, count), dtype.np)  # where it cannot be, that is known at once
+    if not result.size:
+        return result
     reserved = batch * (-(-count // 4) * 4) * 2 * philox.RESERVED
-    start = ctx.counter(stream, reserved) if reserved else 0
     key = stream_key(ctx, seed, seed2, stream)
-    drawn = philox.uniform(xp, *key, start, batch * count, dtypes.float64).reshape(batch, count)
-    if not batch or not count:
-        return xp.zeros((batch, count), dtype.np)
+    start = ctx.counter(stream, reserved)
     finite = xp.isfinite(logits)
     highest = xp.max(xp.where(finite, logits, -math.inf), axis=1, keepdims=True)
     highest = xp.where(xp.isfinite(highest), highest, 0.0).astype(np.float64)
     weights = xp.where(finite, xp.exp(logits.astype(np.float64) - highest), 0.0)
     totals = xp.cumsum(weights, axis=1)
-    found = [
-        xp.searchsorted(totals[i], drawn[i] * totals[i, -1], side="right") for i in range(batch)
-    ]
-    return xp.stack(found).astype(dtype.np)
+    height = max(1, _DRAWN // count)  # rows of which all samples are drawn together
+    for top in range(0, batch, height):
+        rows = range(top, min(top + height, batch))
+        for left in range(0, count, _DRAWN):
+            width = min(_DRAWN, count - left)
+            drawn = _uniforms(xp, key, start, top * count + left, len(rows) * width)
+            for i, u in zip(rows, drawn.reshape(len(rows), width), strict=True):
+                places = xp.searchsorted(totals[i], u * totals[i, -1], side="right")
+                result[i, left : left + width] = places
+    return result
+
+
+def _uniforms(xp: Any, key: Any, start: int, first: int, count: int) -> Array:
+    """Numbers first, first + 1, ... of a stream of float64 in [0, 1)."""
+    skipped = first % 2  # a block gives two
+    drawn = philox.uniform(xp, *key, start + first // 2, skipped + count, dtypes.float64)
+    return drawn[skipped:]
 
 
 # ---- TensorFlow's functions

@@ -260,7 +260,8 @@ class ListDiff(NamedTuple):
 def top_k(input: Any, k: Any = 1, sorted: bool = True, name: str | None = None) -> TopKV2:
     """The k largest entries of the last axis, largest first, and their indices (int32).
 
-    Among equals the lower index comes first.
+    Among equals the lower index comes first.  NaN counts as larger than any number: TensorFlow
+    compares with < alone, so that where there are NaNs its order is that of no rule.
 
     Raises:
       ValueError, InvalidArgumentError: there are fewer than k.
@@ -272,7 +273,7 @@ def top_k(input: Any, k: Any = 1, sorted: bool = True, name: str | None = None) 
 def sort(
     values: Any, axis: Any = -1, direction: str = "ASCENDING", name: str | None = None
 ) -> Tensor:
-    """A tensor with its entries along an axis in order.
+    """A tensor with its entries along an axis in order; NaN after all numbers, as `top_k` says.
 
     Args:
       values: a real tensor.

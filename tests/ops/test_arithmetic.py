@@ -36,6 +36,39 @@ def test_true_division_converts_integers() -> None:
     np.testing.assert_array_equal(value(tf.div, *INTS), [3, -4, -4, 3])
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("int8", "float32"), ("int16", "float32"), ("uint8", "float32"), ("uint16", "float32"),
+        ("int32", "float64"), ("int64", "float64"), ("uint32", "float64"), ("uint64", "float64"),
+        ("float16", "float16"), ("float32", "float32"), ("complex64", "complex64"),
+    ],
+)  # fmt: skip
+def test_division_without_nan(given: str, found: str) -> None:
+    result = value(tf.div_no_nan, np.array([7, 0, 5], given), np.array([2, 0, 0], given))
+    assert result.dtype == found
+    np.testing.assert_array_equal(result, [3.5, 0, 0])
+
+
+def test_division_without_nan_of_what_is_not_finite() -> None:
+    x, y = np.float32([np.nan, np.inf, np.inf]), np.float32([0, -0.0, 2])
+    np.testing.assert_array_equal(value(tf.div_no_nan, x, y), [0, 0, np.inf])
+    assert value(lambda y: tf.div_no_nan(1, y), np.int32(4)) == 0.25
+
+
+def test_strings_are_put_together() -> None:
+    rows, columns = np.array([[b"a"], [b"b"]], object), np.array([b"x", b"y"], object)
+    wanted = [[b"ax", b"ay"], [b"bx", b"by"]]
+    assert value(tf.add, rows, columns).tolist() == wanted
+    assert value(lambda a, b: a + b, rows, columns).tolist() == wanted
+    assert value(lambda a: "<" + a + ">", columns).tolist() == [b"<x>", b"<y>"]
+    with Graph().as_default():
+        assert evaluate([tf.add("a", [b"b"])])[0].tolist() == [b"ab"]
+        assert evaluate([tf.add([as_tensor("a"), "b"], "c")])[0].tolist() == [b"ac", b"bc"]
+        with pytest.raises(DTypeError):
+            as_tensor("a") + as_tensor(1)
+
+
 @pytest.mark.parametrize("f", [tf.floordiv, tf.floormod, tf.truncatediv, tf.truncatemod])
 def test_integer_division_by_zero(f: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="division by zero"):

@@ -275,3 +275,46 @@ def test_zeros_leave_one_node() -> None:
     graph = ops.zeros([2, 3]).graph
     ops.ones(3)
     assert [o.name for o in graph.operations] == ["zeros", "ones"]
+
+
+@pytest.mark.parametrize(
+    ("updates", "wanted"),
+    [
+        (np.array([b"a", b"b", b"c"], object), [b"ac", b"", b"b"]),
+        (np.array([True, True, True]), [True, False, True]),
+        (np.int8([100, 1, 100]), [-56, 0, 1]),
+    ],
+)
+def test_scatter_nd_adds_as_the_dtype_does(updates: Any, wanted: Any) -> None:
+    with Graph().as_default():
+        found = evaluate([ops.scatter_nd([[0], [2], [0]], constant(updates), [3])])[0]
+    assert found.dtype == updates.dtype
+    assert found.tolist() == wanted
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "float32", "bool", "object"])
+def test_scatter_nd_at_vectors_of_no_length_adds_to_the_whole(dtype: str) -> None:
+    rows = np.array([[b"a", b"b"], [b"c", b"d"]] if dtype == "object" else [[1, 0], [1, 1]], dtype)
+    with Graph().as_default():
+        found = evaluate([ops.scatter_nd(np.zeros((2, 0), np.int32), constant(rows), [2])])[0]
+    assert found.dtype == rows.dtype
+    assert found.tolist() == (rows[0] + rows[1]).tolist()
+
+
+def test_nan_sorts_after_all_numbers() -> None:
+    x = F4([[3, np.nan, 1, np.nan, np.inf, -np.inf]])
+    with Graph().as_default():
+        up, down = ops.argsort(x), ops.argsort(x, direction="DESCENDING")
+        found = evaluate([up, down, ops.top_k(x, 3).indices, ops.sort(x)])
+    assert found[0].tolist() == [[5, 2, 0, 4, 1, 3]]
+    assert found[1].tolist() == [[1, 3, 4, 0, 2, 5]]
+    assert found[2].tolist() == [[1, 3, 4]]
+    np.testing.assert_array_equal(found[3], F4([[-np.inf, 1, 3, np.inf, np.nan, np.nan]]))
+
+
+def test_only_the_last_of_many_numbers_is_the_end() -> None:
+    many = (1 << 24) + 4  # float32 has no odd numbers there
+    with Graph().as_default():
+        found = evaluate([ops.linspace(0.0, float(1 << 25), many)])[0]
+    assert found[-1] == 1 << 25
+    assert found[-2] < 1 << 25

@@ -143,3 +143,26 @@ def test_comparisons_of_special_values() -> None:
     np.testing.assert_array_equal(value(tf.is_finite, x), [False, False, True])
     np.testing.assert_array_equal(value(tf.equal, x, x), [False, True, True])
     np.testing.assert_array_equal(value(tf.less, x, x), [False, False, False])
+
+
+def test_sign_of_complex_numbers() -> None:
+    x = np.complex64([3 + 4j, 0, -2, 1e30 + 1e30j, complex(np.nan, 1), complex(np.inf, 1)])
+    r = np.sqrt(0.5)
+    wanted = [0.6 + 0.8j, 0, -1, r + r * 1j, complex(np.nan, np.nan), complex(np.nan, np.nan)]
+    found = value(tf.sign, x)
+    assert found.dtype == np.complex64
+    np.testing.assert_allclose(found, wanted, rtol=2e-7)
+
+
+def test_the_gradient_of_a_complex_sign_is_what_turns_it() -> None:
+    x = np.complex128([2j, 0, 3 + 4j])
+    by_x = grads(lambda x: tf.real(tf.sign(x)), x)[0]
+    # Re(x / |x|) grows by Re(conj(g) dx), and not along x: nothing at 3 + 4i along 3 + 4i.
+    np.testing.assert_allclose(by_x, [0.5, 0, (16 - 12j) / 125], rtol=1e-14)
+
+
+def test_the_slope_below_zero_is_kept_in_float32() -> None:
+    x = np.array([-1.0, 2.0])
+    slope = float(np.float32(0.1))
+    np.testing.assert_array_equal(value(lambda x: tf.leaky_relu(x, 0.1), x), [-slope, 2])
+    np.testing.assert_array_equal(grads(lambda x: tf.leaky_relu(x, 0.1), x)[0], [slope, 1])

@@ -53,8 +53,8 @@ def test_other_ops_have_no_expression() -> None:
 
 
 def test_show() -> None:
-    leaky = scalar_expression(OPS["LeakyRelu"], [np.float32], alpha=0.1)
-    assert str(leaky) == "where(x0 > 0, x0, x0 * 0.1)"
+    leaky = scalar_expression(OPS["LeakyRelu"], [np.float32], alpha=0.5)
+    assert str(leaky) == "where(x0 > 0, x0, x0 * 0.5)"
     division = scalar_expression(OPS["Sigmoid"], [np.float32])
     assert division is not None
     assert show(division, ["x"]) == "1 / (1 + exp(-x))"

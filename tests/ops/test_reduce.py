@@ -95,6 +95,7 @@ def test_reductions_of_nothing() -> None:
         assert value(lambda x, f=f: f(x, 1), nothing).shape == (0,)
     assert value(tf.reduce_max, np.zeros(0, np.int32)) == np.iinfo(np.int32).min
     assert value(tf.reduce_mean, np.zeros(0, np.int32)) == 0
+    assert value(tf.reduce_mean, np.zeros(0, np.complex64)) == 0
 
 
 def test_integers_keep_their_dtype() -> None:

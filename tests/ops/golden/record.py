@@ -69,7 +69,6 @@ RENAMED = {  # our attribute -> TensorFlow's, the first that its op has
 }  # fmt: skip
 NOTHING = {  # what TensorFlow's kernels get wrong where there are no elements
     ("DepthwiseConv2dNativeBackpropFilter", "f"),  # memory that nobody wrote
-    ("Mean", "c"),  # 0, where it is NaN for all other kinds
 }
 WINDOWS = ("ksize", "strides", "dilations", "rates")
 DTYPES = ("float64", "float32", "int32", "int64", "uint8", "complex64", "bool")

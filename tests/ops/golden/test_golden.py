@@ -19,7 +19,7 @@ for _call in read():
 TOLERANCE = {"f": {8: 1e-11, 4: 2e-5, 2: 2e-3}, "c": {16: 1e-11, 8: 2e-5}}
 
 
-LOOSE = {"LeakyRelu": 1e-7, "LRN": 1e-6}  # TensorFlow keeps their attributes as float32
+LOOSE = {"LRN": 1e-6}  # TensorFlow keeps its attributes as float32
 
 
 def compute(call: Call) -> list[Any]:
