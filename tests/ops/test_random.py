@@ -11,7 +11,7 @@ from scipy.special import gammainc, gammaincinv
 import graphflow as tf
 from graphflow.base import dtypes, errors
 from graphflow.build import OPS
-from graphflow.ops import philox
+from graphflow.ops import philox, sampling
 from tests.ops.record_random import FILE, RUNS, cases
 
 RECORDED = dict(np.load(FILE))
@@ -102,6 +102,15 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = philox.blocks(np, 1, 2, 3, 50, stride=7, width=2)
     monkeypatch.setattr(philox, "CHUNK", 8)
     np.testing.assert_array_equal(philox.blocks(np, 1, 2, 3, 50, stride=7, width=2), whole)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 11])
+def test_pieces_of_a_sample_do_not_show(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "_DRAWN", size)
+    keys = [key for key in CASES if CASES[key][0] == "Multinomial"]
+    assert keys
+    for key in keys:
+        test_successive_runs_give_tensorflows_numbers(key)
 
 
 def test_truncated_normal_draws_again_where_a_group_is_short() -> None:
