@@ -109,7 +109,7 @@ def mean(
         sums = ops.reduce_sum(weighted), ops.reduce_sum(factors)
         new = [total.assign_add(sums[0]), count.assign_add(sums[1])]
         value = ops.div_no_nan(total.value(), count.value(), name="value")
-        update = ops.div_no_nan(*new, name="update_op")
+        update = ops.div_no_nan(new[0], new[1], name="update_op")
         return _collected(value, update, metrics_collections, updates_collections)
 
 
@@ -128,7 +128,7 @@ def mean_tensor(
         weighted, factors = _weighted(x, weights)
         new = [total.assign_add(weighted), count.assign_add(factors)]
         value = ops.div_no_nan(total.value(), count.value(), name="value")
-        update = ops.div_no_nan(*new, name="update_op")
+        update = ops.div_no_nan(new[0], new[1], name="update_op")
         return _collected(value, update, metrics_collections, updates_collections)
 
 

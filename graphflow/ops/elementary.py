@@ -31,7 +31,7 @@ def negative(xp: Any, x: Num) -> Array:
     return -x
 
 
-@op("Abs", infer=same, grad=lambda g, y, x: g * _sign(x), elementwise=True, cases=_away)
+@op("Abs", infer=same, grad=lambda g, y, x: g * OPS["Sign"](x), elementwise=True, cases=_away)
 def _abs(xp: Any, x: Real) -> Array:
     """|x|, elementwise; the gradient at 0 is 0."""
     return xp.abs(x)

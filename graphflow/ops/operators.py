@@ -69,7 +69,8 @@ def div_no_nan(x: Any, y: Any, name: str | None = None) -> Tensor:
     if not _dtype(x, y).is_integer:
         return arithmetic.div_no_nan(x, y, name=name)
     with composite(name, "div_no_nan", x, y) as scope:
-        return arithmetic.div_no_nan(*_floats(x, y), name=scope)
+        a, b = _floats(x, y)
+        return arithmetic.div_no_nan(a, b, name=scope)
 
 
 def _floats(x: Any, y: Any) -> tuple[Tensor, Tensor]:

@@ -326,7 +326,7 @@ def _multinomial(
     return result
 
 
-def _uniforms(xp: Any, key: Any, start: int, first: int, count: int) -> Array:
+def _uniforms(xp: Any, key: tuple[int, int], start: int, first: int, count: int) -> Array:
     """Numbers first, first + 1, ... of a stream of float64 in [0, 1)."""
     skipped = first % 2  # a block gives two
     drawn = philox.uniform(xp, *key, start + first // 2, skipped + count, dtypes.float64)
