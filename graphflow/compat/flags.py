@@ -33,6 +33,11 @@ class FlagValues:
             )
         self.__dict__["_parsed"] = False
 
+    def _offer_help(self, description: str | None) -> None:
+        self._parser.description = description
+        if "--help" not in self._parser._option_string_actions:  # nor a flag of the program's own
+            self._parser.add_argument("--help", action="help", help="print the flags")
+
     def __call__(self, argv: Sequence[str] | None = None, known_only: bool = True) -> list[str]:
         """Parse a command line; the program's name and what is no flag.
 
@@ -157,9 +162,12 @@ def _listed(value: Any) -> Any:
 def run(main: Callable[[list[str]], Any] | None = None, argv: Sequence[str] | None = None) -> None:
     """`tf.app.run`: parse the flags, call the program's `main` with what is left, and exit.
 
+    --help prints the flags instead.
+
     Raises:
       SystemExit: with what `main` returns.
     """
+    FLAGS._offer_help(sys.modules["__main__"].__doc__)
     rest = FLAGS(argv)
     function = main or sys.modules["__main__"].main
     sys.exit(function(rest))

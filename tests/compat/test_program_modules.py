@@ -63,6 +63,14 @@ def test_a_program_with_flags_runs_unmodified(tmp_path):
     assert got.stdout.startswith("3 1.0 False me ['7'] []")
 
 
+def test_help_prints_the_flags_and_runs_nothing(tmp_path):
+    got = run_program(tmp_path, PROGRAM, "--name=me", "--help")
+    assert got.returncode == 0, got.stderr
+    assert "--steps" in got.stdout
+    assert "how many" in got.stdout
+    assert "b'out'" not in got.stdout
+
+
 def test_wrong_flags_are_said(tmp_path):
     got = run_program(tmp_path, PROGRAM, "--steps=many", "--name=me")
     assert got.returncode == 2
