@@ -144,7 +144,7 @@ def _text(explanation: Explanation) -> str:
         f"{problem.tasks} operations on {len(placement.used)} of "
         f"{len(placement.topology.devices)} devices ({placement.algorithm})",
         f"predicted step: {seconds(schedule.makespan)}; no plan can take less than "
-        f"{seconds(bound)} (gap {explanation.gap:.1%}), for {why}",
+        f"{seconds(bound)} (gap {explanation.gap:z.1%}), for {why}",
         f"starting it takes {seconds(schedule.starting)} more",
     ]
     where = list(schedule.where)

@@ -20,6 +20,7 @@ from graphflow.place.heuristics import upward_rank
 from graphflow.place.place import search
 from graphflow.place.serial import routes_of, serial
 from graphflow.place.simulate import simulate
+from graphflow.place.units import seconds
 from graphflow.rewrite import prune
 from tests.growth import assert_linear
 from tests.place.problems import random_problem
@@ -38,6 +39,10 @@ def graph():
 
 def variable(name="v", **attrs):
     return OPS["VarHandle"](shared_name=name, dims=(2,), dtype=dtypes.float32, **attrs)
+
+
+def test_times_of_less_than_a_nanosecond_are_none():
+    assert [seconds(t) for t in (9.76e-19, -1e-19, 2e-9, 3e-5)] == ["0 ns", "0 ns", "2 ns", "30 us"]
 
 
 def placed(graph, fetches, topology=TWO, feeds=(), **options):
