@@ -63,6 +63,10 @@ class TaskActor:
         self._task = Task(name, reach, context.get_node_id())
         here = LocalMember(self._task, me)
 
+    def __repr__(self) -> str:
+        """What Ray writes before each line that the task prints."""
+        return self._task.name
+
     @_group("control")
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """See `Task.call`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -62,6 +63,7 @@ _LOST = (
 _GROUPS = {"steps": 160, "values": 4, "control": 4, "life": 1}
 
 LOOPBACK = "127.0.0.1"
+KNOCKING = 10.0  # seconds for a head to accept a connection
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -358,6 +360,7 @@ class _Connection:
     def open(self, options: Mapping[str, Any]) -> None:
         with self._lock:
             if not ray.is_initialized():
+                _knock(options.get("address") or "")
                 ray.init(**options)
                 self._users, self._ours = 0, True
             self._users += 1
@@ -368,6 +371,26 @@ class _Connection:
             if self._ours and self._users == 0:
                 ray.shutdown()
                 self._ours = False
+
+
+def _knock(address: str) -> None:
+    """See that something listens at "host:port", where Ray itself would try for minutes.
+
+    Raises:
+      UnavailableError: nothing does.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or "://" in address or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCKING).close()
+    except OSError as error:
+        raise UnavailableError(
+            None,
+            None,
+            f"no Ray answers at {address} ({error}): give the address of a head that runs (`ray "
+            f"start --head --port={port}` starts one), or none to have one started here",
+        ) from error
 
 
 _connection = _Connection()

@@ -17,6 +17,7 @@ import zmq
 
 import graphflow as tf
 from graphflow.base import errors
+from graphflow.distribute.cluster import _ray
 from graphflow.ops.collectives import all_reduce, ordered_sum
 from tests.distribute.programs import train
 
@@ -220,6 +221,14 @@ def test_a_function_whose_module_the_workers_lack_is_an_error_that_names_it(
 def test_arguments_are_checked_before_anything_starts(wrong):
     with pytest.raises(ValueError, match=r"=|negative"):
         tf.Cluster(**wrong)
+
+
+def test_an_address_where_nothing_listens_is_told_at_once():
+    with socket.socket() as taken:  # bound, but not listening
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(tf.errors.UnavailableError, match=f"no Ray answers at {address}"):
+            _ray()._knock(address)
 
 
 def test_a_ray_of_its_own_is_refused_beside_another(ray_is_up):
