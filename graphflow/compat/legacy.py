@@ -55,6 +55,7 @@ INSTEAD: Final[dict[str, str]] = {
     "enable_eager_execution": "tf.Session: graphs are built and then run",
     "enable_v2_behavior": "tf.Session: graphs are built and then run",
     "estimator": "tf.train.MonitoredTrainingSession",
+    "examples": "graphflow.datasets.mnist and graphflow.datasets.batches",
     "function": "tf.Session: graphs are built and then run",
     "keras": "tf.layers, tf.losses and tf.train",
     "saved_model": "tf.train.Saver",

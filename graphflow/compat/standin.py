@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import graphflow
+from graphflow.compat.legacy import INSTEAD
 
 _ROOT = "tensorflow"
 # module of TensorFlow -> attribute of graphflow; "" is graphflow itself
@@ -32,8 +33,16 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname.split(".")[0] != _ROOT or _find(fullname) is None:
+        root, *below = fullname.split(".")
+        if root != _ROOT:
             return None
+        if _find(fullname) is None:
+            hint = f"; use {INSTEAD[below[0]]}" if below[0] in INSTEAD else ""
+            raise ModuleNotFoundError(
+                f"No module named {fullname!r}: graphflow stands for tensorflow here, and has "
+                f"nothing of that name{hint}",
+                name=fullname,
+            )
         return importlib.util.spec_from_loader(fullname, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:

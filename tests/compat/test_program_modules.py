@@ -80,6 +80,20 @@ def test_wrong_flags_are_said(tmp_path):
     assert "flags are required: --name" in got.stderr
 
 
+def test_a_missing_module_names_what_does_the_same(tmp_path):
+    program = """
+        try:
+            import tensorflow.nonsense
+        except ImportError:
+            print("without")
+        from tensorflow.examples.tutorials.mnist import input_data
+    """
+    got = run_program(tmp_path, program)
+    assert got.stdout == "without\n", got.stderr
+    assert "graphflow stands for tensorflow here" in got.stderr
+    assert "use graphflow.datasets.mnist" in got.stderr
+
+
 def test_a_program_that_is_not_there(tmp_path):
     got = run_program(tmp_path / "..", "")
     missing = subprocess.run(
