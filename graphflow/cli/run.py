@@ -6,6 +6,7 @@ import os
 import re
 import runpy
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,4 +160,8 @@ def in_task(script: str, arguments: Sequence[str]) -> int:
         if isinstance(code, int) or code is None:
             return code or 0
         print(code, file=sys.stderr)
+        return 1
+    except Exception:
+        # Of an exception Ray would hand on one line, without the notes that name the user's.
+        traceback.print_exc()
         return 1

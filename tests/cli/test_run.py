@@ -60,6 +60,15 @@ def program(monkeypatch: Any) -> Iterator[None]:
     standin.uninstall()
 
 
+def test_a_task_that_fails_prints_its_traceback(program, tmp_path, capsys):
+    script = tmp_path / "task.py"
+    script.write_text("import tensorflow as tf\ntf.matmul(tf.zeros([2, 3]), tf.zeros([4, 2]))\n")
+    assert run.in_task(str(script), []) == 1
+    told = capsys.readouterr().err
+    assert "ShapeError: inner sizes differ: 3 and 4" in told
+    assert "task.py:2: tf.matmul(" in told
+
+
 @pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
     """The Ray that other tests have started, or one of our own with two GPUs that do not exist."""
