@@ -85,9 +85,9 @@ def _is_small(operation: Operation, values: dict[Tensor, Any]) -> bool:
 
 
 def _const(array: Any, tensor: Tensor, draft: Draft) -> Tensor:
-    if array.flags.writeable or array.base is not None:
-        array = array.copy()
-        array.flags.writeable = False
+    # No copy: it may be a view of a constant, or of what nobody else holds.  A contiguous one would
+    # have other strides, and by these BLAS and sums choose the order in which they add.
+    array.flags.writeable = False
     like = tensor.op
     name = like.name if len(like.outputs) == 1 else draft.unique(f"{like.name}/{tensor.index}")
     new = draft.make(OPS["Const"], (), {"value": array}, like, name)

@@ -55,6 +55,12 @@ def test_what_is_zero_but_for_rounding_agrees(answers: Answers) -> None:
 
 
 @pytest.mark.peers
+def test_a_folded_factor_rounds_as_the_one_that_was_computed(answers: Answers) -> None:
+    """Broadcast constants: folded into contiguous ones, they took another way through BLAS."""
+    check(answers, (2942, 3270))
+
+
+@pytest.mark.peers
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("start", range(1000, 4000, 500))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import graphflow.ops  # noqa: F401  (enters the ops)
+import graphflow.ops as tf
 from graphflow.base import dtypes
 from graphflow.build import OPS
 from graphflow.build.graph import Graph
@@ -69,6 +69,28 @@ def test_constants_are_folded(graph):
     assert y.op.type == "Add"  # the user's graph is as it was
     assert folded.name in graph.by_name
     assert graph.by_name[folded.name] is y.op
+
+
+@pytest.mark.parametrize(
+    "view_of",
+    [
+        lambda x: tf.broadcast_to(x[:1], [3, 4]),
+        lambda x: tf.transpose(x),
+        lambda x: tf.reverse(x, [1]),
+        lambda x: x[:, ::2],
+    ],
+)
+def test_a_folded_value_lies_in_memory_as_the_ops_own(graph, view_of):
+    x = constant(np.arange(12.0).reshape(3, 4))
+    y = view_of(x)
+    values = {x: x.op.attrs["value"]}
+    for operation in prune(graph, [y], [], [x]).order:
+        results = run(operation, values, PureContext())
+        values.update(zip(operation.outputs, results, strict=True))
+    folded = simplify(graph, y).fetches[0].op.attrs["value"]
+    np.testing.assert_array_equal(folded, values[y])
+    assert folded.strides == values[y].strides  # products and sums round by them
+    assert not folded.flags.writeable
 
 
 def test_static_shapes_are_folded_and_their_inputs_dropped(graph):

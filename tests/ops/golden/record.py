@@ -34,7 +34,9 @@ WITHOUT = {
         ("ChannelWindowSum", "Dilation2DPick", "Keep", "Shift", "SliceGrad", "Step", "SumTo"),
         "a part of a gradient that TensorFlow writes in several ops",
     ),
-    **dict.fromkeys(("Const", "Eye", "NoOp", "Zeros"), "a source: there is nothing to compute"),
+    **dict.fromkeys(
+        ("Barrier", "Const", "Eye", "NoOp", "Zeros"), "a source: there is nothing to compute"
+    ),
     **dict.fromkeys(
         (
             "AsString",
