@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -100,6 +100,8 @@ class Conductor:
         self._lock = threading.Lock()  # of what the machine decides, and the order of messages
         self._outcomes: dict[int, _Outcome] = {}
         self._runs = 0
+        self._admits = threading.Event()  # runs begin; see `quiesce`
+        self._admits.set()
         self._bell = link.bell()  # rung when something is in the inbox, or is done
         self._inbox: deque[Any] = deque()
         self._counts: dict[str, Counter[str]] = {worker: Counter() for worker in workers}
@@ -154,7 +156,7 @@ class Conductor:
     ) -> Mapping[str, Prepared]:
         started = self._clock()
         outcome = _Outcome(None if timeout is None else started + timeout)
-        with self._lock:
+        with self._admitted(timeout):
             self._runs += 1
             number = self._runs
             self._outcomes[number] = outcome
@@ -174,6 +176,19 @@ class Conductor:
                 failure.add_note(report)
             raise failure
         return outcome.answers
+
+    @contextmanager
+    def _admitted(self, timeout: float | None) -> Iterator[None]:
+        """Holds the lock, while runs may begin."""
+        while True:
+            if not self._admits.wait(timeout):
+                raise DeadlineExceededError(
+                    None, None, f"the workers were still being changed after {timeout:g} s"
+                )
+            with self._lock:
+                if self._admits.is_set():
+                    yield
+                    return
 
     def _wait(self, number: int, outcome: _Outcome, timeout: float) -> None:
         while not outcome.done:
@@ -353,18 +368,30 @@ class Conductor:
         self._call("load", {worker: (plan, s) for worker, s in shipments.items()})
 
     def quiesce(self) -> None:
-        """Wait until no run is under way.
+        """Wait until no run is under way; then none begins until `admit`.
 
         Raises:
           DeadlineExceededError: one does not end within the deadline.
         """
-        end = self._clock() + self._deadline
-        while self._machine.running:
-            if self._clock() >= end:
+        start = self._clock()
+        self._admits.clear()
+        while True:
+            with self._lock:
+                if not self._machine.running:
+                    self._admits.clear()
+                    return
+            passed = self._clock() - start
+            if passed >= self._deadline / 2:  # what is under way may wait for a run that is not
+                self._admits.set()
+            if passed >= self._deadline:
                 raise DeadlineExceededError(
                     None, None, f"runs are still under way after {self._deadline:g} s"
                 )
             time.sleep(_SHORT)
+
+    def admit(self) -> None:
+        """Let runs begin again; those of a session that was closed meanwhile are refused."""
+        self._admits.set()
 
     def capture(self) -> Mapping[str, Any]:
         """Worker -> its state, as it is between two runs; none may be under way.

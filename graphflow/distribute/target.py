@@ -81,7 +81,15 @@ class ClusterTarget:
           OpError: workers are lost; the session stays where it was.
         """
         old = self.conductor
-        old.quiesce()
+        try:
+            old.quiesce()
+            self._move(old, topology, open_conductor)
+        finally:
+            old.admit()  # what has waited is refused, and begins again on the other workers
+
+    def _move(
+        self, old: Conductor, topology: Topology, open_conductor: Callable[[int], Conductor]
+    ) -> None:
         state = self.capture()
         fresh = open_conductor(old.seed)
         self.heirs = heirs(old.workers, fresh.workers)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from graphflow.base.collector import paused_collection
 from graphflow.base.config import Settings
-from graphflow.base.errors import OpError, UnimplementedError
+from graphflow.base.errors import CancelledError, OpError, UnimplementedError
 from graphflow.build import Graph, Tensor
 from graphflow.build.defaults import default_session, get_default_graph
 from graphflow.build.sites import user_site
@@ -226,7 +226,8 @@ class BaseSession:
         self, fetches: Any, feeds: Mapping[Any, Any], options: Any, run_metadata: Any
     ) -> tuple[Prepared, list[Any]]:
         """Values of the fetched tensors."""
-        if getattr(self._target, "version", 0) != self._version:
+        version = getattr(self._target, "version", 0)
+        if version != self._version:
             self._follow()
         key = (key_of(fetches), tuple(feeds), self.graph.epoch)
         prepared = self._cache.get(key)
@@ -239,7 +240,13 @@ class BaseSession:
         trace = _trace(options, run_metadata)
         if trace is None and self._planner.curious(prepared.placement):
             trace = RunMetadata()
-        results = prepared.executable.run(values, timeout, trace)
+        try:
+            results = prepared.executable.run(values, timeout, trace)
+        except CancelledError:
+            if getattr(self._target, "version", 0) == version:
+                raise
+            # The workers have changed before it began.
+            return self._execute(fetches, feeds, options, run_metadata)
         if trace is not None and self._planner.observe(prepared.placement, trace.step_stats):
             self._cache.pop(key, None)  # the next run plans by what was measured
         return prepared, results

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,51 @@ def test_a_name_that_is_gone_is_an_error_without_soft_placement(cluster, graph):
         cluster.resize(1)
         with pytest.raises(errors.OpError, match="task:1"):
             session.run(a)
+
+
+def test_a_run_that_begins_during_a_change_is_not_lost(cluster, graph):
+    a = tf.Variable(1.0)
+    up = a.assign_add(1.0)
+    with tf.Session(cluster=cluster) as session, ThreadPoolExecutor(1) as pool:
+        session.run(a.initializer)
+        session.run(up)
+        conductor, begun = cluster._conductor, []
+
+        def slowly(seed):
+            """The state has been copied."""
+            begun.append(pool.submit(session.run, up))
+            wait(begun, 0.2)
+            return conductor(seed)
+
+        cluster._conductor = slowly
+        cluster.resize(3)
+        assert [each.result(10) for each in begun] == [3.0]
+        assert session.run(a) == 3.0
+
+
+def test_workers_change_while_a_thread_trains_on(cluster, graph):
+    a = tf.Variable(0.0)
+    up = a.assign_add(1.0)
+    done = threading.Event()
+
+    def train_on(session):
+        steps = 0
+        while not done.is_set():
+            session.run(up)
+            steps += 1
+        return steps
+
+    with tf.Session(cluster=cluster) as session, ThreadPoolExecutor(2) as pool:
+        session.run(a.initializer)
+        session.run(up)
+        training = [pool.submit(train_on, session) for _ in range(2)]
+        try:
+            for count in (3, 2, 1, 2):
+                cluster.resize(count)
+        finally:
+            done.set()
+        steps = sum(each.result(10) for each in training)
+        assert session.run(a) == 1 + steps
 
 
 def test_a_run_that_does_not_end_is_waited_for_and_named(graph):
