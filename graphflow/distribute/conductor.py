@@ -104,6 +104,8 @@ class Conductor:
         self._admits.set()
         self._bell = link.bell()  # rung when something is in the inbox, or is done
         self._inbox: deque[Any] = deque()
+        self._taken = 0  # how often something was taken up
+        self._onlookers = 0  # threads in `_until`, who wait for what others may take up
         self._counts: dict[str, Counter[str]] = {worker: Counter() for worker in workers}
         self._closed = False
 
@@ -192,10 +194,14 @@ class Conductor:
 
     def _wait(self, number: int, outcome: _Outcome, timeout: float) -> None:
         while not outcome.done:
-            due = [t for t in (outcome.expires, outcome.wakes) if t is not None]
+            wakes = outcome.wakes  # set by whatever thread takes up what it lost to
+            due = [t for t in (outcome.expires, wakes) if t is not None]
             pause = min([self._watch.interval, *[t - self._clock() for t in due]])
             with self._bell:
-                self._bell.wait_for(lambda: self._inbox or outcome.done, max(0.0, pause))
+                self._bell.wait_for(
+                    lambda: self._inbox or outcome.done or outcome.wakes != wakes,  # noqa: B023
+                    max(0.0, pause),
+                )
             with self._lock:
                 self._take_up()
                 if not outcome.done:
@@ -207,16 +213,26 @@ class Conductor:
         Raises:
           OpError: that will not be.
         """
-        while True:
+        with self._lock:
+            self._onlookers += 1
+        try:
+            while True:
+                with self._lock:
+                    self._take_up()
+                    self._mind_the_workers(self._clock())
+                    if self._machine.failure is not None:
+                        raise self._machine.failure
+                    if self._closed or (self._machine.phase == "serving" and condition()):
+                        return
+                    taken = self._taken
+                with self._bell:
+                    self._bell.wait_for(
+                        lambda: self._inbox or self._taken != taken,  # noqa: B023
+                        self._watch.interval,
+                    )
+        finally:
             with self._lock:
-                self._take_up()
-                self._mind_the_workers(self._clock())
-                if self._machine.failure is not None:
-                    raise self._machine.failure
-                if self._closed or (self._machine.phase == "serving" and condition()):
-                    return
-            with self._bell:
-                self._bell.wait_for(lambda: self._inbox, self._watch.interval)
+                self._onlookers -= 1
 
     def _mind_the_time(self, number: int, outcome: _Outcome, timeout: float) -> None:
         now = self._clock()
@@ -256,6 +272,8 @@ class Conductor:
 
     def _take_up(self) -> None:
         """Tell the machine what has come in.  The lock is held."""
+        if not self._inbox:
+            return
         while self._inbox:
             worker, incarnation, message, answer = self._inbox.popleft()
             if incarnation != self._incarnations[worker]:
@@ -272,6 +290,9 @@ class Conductor:
                 error = UnavailableError(None, None, f"{worker} did not answer: {answer.reason}")
                 refused = Refused(message.ticket, 0, error)
                 self._handle(machine.Answered(worker, refused))
+        self._taken += 1
+        if self._onlookers:
+            self._ring()
 
     def _handle(self, event: machine.Event) -> None:
         """Let the machine decide, and carry out its commands.  The lock is held."""
