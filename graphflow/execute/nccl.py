@@ -8,9 +8,10 @@ a kernel that never ends.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphflow.base.devices import parse
 from graphflow.base.errors import CancelledError
@@ -32,6 +33,13 @@ _TYPES = {
 }
 
 
+class _Joined(NamedTuple):
+    """A communicator, and what all who have made it call it."""
+
+    communicator: Any
+    name: str
+
+
 class Nccl:
     """One GPU's part in sums."""
 
@@ -42,7 +50,7 @@ class Nccl:
         self._cupy = cupy
         self._library = getattr(cupy.cuda, "nccl", None)
         # Devices and generation -> their communicator; None: they sum on the host.
-        self._communicators: dict[tuple[tuple[str, ...], int], Any] = {}
+        self._communicators: dict[tuple[tuple[str, ...], int], _Joined | None] = {}
 
     def all_reduce(
         self,
@@ -65,8 +73,9 @@ class Nccl:
         code = _TYPES.get(str(first[0].dtype))
         if code is None or any(parse(d).device_type != "GPU" for d in group.devices):
             return None
-        communicator = self._communicator(meeting, group, device)
-        if communicator is None:
+        key = group.devices, meeting.generation
+        joined = self._communicators.get(key)
+        if joined is None and key in self._communicators:
             return None
         xp = self._cupy
         terms = [_flat(xp, bucket) for _, bucket in sorted(buckets.items())]
@@ -74,7 +83,15 @@ class Nccl:
         for term in terms[1:]:
             own = own + term
         result = xp.empty_like(own)
-        _meet(meeting, group, device, f"{group.key}/ready", None)
+        # A cancelled run may have taken the communicator from some and not from others.
+        name = joined.name if joined is not None else None
+        others = _meet(meeting, group, device, f"{group.key}/ready", name)
+        if joined is None or any(other != name for other in others):
+            joined = self._join(meeting, group, device)
+            if joined is None:
+                return None
+            _meet(meeting, group, device, f"{group.key}/joined", None)
+        communicator = joined.communicator
         stream = xp.cuda.get_current_stream()
         communicator.allReduce(
             own.data.ptr,
@@ -94,27 +111,28 @@ class Nccl:
             if cancelled.is_set():
                 communicator.abort()  # frees the kernel that waits for a device that is gone
                 self._communicators = {
-                    k: c for k, c in self._communicators.items() if c is not communicator
+                    k: c
+                    for k, c in self._communicators.items()
+                    if c is None or c.communicator is not communicator
                 }
                 raise CancelledError(None, None, "the run was cancelled in a sum over GPUs")
             time.sleep(_POLL)
 
-    def _communicator(self, meeting: Meeting, group: Group, device: str) -> Any:
-        """The devices' communicator, made together where there is none.
+    def _join(self, meeting: Meeting, group: Group, device: str) -> _Joined | None:
+        """A new communicator of the devices, which make it together.
 
         A worker that has taken the place of a lost one has none, and the others' are of no use: a
         loss begins a generation, for which all make new ones.
         """
         key = group.devices, meeting.generation
-        if key not in self._communicators:
-            for old in [k for k in self._communicators if k[0] == key[0]]:
-                dropped = self._communicators.pop(old)
-                if dropped is not None:
-                    dropped.abort()
-            self._communicators[key] = self._make(meeting, group, device)
-        return self._communicators[key]
+        for old in [k for k in self._communicators if k[0] == key[0]]:
+            dropped = self._communicators.pop(old)
+            if dropped is not None:
+                dropped.communicator.abort()
+        joined = self._communicators[key] = self._make(meeting, group, device)
+        return joined
 
-    def _make(self, meeting: Meeting, group: Group, device: str) -> Any:
+    def _make(self, meeting: Meeting, group: Group, device: str) -> _Joined | None:
         library, devices = self._library, group.devices
         have = bool(getattr(library, "available", False))
         if not all([have, *_meet(meeting, group, device, f"{group.key}/nccl", have)]):
@@ -127,7 +145,8 @@ class Nccl:
                 meeting.send_to(other, f"{group.key}/id", tuple(name))
         else:
             name = meeting.receive(f"{group.key}/id")
-        return library.NcclCommunicator(len(devices), tuple(name), rank)
+        communicator = library.NcclCommunicator(len(devices), tuple(name), rank)
+        return _Joined(communicator, hashlib.sha256(repr(tuple(name)).encode()).hexdigest())
 
 
 def _flat(xp: Any, bucket: Sequence[Any]) -> Any:

@@ -160,6 +160,23 @@ def test_a_loss_makes_all_begin_anew(three):
     assert len(cupy.made) == 6
 
 
+def test_those_whom_a_cancelled_run_left_a_communicator_begin_anew_with_those_it_did_not(three):
+    cupy, nccls = three
+    values = [[np.ones(3)] for _ in range(3)]
+    run(cupy, nccls, values)
+    cupy.stuck = True
+    stop = threading.Event()
+    stop.set()
+    stream = cupy.cuda.get_current_stream()
+    (joined,) = nccls[GPUS[1]]._communicators.values()
+    with pytest.raises(CancelledError):  # the others had not come to the sum
+        nccls[GPUS[1]]._wait(joined.communicator, stream, stop)
+    cupy.stuck = False
+    for (total,) in run(cupy, nccls, values).values():
+        np.testing.assert_array_equal(total, np.full(3, 3.0))
+    assert [c.aborted for c in cupy.made] == [True] * 3 + [False] * 3
+
+
 def test_a_cancelled_run_frees_the_kernel(three):
     cupy, nccls = three
     cupy.stuck = True
