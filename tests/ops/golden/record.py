@@ -45,6 +45,7 @@ WITHOUT = {
             "CTCLoss",
             "CTCLossGrad",
             "EncodeJpeg",
+            "EncodePng",
             "IRFFT",
             "RFFT",
             "ResizeArea",
@@ -52,7 +53,13 @@ WITHOUT = {
         "its inputs or attributes differ from those of TensorFlow's op: not recorded",
     ),
     **dict.fromkeys(
-        ("EditDistance", "ResizeAreaGrad", "ResizeNearestNeighborGrad"),
+        (
+            "EditDistance",
+            "ResizeAreaGrad",
+            "ResizeBicubicGrad",
+            "ResizeBilinearGrad",
+            "ResizeNearestNeighborGrad",
+        ),
         "its inputs or attributes differ from those of TensorFlow's op: not recorded",
     ),
     **dict.fromkeys(("AllReduce", "AllReducePart"), "how devices exchange values"),
