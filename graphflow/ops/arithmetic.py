@@ -271,7 +271,8 @@ def _no_nan_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
 
 def _no_nan_cases(s: Sampler) -> list[Case]:
     x, y = np.asarray([np.nan, np.inf, -3.0, 0.0]), np.asarray([0.0, 0.0, -0.0, 2.0])
-    return [*_away_from_zero(s), Case((x, y), check=())]
+    rotated = s.normal(2, 3) + 1j * s.normal(2, 3), s.normal(3) + 1j * s.normal(3)
+    return [*_away_from_zero(s), Case((x, y), check=()), Case(rotated)]
 
 
 @function
