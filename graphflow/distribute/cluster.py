@@ -169,6 +169,7 @@ class Cluster:
         if not self._finalizer.alive:
             raise RuntimeError("the cluster is closed")
         names = [str(DeviceSpec("worker", 0, task)) for task in range(workers)]
+        self._mend()
         before = dict(self._actors)
         joining = {name: self._start() for name in names if name not in before}
         try:
@@ -192,6 +193,15 @@ class Cluster:
         for name in before:
             if name not in names:
                 _ray().end_worker(self._actors.pop(name))
+
+    def _mend(self) -> None:
+        """Replace workers that have died without any session's having noticed."""
+        with self._lock:
+            sessions = [s for s in self._sessions if not s.conductor.closed]
+        for name, actor in _ray().ended(dict(self._actors), self.deadline).items():
+            for session in sessions:
+                session.conductor.lose(name, "its process has ended")
+            self.replacement(name, actor)  # where there is no session
 
     def _conductor(self, names: Sequence[str], seed: int) -> Conductor:
         """A new session on some workers."""

@@ -388,6 +388,15 @@ class Conductor:
                 self._shipments[worker][plan] = shipment
         self._call("load", {worker: (plan, s) for worker, s in shipments.items()})
 
+    def lose(self, worker: str, reason: str) -> None:
+        """Replace a worker that was found to be gone; returns when its state is back.
+
+        Raises:
+          OpError: it cannot be replaced.
+        """
+        self._hears(worker)(Gone(reason))
+        self._until(lambda: True)
+
     def quiesce(self) -> None:
         """Wait until no run is under way; then none begins until `admit`.
 

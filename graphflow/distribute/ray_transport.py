@@ -474,6 +474,20 @@ def describe(actors: Mapping[str, Any], patience: float) -> dict[str, Descriptio
     )
 
 
+def ended(actors: Mapping[str, Any], patience: float) -> dict[str, Any]:
+    """Those of the workers that are gone; who does not answer in time is not among them."""
+    calls = {name: actor.ping.remote() for name, actor in actors.items()}
+    answered, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=patience)
+    gone = {}
+    for name, call in calls.items():
+        if call in answered:
+            try:
+                ray.get(call)
+            except RayActorError:
+                gone[name] = actors[name]
+    return gone
+
+
 def interface(found: Iterable[Description]) -> str:
     """The address on which this process listens for these workers: loopback, where all of them
     are on this machine."""

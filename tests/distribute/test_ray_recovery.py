@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -127,3 +128,17 @@ def test_workers_join_and_leave(cluster, graph, undisturbed):
 
     same(train(cluster, STEPS, on_step=resize), undisturbed)
     assert len(pids(cluster)) == 1
+
+
+@pytest.mark.parametrize("cluster", [{}], indirect=True)
+def test_a_worker_joins_beside_one_that_has_just_died(cluster, graph, undisturbed):
+    steps = iter(range(1, 1000))
+
+    def resize(session: Any) -> None:
+        if next(steps) == 8:
+            os.kill(pids(cluster)[1], signal.SIGKILL)
+            time.sleep(0.2)  # so that Ray knows, and no session of ours
+            cluster.resize(3)
+
+    same(train(cluster, STEPS, scopes=(T0, T1), on_step=resize), undisturbed)
+    assert len(pids(cluster)) == 3
