@@ -22,16 +22,17 @@ from graphflow.base.errors import (
     UnavailableError,
 )
 from graphflow.distribute import coordinator as machine
+from graphflow.distribute.calls import gather
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.host import Shipment
 from graphflow.distribute.messages import Message, Prepared, Rebuild, Refused, Save, Step
+from graphflow.distribute.replacements import Replacement, Replacements
 from graphflow.distribute.stalls import Stalls
 from graphflow.distribute.watch import Watch
 
 _KIND = {Step: "steps", Save: "saves", Rebuild: "rebuilds"}
 _SHORT = 0.002  # seconds between looks at whether runs have ended
 CLOSING = 5.0  # seconds, at most, that closing waits for the workers
-REPLACEMENTS = 3  # workers that are tried, one after the other, in the place of a lost one
 
 
 class _Outcome:
@@ -46,21 +47,11 @@ class _Outcome:
         self.failure: Exception | None = None  # of output, after the commit
 
 
-class _Replacement:
-    """A worker that is being put in the place of a lost one."""
-
-    def __init__(self, expires: float):
-        self.expires = expires
-        self.tries = 1
-        self.stage = "replace"  # then "open"
-
-
 class Conductor:
     """The driver's end of one session.
 
     Attributes:
       workers: names of those that the session may use.
-      numerics: worker -> what the last bits of its results depend on.
     """
 
     def __init__(
@@ -84,17 +75,12 @@ class Conductor:
         start_deadline: seconds that a worker in the place of a lost one may take to start.
         """
         self.workers = tuple(workers)
-        self.numerics: Mapping[str, Any] = {}
         self._link = link
         self._deadline = deadline
         self._slots = slots
         self._clock = clock
         self._machine = machine.Coordinator(workers, every)
-        self._start_deadline = start_deadline
-        self._seed = 0
-        self._shipments: dict[str, dict[int, Shipment]] = {worker: {} for worker in workers}
         self._incarnations = dict.fromkeys(workers, 0)  # lost workers of that name
-        self._replacements: dict[str, _Replacement] = {}
         self._watch = Watch(deadline)
         self._stalls = Stalls(deadline / 2)
         self._lock = threading.Lock()  # of what the machine decides, and the order of messages
@@ -108,11 +94,19 @@ class Conductor:
         self._onlookers = 0  # threads in `_until`, who wait for what others may take up
         self._counts: dict[str, Counter[str]] = {worker: Counter() for worker in workers}
         self._closed = False
+        self._replacements = Replacements(
+            link, workers, deadline, start_deadline, clock, self._hears, self._counts
+        )
 
     @property
     def seed(self) -> int:
         """Of the session's random ops that have none."""
-        return self._seed
+        return self._replacements.seed
+
+    @property
+    def numerics(self) -> Mapping[str, Any]:
+        """Worker -> what the last bits of its results depend on."""
+        return self._replacements.numerics
 
     @property
     def closed(self) -> bool:
@@ -245,9 +239,8 @@ class Conductor:
         self._mind_the_workers(now)
 
     def _mind_the_workers(self, now: float) -> None:
-        for worker, replacement in list(self._replacements.items()):
-            if now >= replacement.expires:
-                self._again(worker, f"none has started within {self._start_deadline:g} s")
+        for event in self._replacements.look(now):
+            self._handle(event)
         silent, frozen = self._watch.look(self._machine.awaited(), now)
         for worker in silent:
             self._counts[worker]["pings"] += 1
@@ -278,8 +271,10 @@ class Conductor:
             worker, incarnation, message, answer = self._inbox.popleft()
             if incarnation != self._incarnations[worker]:
                 continue  # from one that was lost
-            if isinstance(message, _Replacement):
-                self._progress(worker, message, answer)
+            if isinstance(message, Replacement):
+                event = self._replacements.heard(worker, message, answer)
+                if event is not None:
+                    self._handle(event)
             elif not isinstance(answer, Gone):
                 self._watch.heard(worker, self._clock())
                 if answer is not None:
@@ -309,7 +304,8 @@ class Conductor:
                 self._release(command)
             elif isinstance(command, machine.Replace):
                 self._incarnations[command.worker] += 1
-                self._replace(command.worker, tries=1)
+                self._replacements.start(command.worker)
+                self._ring()
             else:
                 outcome = self._outcomes.pop(command.run)
                 outcome.answers, outcome.error = command.answers, command.error
@@ -330,40 +326,6 @@ class Conductor:
         with self._bell:
             self._bell.notify_all()
 
-    # ---- replacing lost workers; the lock is held
-
-    def _replace(self, worker: str, tries: int) -> None:
-        replacement = _Replacement(self._clock() + self._start_deadline)
-        replacement.tries = tries
-        self._replacements[worker] = replacement
-        self._counts[worker]["replaced"] += 1
-        self._link.replace(worker, self._hears(worker, replacement))
-        self._ring()
-
-    def _progress(self, worker: str, replacement: _Replacement, answer: Any) -> None:
-        """A replacement has started, or has the session and its plans, or there is none."""
-        if self._replacements.get(worker) is not replacement:
-            return  # it was given up
-        if isinstance(answer, OpError | Gone):
-            self._again(worker, answer.reason if isinstance(answer, Gone) else str(answer))
-        elif replacement.stage == "replace":
-            replacement.stage = "open"
-            arguments = self._seed, self._deadline, self._shipments[worker]
-            self._link.call(worker, "open", *arguments, hear=self._hears(worker, replacement))
-        elif answer != self.numerics.get(worker, answer):
-            self._again(worker, f"it would compute other bits: {answer}")
-        else:
-            del self._replacements[worker]
-            self._handle(machine.Replaced(worker))
-
-    def _again(self, worker: str, reason: str) -> None:
-        """Try one more replacement, or none."""
-        tries = self._replacements.pop(worker).tries
-        if tries < REPLACEMENTS:
-            self._replace(worker, tries + 1)
-        else:
-            self._handle(machine.Irreplaceable(worker, reason))
-
     # ---- calls that are no steps
 
     def open(self, seed: int) -> None:
@@ -372,9 +334,9 @@ class Conductor:
         Raises:
           OpError: one does not answer within the deadline.
         """
-        self._seed = seed
+        self._replacements.seed = seed
         given: dict[str, tuple[Any, ...]] = {w: (seed, self._deadline, {}) for w in self.workers}
-        self.numerics = self._call("open", given)
+        self._replacements.numerics = self._call("open", given)
 
     def load(self, plan: int, shipments: Mapping[str, Shipment]) -> None:
         """Ship a plan.
@@ -385,7 +347,7 @@ class Conductor:
         for worker, shipment in shipments.items():
             self._counts[worker]["loads"] += 1
             if self._machine.recovers:
-                self._shipments[worker][plan] = shipment
+                self._replacements.keep(worker, plan, shipment)
         self._call("load", {worker: (plan, s) for worker, s in shipments.items()})
 
     def lose(self, worker: str, reason: str) -> None:
@@ -488,29 +450,12 @@ class Conductor:
     def _answers(
         self, method: str, arguments: Mapping[str, tuple[Any, ...]], patience: float
     ) -> dict[str, Any]:
-        answers: dict[str, Any] = {}
-        arrived = threading.Condition()
-
-        def hears(worker: str) -> Callable[[Any], None]:
-            def hear(answer: Any) -> None:
-                with arrived:
-                    answers[worker] = answer
-                    arrived.notify_all()
-
-            return hear
-
-        for worker, each in arguments.items():
-            self._link.call(worker, method, *each, hear=hears(worker))
-        with arrived:
-            arrived.wait_for(lambda: len(answers) == len(arguments), patience)
-            answers = dict(answers)
-        late = f"it did not answer {method!r} within {patience:g} s"
-        for worker in arguments:
-            answer = answers.get(worker) if worker in answers else Gone(late)
+        answers, late = gather(self._link, method, arguments, patience)
+        for worker, answer in answers.items():
             if isinstance(answer, OpError):
                 raise answer
             if isinstance(answer, Gone):
-                raise self._gave_no_answer(worker, method, answer, frozen=worker not in answers)
+                raise self._gave_no_answer(worker, method, answer, frozen=worker in late)
         return answers
 
     def _gave_no_answer(self, worker: str, method: str, gone: Gone, frozen: bool) -> OpError:

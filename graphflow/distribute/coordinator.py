@@ -26,17 +26,12 @@ All workers go back to the last cut, and what was committed since is done again 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from graphflow.base.errors import (
     CancelledError,
-    DeadlineExceededError,
-    InternalError,
     OpError,
-    UnavailableError,
 )
 from graphflow.distribute.events import (
     Answered,
@@ -57,19 +52,16 @@ from graphflow.distribute.events import (
     Wake,
     Woken,
 )
-from graphflow.distribute.journal import Record
 from graphflow.distribute.messages import (
     Applied,
     Prepared,
-    Rebuild,
     Rebuilt,
     Refused,
-    Save,
     Saved,
     Ticket,
-    Verdict,
 )
-from graphflow.distribute.runs import Peer, Run, Runs
+from graphflow.distribute.recovery import DECIDED, Recovery
+from graphflow.distribute.runs import Run
 
 __all__ = [
     "Answered",
@@ -92,52 +84,9 @@ __all__ = [
     "Woken",
 ]
 
-_LONGEST = 6  # doublings of the distance of cuts, for the sake of long runs
-_FED = 256 << 20  # bytes of feeds that the journal holds, more or less
-_DEADLY = 3  # workers that are lost for a run before it is given up
-_DECIDED = ("committing", "interrupted")
 
-
-@dataclass
-class _Cut:
-    """A cut that is being made."""
-
-    number: int
-    missing: set[str]
-    snapshots: dict[str, Any] = field(default_factory=dict)
-
-
-class Coordinator(Runs):
-    """Decides on the runs of one session, and on what happens when workers are lost.
-
-    Attributes:
-      lost: worker -> how it was lost; those that have not been replaced.
-      phase: of the session; see above.
-      recoveries: how many there were.
-      unsaved: why the last cut could not be made; None: it could.
-    """
-
-    def __init__(self, workers: Iterable[str], every: int | None = None):
-        """Args:
-        workers: their names.
-        every: runs from cut to cut; None: a lost worker ends the session.
-        """
-        super().__init__(workers)
-        self.lost: dict[str, Lost] = {}
-        self.phase = "serving"
-        self.recoveries = 0
-        self.unsaved: OpError | None = None
-        self._every = every
-        self._logs = every is not None
-        self._during: dict[str, int] = {}  # lost worker -> run that found out
-        self._end: Callable[[int], OpError] | None = None  # why nothing can succeed any more
-        self._closed = False
-        self._cuts = 0
-        self._cut: _Cut | None = None
-        self._blank: set[str] = set()  # replaced, and not given its state yet
-        self._rebuilding: set[str] = set()
-        self._position = 0  # in the journal, while it is done again
-        self._again: dict[Record, Run] = {}
+class Coordinator(Recovery):
+    """Decides on the runs of one session, and on what happens when workers are lost."""
 
     def handle(self, event: Event) -> list[Command]:
         """What is to be done about an event, in this order."""
@@ -146,11 +95,6 @@ class Coordinator(Runs):
         if isinstance(event, Expired | Woken):
             return self._apply(self._runs.get(event.run), event, event)
         return SESSION[type(event)](self, event)
-
-    @property
-    def recovers(self) -> bool:
-        """Are lost workers replaced?"""
-        return self._every is not None
 
     @property
     def running(self) -> bool:
@@ -162,30 +106,12 @@ class Coordinator(Runs):
         """Why no run can succeed any more; None: they can."""
         return self._end(0) if self._end else None
 
-    @property
-    def saving(self) -> bool:
-        """Is a cut being made?"""
-        return self._cut is not None
-
-    @property
-    def cut(self) -> int:
-        """Number of the last cut of which all copies are safe."""
-        return self._journal.cut
-
-    @property
-    def snapshots(self) -> Mapping[str, Any]:
-        """Worker -> its state at the last cut."""
-        return self._journal.snapshots
-
     def awaited(self) -> set[str]:
         """Workers whose answer something waits for."""
         waiting = {worker for run in self._current.values() for worker in run.missing}
         if self._cut is not None:
             waiting |= self._cut.missing
         return (waiting | self._rebuilding) - self.lost.keys()
-
-    def _reachable(self, worker: str) -> bool:
-        return worker not in self.lost
 
     # ---- runs
 
@@ -238,247 +164,18 @@ class Coordinator(Runs):
         rule = TABLE.get((run.state, type(what)))
         return rule(self, run, event) if rule else []
 
-    # ---- cuts
-
-    def _due(self) -> bool:
-        if self._every is None or self._cut is not None or self.phase != "serving":
-            return False
-        # A run that is longer than the time from cut to cut must get through all the same.
-        patience = max((run.cut_short for run in self._runs.values()), default=0)
-        distance = self._every << min(patience, _LONGEST)
-        return self._journal.commits >= distance or self._journal.bytes >= _FED
-
-    def _save(self) -> list[Command]:
-        """Have all workers keep their state.  What is under way begins again after that: it would
-        have to be done again from a state that is older than the cut."""
-        hit = [run for run in self._runs.values() if run.state == "running"]
-        for run in hit:
-            run.cut_short += 1
-            self._decide(run, Verdict.RETRY)
-        self._cuts += 1
-        self._cut = _Cut(self._cuts, set(self._peers))
-        self._journal.mark()
-        commands: list[Command] = []
-        for worker in self._peers:
-            envelope = self._envelope(worker)
-            save = Save(*envelope, self._valid, self._cuts, self._journal.cut)
-            commands.append(Send(worker, save))
-        return commands + [command for run in hit for command in self._start(run)]
-
-    def _capture(self, event: Capture) -> list[Command]:
-        return self._save() if self.phase == "serving" and self._cut is None else []
-
-    def _saved(self, worker: str, reply: Saved) -> list[Command]:
-        cut = self._cut
-        if cut is None or reply.cut != cut.number:
-            return []
-        self.unsaved = reply.error
-        if reply.error is not None:  # the journal goes on from the cut before
-            self._cut = None
-            return []
-        cut.missing.discard(worker)
-        cut.snapshots[worker] = reply.snapshot
-        if not cut.missing:
-            self._journal.complete(cut.number, cut.snapshots)
-            self._cut = None
-        return []
-
-    # ---- losses
-
-    def _lose(self, event: Lost) -> list[Command]:
-        if event.worker in self.lost:
-            return []
-        self.lost[event.worker] = event
-        self.generation += 1
-        hit = [run for run in self._runs.values() if event.worker in run.feeds]
-        self._during[event.worker] = hit[0].number if hit else 0
-        if self._end is not None or self._closed:
-            return []
-        if self._every is None:
-            return self._give_up(event, hit)
-        if self.phase == "serving":
-            self.recoveries += 1
-        self.phase = "replacing"
-        self._valid = self.generation
-        self._cut = None
-        self._rebuilding.clear()
-        self._blank.discard(event.worker)
-        self._current.clear()
-        self._outgoing.clear()
-        self._again.clear()
-        commands: list[Command] = []
-        for run in list(self._runs.values()):
-            run.deaths += run.state == "running" and event.worker in run.missing
-            run.state = "interrupted" if run.state in _DECIDED else "suspended"
-            run.missing = set()
-            if run.deaths >= _DEADLY:
-                commands += self._abort(run, self._deadly(run, event))
-        self._journal.interrupt()
-        return [*commands, Replace(event.worker)]
-
-    def _deadly(self, run: Run, lost: Lost) -> OpError:
-        """The error for a run that takes its workers with it, again and again."""
-        kind = DeadlineExceededError if lost.frozen else UnavailableError
-        return kind(
-            None,
-            None,
-            f"run {run.number} is given up: {run.deaths} times a worker was lost that worked on "
-            f"it, the last time {lost.worker}: {lost.reason}. Nothing was changed.  Does it need "
-            "more memory than there is, or does a kernel keep the worker from giving a sign of "
-            "life (Cluster(deadline=...))?",
-        )
-
-    def _give_up(self, event: Lost, hit: Sequence[Run]) -> list[Command]:
-        """Without recovery: what the worker has a part in fails, and all that comes later."""
-        self._end = partial(self._loss, event)
-        commands: list[Command] = []
-        for run in hit:
-            run.missing.discard(event.worker)
-            if run.state != "committing":
-                commands += self._abort(run, self._loss(event, run.number))
-        return commands + self._settle()
-
-    def _loss(self, lost: Lost, run: int = 0, more: str = "") -> OpError:
-        """The error for a run that is hit by the loss, or comes after it."""
-        during = run or self._during.get(lost.worker, 0)
-        kind = DeadlineExceededError if lost.frozen else UnavailableError
-        when = f" in run {during}" if during else ""
-        return kind(
-            None,
-            None,
-            f"worker {lost.worker} was lost{when}: {lost.reason}{more}. The variables that it "
-            "held are lost with it; open a new session on a new cluster and restore or "
-            "initialise them",
-        )
-
-    def _irreplaceable(self, event: Irreplaceable) -> list[Command]:
-        lost = self.lost[event.worker]
-        more = f"; no other worker can take its place: {event.reason}"
-        return self._fail(partial(self._loss, lost, more=more))
-
-    def _fail(self, error: Callable[[int], OpError]) -> list[Command]:
-        """The session is over."""
-        self._end = error
-        self.phase = "ended"
-        self._rebuilding.clear()
-        self._current.clear()
-        commands: list[Command] = []
-        for run in list(self._runs.values()):
-            failure = None if run.state in _DECIDED else error(run.number)
-            commands += self._finish(run, failure)
-        return commands
-
-    # ---- recovery
-
-    def _replaced(self, event: Replaced) -> list[Command]:
-        self.lost.pop(event.worker, None)
-        self._blank.add(event.worker)
-        if self.lost or self._closed or self.phase != "replacing":
-            return []
-        return self._rebuild()
-
-    def _restore(self, event: Restore) -> list[Command]:
-        self.generation += 1
-        self._valid = self.generation
-        self._journal.restart(event.snapshots)
-        self._cuts = self._journal.cut
-        self._blank = set(self._peers)
-        return self._rebuild()
-
-    def _rebuild(self) -> list[Command]:
-        """Have all workers go back to the last cut."""
-        self.phase = "restoring"
-        self._rebuilding = set(self._peers)
-        journal = self._journal
-        commands: list[Command] = []
-        for worker in self._peers:
-            self._peers[worker] = Peer()
-            snapshot = journal.snapshots.get(worker) if worker in self._blank else None
-            commands.append(Send(worker, Rebuild(self.generation, journal.cut, snapshot)))
-        return commands
-
-    def _rebuilt(self, worker: str, reply: Rebuilt) -> list[Command]:
-        if self.phase != "restoring" or reply.generation != self.generation:
-            return []
-        self._blank.discard(worker)
-        self._rebuilding.discard(worker)
-        if self._rebuilding:
-            return []
-        self.phase, self._position = "replaying", 0
-        return self._advance()
-
-    def _advance(self) -> list[Command]:
-        """Do again what can be done now."""
-        commands: list[Command] = []
-        while self._position < len(self._journal):
-            record, commit = self._journal[self._position]
-            if not commit:
-                run = Run(record.run, record.plan, record.feeds, False, Ticket(0, 0, 0))
-                run.state, run.record = "replaying", record
-                self._again[record] = run
-                commands += self._start(run)
-            elif self._again[record].missing:
-                return commands
-            else:
-                run = self._again[record]
-                self._decide(run, Verdict.COMMIT)
-                if record.releases:
-                    self._outgoing[run.ticket] = record
-            self._position += 1
-        return commands + self._resume()
-
-    def _replayed(self, run: Run, event: Answered) -> list[Command]:
-        run.missing.discard(event.worker)
-        return self._advance() if not run.missing else []
-
-    def _diverged(self, run: Run, event: Answered) -> list[Command]:
-        """What was done once cannot be done again."""
-        assert isinstance(event.reply, Refused)
-        cause = event.reply.error or "another run was in its way"
-        message = (
-            f"run {run.number} was committed, and failed when it was done again to get back what "
-            f"a lost worker held: {cause}. Its operations depend on more than feeds, variables and "
-            "logged input; open a new session on a new cluster"
-        )
-        return self._fail(partial(_diverged, message))
-
-    def _resume(self) -> list[Command]:
-        """All is as it was before the loss."""
-        self.phase = "serving"
-        commands: list[Command] = []
-        for run in sorted(self._runs.values(), key=lambda run: run.number):
-            if run.state == "suspended":
-                commands += self._start(run)
-            elif run.state == "interrupted":
-                commands += self._release(run)
-        self._again.clear()
-        return [*commands, *self._settle()]
-
-    def _release(self, run: Run) -> list[Command]:
-        """The loss came between a commit and the word that all output is out."""
-        assert run.record is not None
-        run.ticket = self._again[run.record].ticket
-        run.state = "committing"
-        run.missing = {w for w, answer in run.answers.items() if answer.releases}
-        self._current[run.ticket] = run
-        return [command for worker in sorted(run.missing) for command in self._tell(worker)]
-
     # ---- the end
 
     def _close(self, event: Closed) -> list[Command]:
         self._closed = True
         commands: list[Command] = []
         for run in list(self._runs.values()):
-            if run.state in _DECIDED:
+            if run.state in DECIDED:
                 commands += self._finish(run, None)
             else:
                 error = CancelledError(None, None, f"run {run.number}: the session was closed")
                 commands += self._abort(run, error)
         return commands + [c for worker in self._peers for c in self._tell(worker)]
-
-
-def _diverged(message: str, run: int) -> OpError:
-    return InternalError(None, None, message)
 
 
 Rule = Callable[[Coordinator, Run, Any], list[Command]]
