@@ -33,6 +33,14 @@ WHAT = {
     "W5": "elementwise chain and gradient, 4 Mi floats",
     "W6": "transformer block, SGD",
 }
+OTHER_SIZES = {
+    "W2-1": "W2's MLP, batch 1",
+    "W2-1024": "W2's MLP, batch 1024",
+    "MLP-small": "MLP 16-32-32-4, batch 16, Adam",
+    "W3-256": "W3's CNN, batch 256",
+    "CNN-3x3": "3x3 convolutions, 64-128-256 channels, batch 16, Adam",
+    "W6-32": "W6's block, batch 32",
+}  # told for what they are: no aims, no reference
 BOUNDS = {
     **native_costs.BOUNDS,
     **{f"{w}_to_peer": peer for w, (peer, _) in AIMS.items()},
@@ -40,17 +48,20 @@ BOUNDS = {
 }
 MEANING = {
     **native_costs.MEANING,
-    **{f"{w}_to_peer": f"{what}: graphflow / best peer" for w, what in WHAT.items()},
+    **{
+        f"{w}_to_peer": f"{what}: graphflow / best peer"
+        for w, what in {**WHAT, **OTHER_SIZES}.items()
+    },
     **{f"{w}_to_reference": f"{what}: graphflow / hand-written C" for w, what in WHAT.items()},
-    **{f"{w}_ms": f"{what}: graphflow, ms" for w, what in WHAT.items()},
+    **{f"{w}_ms": f"{what}: graphflow, ms" for w, what in {**WHAT, **OTHER_SIZES}.items()},
 }
 
 
 def numbers() -> dict[str, Any]:
     """Medians over interleaved rounds; a ratio compares turns of one round only."""
-    wanted = os.environ.get("GRAPHFLOW_WORKLOADS", ",".join([*AIMS, "costs"])).split(",")
+    wanted = os.environ.get("GRAPHFLOW_WORKLOADS", ",".join([*AIMS, "costs", *OTHER_SIZES]))
     found: dict[str, Any] = {}
-    for workload in wanted:
+    for workload in wanted.split(","):
         found |= native_costs.numbers() if workload == "costs" else _measured(workload)
     return found
 
@@ -65,7 +76,9 @@ def _measured(workload: str) -> dict[str, Any]:
     )
     os.environ["GRAPHFLOW_TIER"] = "native"
     mine = f"graphflow={sys.executable} {FOLDER / 'bench_graphflow.py'}"
-    running = interleave.start([mine, "native", *(PEERS if peer_python else ())], arguments)
+    reference = ["native"] if workload in AIMS else []
+    peers = PEERS if peer_python else ()
+    running = interleave.start([mine, *reference, *peers], arguments)
     try:
         for _ in range(int(os.environ.get("GRAPHFLOW_ROUNDS", "8"))):
             for each in running:

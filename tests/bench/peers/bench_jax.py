@@ -57,11 +57,11 @@ def fused_step(data):
 
 def training_step(options, x, y):
     loss = loss_of(options)
-    update = sgd if options.workload == "W6" else adam
+    update = sgd if options.workload in w.BLOCKS else adam
 
     def train(state, x, y):
         p, slots, key = state
-        key, used = jax.random.split(key) if options.workload == "W3" else (key, key)
+        key, used = jax.random.split(key) if options.workload in w.CNNS else (key, key)
         value, gradients = jax.value_and_grad(loss)(p, x, y, used)
         p, slots = update(p, slots, gradients)
         return (p, slots, key), value
@@ -81,7 +81,7 @@ def initial_state(options):
     """(parameters, optimizer slots, random key)."""
     p = {k: jnp.asarray(v) for k, v in w.parameters(options.workload).items()}
     key = jax.random.key(0, impl="rbg" if options.mode == "rbg" else None)
-    if options.workload == "W6":
+    if options.workload in w.BLOCKS:
         return p, (), key
     m = jax.tree.map(jnp.zeros_like, p)
     v = jax.tree.map(jnp.zeros_like, p)
@@ -107,7 +107,7 @@ def loss_of(options):
     """The loss function (parameters, x, labels, key) -> []."""
     if options.workload in w.MLPS:
         return mlp_loss(len(w.MLPS[options.workload].sizes) - 1)
-    if options.workload == "W3":
+    if options.workload in w.CNNS:
         return cnn_loss(options.mode, options.dropout)
     if options.workload == "W4":
         return lstm_loss(options.mode)

@@ -70,7 +70,7 @@ def training(options, x_data, y_data):
 
 
 def optimizer(workload):
-    if workload == "W6":
+    if workload in w.BLOCKS:
         return tf.train.GradientDescentOptimizer(w.SGD_RATE)
     a = w.ADAM
     return tf.train.AdamOptimizer(a.rate, a.beta1, a.beta2, a.epsilon)
@@ -79,7 +79,7 @@ def optimizer(workload):
 def logits_of(options, p, x):
     if options.workload in w.MLPS:
         return mlp(p, x, len(w.MLPS[options.workload].sizes) - 1)
-    if options.workload == "W3":
+    if options.workload in w.CNNS:
         return cnn(p, x, options.dropout)
     if options.workload == "W4":
         return lstm(p, x)
@@ -106,7 +106,7 @@ def cnn(p, x, dropout):
         x = tf.nn.conv2d(x, p[name], strides=[1, 1, 1, 1], padding="SAME")
         x = tf.nn.relu(tf.nn.bias_add(x, p[f"{name}_bias"]))
         x = tf.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
-    x = tf.reshape(x, [-1, w.CNN.flat])
+    x = tf.reshape(x, [-1, int(p["dense1"].shape[0])])
     x = tf.nn.relu(tf.matmul(x, p["dense1"]) + p["dense1_bias"])
     x = tf.nn.dropout(x, rate=dropout)
     return tf.matmul(x, p["dense2"]) + p["dense2_bias"]
@@ -138,7 +138,7 @@ def gelu(x):
 
 def block(p, x):
     """tokens [batch, steps] -> [batch * steps, vocab]."""
-    rows = w.BLOCK.batch * w.BLOCK.steps
+    rows = int(x.shape[0]) * w.BLOCK.steps
     e = tf.nn.embedding_lookup(p["embedding"], x) + p["position"]
     e = tf.reshape(e, [rows, w.BLOCK.width])
     e = e + attention(p, layer_norm(e, p["norm1_scale"], p["norm1_shift"]))
@@ -150,7 +150,8 @@ def block(p, x):
 
 def attention(p, n):
     """n [batch * steps, width] -> the same shape."""
-    size, steps, width, heads = w.BLOCK.batch, w.BLOCK.steps, w.BLOCK.width, w.BLOCK.heads
+    steps, width, heads = w.BLOCK.steps, w.BLOCK.width, w.BLOCK.heads
+    size = int(n.shape[0]) // steps
     head = width // heads
     qkv = tf.reshape(dense(n, p["qkv"], p["qkv_bias"]), [size, steps, 3, heads, head])
     q, k, v = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))

@@ -67,7 +67,7 @@ def training_step(loss_function, optimizer, x, y):
 
 
 def optimizer(workload, parameters):
-    if workload == "W6":
+    if workload in w.BLOCKS:
         return torch.optim.SGD(parameters, lr=w.SGD_RATE, fused=True)
     betas = (w.ADAM.beta1, w.ADAM.beta2)
     return torch.optim.Adam(parameters, lr=w.ADAM.rate, betas=betas, eps=w.ADAM.epsilon, fused=True)
@@ -77,7 +77,7 @@ def loss_of(options, p):
     """(loss function of x and labels, parameters to train)."""
     if options.workload in w.MLPS:
         return mlp_loss(p, len(w.MLPS[options.workload].sizes) - 1), list(p.values())
-    if options.workload == "W3":
+    if options.workload in w.CNNS:
         use_channels_last(p)
         return cnn_loss(p, options.dropout), list(p.values())
     if options.workload == "W4" and options.mode.endswith("unroll"):
@@ -113,7 +113,7 @@ def cnn_loss(p, dropout):
     def loss(x, y):
         x = x.permute(0, 3, 1, 2)
         for name in ("conv1", "conv2"):
-            x = F.relu(F.conv2d(x, p[name], p[f"{name}_bias"], padding=2))
+            x = F.relu(F.conv2d(x, p[name], p[f"{name}_bias"], padding=p[name].shape[-1] // 2))
             x = F.max_pool2d(x, 2)
         x = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
         x = F.relu(torch.addmm(p["dense1_bias"], x, p["dense1"]))

@@ -76,7 +76,9 @@ def times_of(step, *, seconds=None, steps=None):
 
 def _parse(modes):
     parser = argparse.ArgumentParser()
-    parser.add_argument("--workload", required=True, choices=workloads.NAMES)
+    parser.add_argument(
+        "--workload", required=True, choices=(*workloads.NAMES, *workloads.OTHER_SIZES)
+    )
     parser.add_argument("--mode", default=modes[0], choices=modes)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--warmup", type=int, default=5)

@@ -16,6 +16,17 @@ W6     one pre-norm transformer block with embedding and           mixed
        vocabulary head, batch 8 x 64 tokens, SGD
 =====  ==========================================================  ===============
 
+The same models in other sizes, which have no hand-written reference:
+
+=========  ======================================================================
+W2-1       W2's MLP, batch 1
+W2-1024    W2's MLP, batch 1024
+MLP-small  MLP 16-32-32-4, batch 16
+W3-256     W3, batch 256
+CNN-3x3    3x3 convolutions of 28 x 28 images with 64, 128 and 256 channels, batch 16
+W6-32      W6, batch 32 x 64 tokens
+=========  ======================================================================
+
 Images are [batch, height, width, channel], convolution weights
 [height, width, in, out], dense weights [in, out] (``x @ W``).
 """
@@ -27,18 +38,26 @@ from types import SimpleNamespace
 import numpy as np
 
 NAMES = ("W1", "W2", "W2s", "W3", "W4", "W5", "W6")
+OTHER_SIZES = ("W2-1", "W2-1024", "MLP-small", "W3-256", "CNN-3x3", "W6-32")
 
 CHAIN_OPERATIONS = 50
 CHAIN_SIZE = 8
 MLPS = {
     "W2": SimpleNamespace(batch=128, sizes=(784, 512, 512, 10)),
     "W2s": SimpleNamespace(batch=32, sizes=(784, 64, 10)),
+    "W2-1": SimpleNamespace(batch=1, sizes=(784, 512, 512, 10)),
+    "W2-1024": SimpleNamespace(batch=1024, sizes=(784, 512, 512, 10)),
+    "MLP-small": SimpleNamespace(batch=16, sizes=(16, 32, 32, 4)),
 }
-CNN = SimpleNamespace(batch=64, flat=3136, hidden=1024, classes=10)
+SIDE = 28  # of images; each of the two convolutions is followed by a pool that halves it
+CNN = SimpleNamespace(batch=64, kernel=5, channels=(1, 32, 64), hidden=1024, classes=10)
+WIDE_CNN = SimpleNamespace(batch=16, kernel=3, channels=(64, 128, 256), hidden=128, classes=10)
+CNNS = {"W3": CNN, "W3-256": SimpleNamespace(**{**vars(CNN), "batch": 256}), "CNN-3x3": WIDE_CNN}
 LSTM = SimpleNamespace(batch=128, steps=28, inputs=28, hidden=128, classes=10)
 FUSED_SIZE = 4 * 1024 * 1024
 FUSED_A, FUSED_B = 1.5, 0.25
 BLOCK = SimpleNamespace(batch=8, steps=64, width=256, heads=4, ff=1024, vocab=1000)
+BLOCKS = {"W6": BLOCK, "W6-32": SimpleNamespace(**{**vars(BLOCK), "batch": 32})}
 
 ADAM = SimpleNamespace(rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8)
 SGD_RATE = 0.1
@@ -101,17 +120,21 @@ def _mlp_parameters(sizes):
     return make
 
 
-def _cnn_parameters(rng):
-    return {
-        "conv1": _glorot(rng, 5, 5, 1, 32),
-        "conv1_bias": _zeros(32),
-        "conv2": _glorot(rng, 5, 5, 32, 64),
-        "conv2_bias": _zeros(64),
-        "dense1": _glorot(rng, CNN.flat, CNN.hidden),
-        "dense1_bias": _zeros(CNN.hidden),
-        "dense2": _glorot(rng, CNN.hidden, CNN.classes),
-        "dense2_bias": _zeros(CNN.classes),
-    }
+def _cnn_parameters(cnn):
+    def make(rng):
+        k, (a, b, c) = cnn.kernel, cnn.channels
+        return {
+            "conv1": _glorot(rng, k, k, a, b),
+            "conv1_bias": _zeros(b),
+            "conv2": _glorot(rng, k, k, b, c),
+            "conv2_bias": _zeros(c),
+            "dense1": _glorot(rng, (SIDE // 4) ** 2 * c, cnn.hidden),
+            "dense1_bias": _zeros(cnn.hidden),
+            "dense2": _glorot(rng, cnn.hidden, cnn.classes),
+            "dense2_bias": _zeros(cnn.classes),
+        }
+
+    return make
 
 
 def _lstm_parameters(rng):
@@ -150,11 +173,10 @@ def _block_parameters(rng):
 
 
 _PARAMETERS = {
-    "W2": _mlp_parameters(MLPS["W2"].sizes),
-    "W2s": _mlp_parameters(MLPS["W2s"].sizes),
-    "W3": _cnn_parameters,
+    **{name: _mlp_parameters(mlp.sizes) for name, mlp in MLPS.items()},
+    **{name: _cnn_parameters(cnn) for name, cnn in CNNS.items()},
     "W4": _lstm_parameters,
-    "W6": _block_parameters,
+    **dict.fromkeys(BLOCKS, _block_parameters),
 }
 
 # ---------------------------------------------------------------- batches
@@ -176,9 +198,12 @@ def _mlp_batch(mlp):
     return make
 
 
-def _cnn_batch(rng):
-    x = _floats(rng, CNN.batch, 28, 28, 1)
-    return x, _integers(rng, CNN.classes, CNN.batch)
+def _cnn_batch(cnn):
+    def make(rng):
+        x = _floats(rng, cnn.batch, SIDE, SIDE, cnn.channels[0])
+        return x, _integers(rng, cnn.classes, cnn.batch)
+
+    return make
 
 
 def _lstm_batch(rng):
@@ -186,17 +211,19 @@ def _lstm_batch(rng):
     return x, _integers(rng, LSTM.classes, LSTM.batch)
 
 
-def _block_batch(rng):
-    tokens = _integers(rng, BLOCK.vocab, BLOCK.batch, BLOCK.steps)
-    return tokens, _integers(rng, BLOCK.vocab, BLOCK.batch, BLOCK.steps)
+def _block_batch(block):
+    def make(rng):
+        tokens = _integers(rng, block.vocab, block.batch, block.steps)
+        return tokens, _integers(rng, block.vocab, block.batch, block.steps)
+
+    return make
 
 
 _BATCHES = {
     "W1": lambda rng: _floats(rng, CHAIN_SIZE),
-    "W2": _mlp_batch(MLPS["W2"]),
-    "W2s": _mlp_batch(MLPS["W2s"]),
-    "W3": _cnn_batch,
+    **{name: _mlp_batch(mlp) for name, mlp in MLPS.items()},
+    **{name: _cnn_batch(cnn) for name, cnn in CNNS.items()},
     "W4": _lstm_batch,
     "W5": lambda rng: _floats(rng, FUSED_SIZE),
-    "W6": _block_batch,
+    **{name: _block_batch(block) for name, block in BLOCKS.items()},
 }
