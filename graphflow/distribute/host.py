@@ -33,6 +33,7 @@ from graphflow.distribute.messages import (
     Step,
     Ticket,
 )
+from graphflow.distribute.rows import in_place
 from graphflow.distribute.snapshot import EMPTY, Snapshot, settled
 from graphflow.distribute.transactions import Attempt, Promised, ShardStore
 from graphflow.execute.context import InputLog, Resources
@@ -174,6 +175,8 @@ class Host:
         """
         failpoints.hit("load")
         programs = tuple([Program(p.plan, self._device(p.device)) for p in shipment.parts])
+        for program in programs:
+            in_place(program)
         with self._lock:
             self._loaded[plan] = _Loaded(programs, shipment)
 

@@ -24,11 +24,10 @@ import numpy as np
 from graphflow.distribute.channel import Channel
 from graphflow.distribute.host import Host, Shipment, _Work
 from graphflow.distribute.messages import Step, Ticket
-from graphflow.distribute.rows import RowWrite, in_place, settled
-from graphflow.distribute.snapshot import owned
-from graphflow.distribute.transactions import Attempt
+from graphflow.distribute.rows import RowTransaction
+from graphflow.distribute.transactions import Attempt, kept
 from graphflow.execute.context import InputLog, RandomStream, Resources
-from graphflow.execute.store import Conflict, Store, Transaction
+from graphflow.execute.store import Conflict, Store
 from graphflow.execute.trace import Trace
 
 # Why the client must not put off the commit: others wait for writes, or for output after them.
@@ -58,19 +57,6 @@ class ServerState:
 class SharedStore(Store):
     """The variables of a server."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._private: dict[Hashable, Any] = {}  # tables that nobody else holds
-
-    def apply(self, snapshot: Any, read: set[Hashable], writes: Mapping[Hashable, Any]) -> int:
-        with self._lock:
-            tables = settled(writes, self._private)
-            version = super().apply(snapshot, read, {**writes, **tables})
-            for key, table in tables.items():
-                table[writes[key].rows] = writes[key].values
-                self._private[key] = table
-            return version
-
     def snapshot(self, session: str) -> SharedTransaction:
         """A transaction of a session on the state as it is now."""
         return SharedTransaction(self, self._entries, session)
@@ -92,7 +78,7 @@ class _View(NamedTuple):
         return self.store.snapshot(self.session)
 
 
-class SharedTransaction(Transaction):
+class SharedTransaction(RowTransaction):
     """A transaction of one session on a store that it shares."""
 
     __slots__ = ("_session",)
@@ -105,17 +91,7 @@ class SharedTransaction(Transaction):
         return Private(self._session, key) if isinstance(key, RandomStream) else key
 
     def read(self, key: Hashable) -> Any:
-        write = self._writes.get(key)
-        if isinstance(write, RowWrite):  # the whole is wanted after all
-            self._writes[key] = write.whole()
         return super().read(self._own(key))
-
-    def write_rows(self, key: Hashable, write: RowWrite) -> bool:
-        """Buffer a write of rows, unless there is another write of the variable; is it taken?"""
-        if key in self._writes:
-            return False
-        self._writes[key] = write
-        return True
 
     def has(self, key: Hashable) -> bool:
         return super().has(self._own(key))
@@ -131,7 +107,7 @@ class SharedTransaction(Transaction):
     def prepare(self, ticket: Ticket) -> None:
         """Take possession of what is to be kept."""
         for key, value in self._writes.items():
-            self._writes[key] = owned(value)
+            self._writes[key] = kept(value)
 
 
 class SharedAttempt(Attempt):
@@ -277,8 +253,6 @@ class SharedHost(Host):
         received = {s.attrs["key"] for s in steps if s.opdef.name == "Recv"}
         self._incoming[plan] = frozenset(received - sent)
         super().load(plan, shipment)
-        for program in self._loaded[plan].programs:
-            in_place(program)
 
     def _attempt(self, ticket: Ticket, work: _Work, quiet: bool = False) -> SharedAttempt:
         inputs = self._inputs.setdefault(ticket.run, InputLog())

@@ -7,9 +7,10 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from graphflow.distribute.messages import Ticket
+from graphflow.distribute.rows import RowTransaction, RowWrite
 from graphflow.distribute.snapshot import owned
 from graphflow.execute.context import InputLog, Resources, Run
-from graphflow.execute.store import Conflict, Entry, Store, Transaction
+from graphflow.execute.store import Conflict, Entry, Store
 
 
 class Promised(Conflict):
@@ -67,7 +68,7 @@ class ShardStore(Store):
                 self._promises.pop(key, None)
 
 
-class TwoPhase(Transaction):
+class TwoPhase(RowTransaction):
     """A transaction of a `ShardStore`."""
 
     __slots__ = ("_held", "_shard")
@@ -83,10 +84,10 @@ class TwoPhase(Transaction):
         Raises:
           Conflict: it could not; see `ShardStore.promise`.
         """
-        for key, value in self._writes.items():
-            self._writes[key] = owned(value)
         self._shard.promise(self._snapshot, self._read, self._writes, ticket)
         self._held = True
+        for key, value in self._writes.items():
+            self._writes[key] = kept(value)
 
     def commit(self) -> int:
         if not self._writes:
@@ -100,6 +101,11 @@ class TwoPhase(Transaction):
             self._shard.withdraw(self._writes)
             self._held = False
         super().abort()
+
+
+def kept(write: Any) -> Any:
+    """The value that a write gives a variable, which nobody else can change."""
+    return write.written() if isinstance(write, RowWrite) else owned(write)
 
 
 class Attempt(Run):

@@ -293,6 +293,11 @@ class Context:
         write_rows = getattr(self._run.transaction, "write_rows", None)
         return write_rows is not None and bool(write_rows(key, write))
 
+    def read_table(self, key: Hashable) -> Any:
+        """The variable's value, for one who takes rows of it: perhaps a table of the store's."""
+        transaction = self._run.transaction
+        return getattr(transaction, "read_table", transaction.read)(key)
+
     def initialized(self, key: Hashable) -> bool:
         """Has the variable a value?"""
         return self._run.transaction.has(key)

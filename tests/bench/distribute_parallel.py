@@ -24,6 +24,7 @@ CURVE = (2, 8, 64, 1000)
 BOUNDS = {
     "dp_cost_2": 1 / 0.9,
     "ps_table_100x": 1.25,
+    "table_100x": 1.1,
 }
 MEANING = {
     "dp_cost_2": "step of 2 data-parallel replicas / of 2 independent ones at once",
@@ -33,6 +34,8 @@ MEANING = {
     "dp_simulated_2": "that step as simulated / as measured",
     "dp_simulated_4": "the same with 4",
     "ps_table_100x": "step with a table of 128 MB / of 1.28 MB, on a parameter server",
+    "table_100x": "the same on a worker of a cluster",
+    "table_step_ms": "step there with the table of 128 MB, ms",
     "ps_step_ms": "step with the table of 128 MB, ms",
     "ps_null_ms": "empty step of a worker and a parameter server of one process, ms",
     "bubble": "idle share of 2 stages with 4 micro-batches, measured",
@@ -40,6 +43,7 @@ MEANING = {
     **{f"curve_{n}": f"simulated efficiency of {n} workers with a core each" for n in CURVE},
 }
 WIDTH, LAYERS, BATCH = 1024, 3, 1024
+TABLES = {"small": 20_000, "large": 2_000_000}  # rows
 
 
 def numbers() -> dict[str, Any]:
@@ -47,7 +51,7 @@ def numbers() -> dict[str, Any]:
     before = os.environ.get("GRAPHFLOW_TIER")
     os.environ["GRAPHFLOW_TIER"] = "reference"
     try:
-        return data_parallel() | parameter_servers() | pipeline()
+        return data_parallel() | parameter_servers() | tables() | pipeline()
     finally:
         del os.environ["GRAPHFLOW_TIER"]
         if before is not None:
@@ -141,20 +145,40 @@ def _independent(workers: int) -> Any:
     return tf.group(*trains)
 
 
+def _step_on_rows(rows: int) -> Any:
+    """Trains 256 rows of a table."""
+    table = tf.get_variable("table", [rows, 16], initializer=tf.constant_initializer(0.1))
+    ids = tf.constant(np.random.default_rng(0).integers(0, rows, 256))
+    loss = tf.reduce_sum(tf.square(tf.nn.embedding_lookup(table, ids)))
+    return tf.train.GradientDescentOptimizer(0.01).minimize(loss)
+
+
+def tables() -> dict[str, Any]:
+    """Steps on rows of a table that lies on a worker of a cluster; between copies of its state,
+    which are further apart than these steps."""
+    with ExitStack() as stack:
+        cluster = stack.enter_context(tf.Cluster(workers=2, snapshot_every=100_000))
+        sessions = {
+            name: stack.enter_context(_session(cluster, partial(_step_on_rows, rows)))
+            for name, rows in TABLES.items()
+        }
+        times = interleaved({n: s.step for n, s in sessions.items()}, calls=30, rounds=9)
+    return {
+        "table_100x": median_ratio(times["large"], times["small"]),
+        "table_step_ms": statistics.median(times["large"]) * 1e3,
+    }
+
+
 def parameter_servers() -> dict[str, Any]:
     """Steps on rows of a table that lies on a server."""
     spec = {"ps": ["ps:1"], "worker": ["worker:1"]}
     servers = [tf.train.Server(spec, job, 0) for job in spec]
-    rng = np.random.default_rng(0)
     works: dict[str, Any] = {}
     sessions = []
-    for name, rows in (("small", 20_000), ("large", 2_000_000)):
+    for name, rows in TABLES.items():
         with tf.Graph().as_default():
             with tf.device("/job:ps/task:0"):
-                table = tf.get_variable(name, [rows, 16], initializer=tf.constant_initializer(0.1))
-            ids = tf.constant(rng.integers(0, rows, 256))
-            loss = tf.reduce_sum(tf.square(tf.nn.embedding_lookup(table, ids)))
-            step = tf.train.GradientDescentOptimizer(0.01).minimize(loss)
+                step = _step_on_rows(rows)
             session = tf.Session(servers[1].target)
             session.run(tf.global_variables_initializer())
         sessions.append(session)
