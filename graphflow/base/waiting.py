@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Any
 
 _here = threading.local()
 
@@ -16,12 +16,34 @@ def waits() -> None:
         told()
 
 
-@contextmanager
-def telling(function: Callable[[], None]) -> Iterator[None]:
+class telling:
     """In this block, call a function whenever this thread is about to wait."""
-    before = getattr(_here, "told", None)
-    _here.told = function
-    try:
-        yield
-    finally:
-        _here.told = before
+
+    def __init__(self, function: Callable[[], None]):
+        self._function = function
+
+    def __enter__(self) -> None:
+        self._before = getattr(_here, "told", None)
+        _here.told = self._function
+
+    def __exit__(self, *_: Any) -> None:
+        _here.told = self._before
+
+
+class Flag(threading.Event):
+    """An event that is looked at, and never waited for: it is made in a tenth of the time."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        self._set = True
+
+    def clear(self) -> None:
+        self._set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        raise NotImplementedError("nobody is woken by a flag")

@@ -13,10 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from graphflow.base.errors import CancelledError, InternalError, OpError
-from graphflow.base.waiting import waits
+from graphflow.base.waiting import Flag, waits
 from graphflow.compile.plan import Plan
 from graphflow.distribute import failpoints
 from graphflow.distribute import worker as machine
@@ -43,6 +41,7 @@ from graphflow.execute.rendezvous import Rendezvous
 from graphflow.execute.store import Conflict
 from graphflow.execute.trace import Trace
 
+_making = threading.Lock()  # of what steps make when they first need it
 _MANY = 4096  # threads at most for the second and further devices of a worker
 
 
@@ -84,35 +83,51 @@ class _Loaded(NamedTuple):
 class _Mailbox:
     """The rendezvous of an attempt, whose values may come from and go to other workers."""
 
-    def __init__(self, ticket: Ticket, shipment: Shipment, channel: Channel, local: Rendezvous):
+    def __init__(self, ticket: Ticket, shipment: Shipment, channel: Channel, work: _Work):
         self._ticket = ticket
-        self._routes = shipment.routes
-        self._here = [part.device for part in shipment.parts]
+        self._shipment = shipment
         self._channel = channel
-        self._local = local
-        self.receive = local.receive
+        self._work = work
+
+    def receive(self, key: str) -> Any:
+        return self._work.rendezvous.receive(key)
 
     def send(self, key: str, value: Any) -> None:
-        worker = self._routes.get(key)
+        worker = self._shipment.routes.get(key)
         if worker is None:
-            self._local.send(key, value)
+            self._work.rendezvous.send(key, value)
         else:
             self._channel.send(worker, self._ticket, key, value)
 
     def meeting(self, device: str) -> Meeting:
         """A device's way to those it sums with."""
-        return Meeting(self._ticket, self._channel, self._local, self._here, device)
+        here = [part.device for part in self._shipment.parts]
+        return Meeting(self._ticket, self._channel, self._work.rendezvous, here, device)
 
 
 class _Work:
     """A step, from its arrival to the decision."""
 
-    def __init__(self, bell: threading.Condition):
-        self.started = threading.Event()
-        self.cancelled = threading.Event()
+    def __init__(self, bell: Callable[[], threading.Condition]):
+        self.started: threading.Event | None = None  # where it had to wait for that
+        self.cancelled = Flag()
         self.attempt: Attempt | None = None
-        self.rendezvous = Rendezvous(self.cancelled, bell=bell)
         self.abandoned = False  # nobody will execute it: it began too late
+        self._bell = bell
+        self._rendezvous: Rendezvous | None = None
+
+    @property
+    def rendezvous(self) -> Rendezvous:
+        """Where its devices meet; made when first needed, as most steps of nothing need none."""
+        with _making:
+            if self._rendezvous is None:
+                self._rendezvous = Rendezvous(self.cancelled, bell=self._bell())
+            return self._rendezvous
+
+    def wake(self, error: BaseException) -> None:
+        """Let nobody wait in it any more."""
+        self.cancelled.set()
+        self.rendezvous.abort(error)
 
 
 class _Notice:
@@ -183,10 +198,12 @@ class Host:
     def step(self, step: Step) -> Prepared | Refused:
         """Execute a share of a plan, and prepare to commit it."""
         ticket = step.ticket
-        work = _Work(self._channel.bell())
+        work = _Work(self._channel.bell)
         with self._lock:
             self._work[ticket] = work
             self._handle(machine.Arrived(step))
+            if work.attempt is None and not work.abandoned:
+                work.started = threading.Event()
         if not self._starts(work):
             return Refused(ticket, self._machine.applied, self._stuck())
         error: BaseException | None = None
@@ -220,6 +237,8 @@ class Host:
 
     def _starts(self, work: _Work) -> bool:
         """Wait for the messages that were sent before this one."""
+        if work.started is None:
+            return not work.abandoned
         begun = _set(work.started, self._patience)
         with self._lock:
             work.abandoned |= not (begun or work.started.is_set())
@@ -256,7 +275,7 @@ class Host:
         with self._lock:
             self._closed = True
             for work in self._work.values():
-                self._wake(work)
+                work.wake(_cancelled())
         self._resources.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False)
@@ -277,9 +296,8 @@ class Host:
 
         def one(program: Program, part: Part) -> list[Any]:
             try:
-                with np.errstate(all="ignore"):
-                    feeds = [step.feeds[i] for i in part.feeds]
-                    return program.run(_begun(work), feeds, mailbox, trace)
+                feeds = [step.feeds[i] for i in part.feeds]
+                return program.run(_begun(work), feeds, mailbox, trace)
             except BaseException as error:
                 work.rendezvous.abort(error)
                 raise
@@ -292,7 +310,7 @@ class Host:
         ]
 
     def _mailbox(self, ticket: Ticket, shipment: Shipment, work: _Work) -> Any:
-        return _Mailbox(ticket, shipment, self._channel, work.rendezvous)
+        return _Mailbox(ticket, shipment, self._channel, work)
 
     def _threads(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -331,10 +349,11 @@ class Host:
         for key, value in command.early.items():
             work.rendezvous.send(key, value)
         if self._closed:
-            self._wake(work)
+            work.wake(_cancelled())
         if work.abandoned:
             self._abandoned.append(ticket)
-        work.started.set()
+        if work.started is not None:
+            work.started.set()
 
     def _attempt(self, ticket: Ticket, work: _Work, quiet: bool = False) -> Attempt:
         inputs = self._inputs.setdefault(ticket.run, InputLog())
@@ -346,11 +365,7 @@ class Host:
         self._work[command.ticket].rendezvous.send(command.key, command.value)
 
     def _cancel(self, command: machine.Cancel) -> None:
-        self._wake(self._work[command.ticket])
-
-    def _wake(self, work: _Work) -> None:
-        work.cancelled.set()
-        work.rendezvous.abort(_cancelled())
+        self._work[command.ticket].wake(_cancelled())
 
     def _commit(self, command: machine.Commit) -> None:
         attempt = _begun(self._work.pop(command.ticket))
@@ -406,7 +421,8 @@ class Host:
         if isinstance(message, Step):
             work = self._work.pop(message.ticket)
             work.abandoned = True
-            work.started.set()
+            if work.started is not None:
+                work.started.set()
         else:
             notice = self._notices.get((message.generation, message.sequence))
             if notice is not None:
@@ -455,6 +471,8 @@ def _together(
     Raises:
       BaseException: what one of them raised that was not cancelled for another, after all ended.
     """
+    if len(arguments) == 1:
+        return [function(*arguments[0])]
     futures = [pool().submit(function, *each) for each in arguments[1:]]
     first: Future[list[Any]] = Future()
     try:

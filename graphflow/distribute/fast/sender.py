@@ -59,7 +59,12 @@ class Sender:
         if isinstance(self._connection, ssl.SSLSocket):
             return parts, fresh
         try:
-            done = self._connection.sendmsg(parts[:_IOV], _beside(fresh), socket.MSG_DONTWAIT)
+            if len(parts) == 1 and not fresh:  # half the time of the other call
+                done = self._connection.send(parts[0], socket.MSG_DONTWAIT)
+                if done == len(parts[0]):
+                    return [], []
+            else:
+                done = self._connection.sendmsg(parts[:_IOV], _beside(fresh), socket.MSG_DONTWAIT)
         except OSError:  # it is full; or it has failed, and the thread will find out, too
             return parts, fresh
         _close(fresh)
