@@ -109,6 +109,23 @@ def test_ray_cluster_is_valid_by_rays_schema():
     jsonschema.validate(load("ray-cluster.yaml"), json.loads(schema.read_text()))
 
 
+def test_all_say_how_soon_losses_are_noticed():
+    from graphflow.distribute.ray_transport import TUNED
+
+    wanted = {f"RAY_{name}": str(value) for name, value in TUNED.items()}
+    alone = {name: value for name, value in wanted.items() if "kill" in name}  # not of the head
+    *_, head = load("ray-cluster.yaml")["head_start_ray_commands"]
+    *_, worker = load("ray-cluster.yaml")["worker_start_ray_commands"]
+    assert dict(re.findall(r"(RAY_\w+_m\w+|RAY_\w+_threshold)=(\d+)", head)) == wanted
+    assert dict(re.findall(r"(RAY_\w+)=(\d+)", worker)) == alone
+    cluster = load("kuberay/raycluster.yaml")["spec"]
+    job = load("kuberay/rayjob.yaml")["spec"]["rayClusterSpec"]
+    for spec in (cluster, job):
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            (container,) = group["template"]["spec"]["containers"]
+            assert {one["name"]: one["value"] for one in container["env"]} == wanted
+
+
 @pytest.mark.parametrize(
     ("name", "schema"),
     [

@@ -114,7 +114,7 @@ class Cluster:
             _check_resources(ray.resources(), cpus, gpus)
             for name in names:
                 self._actors[name] = ray.start_worker(cpus_per_worker, gpus_per_worker)
-            self._spares += [self._start() for _ in range(spares)]
+            self._spares += [self._spare() for _ in range(spares)]
             self.workers = self._describe(ray, start_deadline)
             if transport != "ray":
                 interface = ray.interface(self.workers.values())
@@ -146,6 +146,11 @@ class Cluster:
 
     def _start(self) -> Any:
         return _ray().start_worker(*self._resources)
+
+    def _spare(self) -> Any:
+        actor = self._start()
+        _ray().warm(actor, self._actors)
+        return actor
 
     def resize(self, workers: int) -> None:
         """Have another number of workers from now on.
@@ -235,7 +240,7 @@ class Cluster:
         self.workers[worker] = found
         with self._lock:  # not before, for starting takes what the recovery needs
             if self._finalizer.alive and len(self._spares) < self._wanted_spares:
-                self._spares.append(self._start())
+                self._spares.append(self._spare())
 
     def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:
         """A session's place on the workers; what `Session(cluster=…)` calls.

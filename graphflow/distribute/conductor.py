@@ -190,7 +190,8 @@ class Conductor:
         while not outcome.done:
             wakes = outcome.wakes  # set by whatever thread takes up what it lost to
             due = [t for t in (outcome.expires, wakes) if t is not None]
-            pause = min([self._watch.interval, *[t - self._clock() for t in due]])
+            now = self._clock()
+            pause = min([self._watch.pause(now), *[t - now for t in due]])
             with self._bell:
                 self._bell.wait_for(
                     lambda: self._inbox or outcome.done or outcome.wakes != wakes,  # noqa: B023
@@ -218,11 +219,11 @@ class Conductor:
                         raise self._machine.failure
                     if self._closed or (self._machine.phase == "serving" and condition()):
                         return
-                    taken = self._taken
+                    taken, pause = self._taken, self._watch.pause(self._clock())
                 with self._bell:
                     self._bell.wait_for(
                         lambda: self._inbox or self._taken != taken,  # noqa: B023
-                        self._watch.interval,
+                        pause,
                     )
         finally:
             with self._lock:
@@ -235,7 +236,7 @@ class Conductor:
         elif outcome.wakes is not None and now >= outcome.wakes:
             outcome.wakes = None
             self._handle(machine.Woken(number))
-        self._stalls.look(number, self._machine.awaited(), now)
+        self._stalls.look(number, *self._machine.waits_for(number), now)
         self._mind_the_workers(now)
 
     def _mind_the_workers(self, now: float) -> None:
@@ -295,6 +296,7 @@ class Conductor:
             if isinstance(command, machine.Send):
                 message: Message = command.message
                 self._counts[command.worker][_KIND.get(type(message), "notices")] += 1
+                self._watch.asked(command.worker, self._clock())
                 hear = self._hears(command.worker, message)
                 self._link.send(command.worker, message, hear)
             elif isinstance(command, machine.Wake):
@@ -304,6 +306,7 @@ class Conductor:
                 self._release(command)
             elif isinstance(command, machine.Replace):
                 self._incarnations[command.worker] += 1
+                self._watch.forget(command.worker)
                 self._replacements.start(command.worker)
                 self._ring()
             else:

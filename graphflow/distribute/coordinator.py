@@ -113,6 +113,20 @@ class Coordinator(Recovery):
             waiting |= self._cut.missing
         return (waiting | self._rebuilding) - self.lost.keys()
 
+    def waits_for(self, run: int) -> tuple[set[str], str]:
+        """The workers whose answers a run waits for; and, where there is none, what for."""
+        found = self._runs.get(run)
+        if found is None:
+            return set(), "it has ended"
+        if found.state == "resting":
+            return set(), "it gives way to other runs"
+        if self.phase == "serving":
+            return found.missing - self.lost.keys(), "its workers are lost"
+        lost = [f"{w}, which was lost ({e.reason})" for w, e in sorted(self.lost.items())]
+        if lost:
+            return set(), f"another worker is to take the place of {'; of '.join(lost)}"
+        return self.awaited(), "the state from before a loss is computed again"
+
     # ---- runs
 
     def _begin(self, event: Begin) -> list[Command]:

@@ -33,12 +33,13 @@ class Stalls:
         if isinstance(answer, Whereabouts):
             self._doing[worker] = answer
 
-    def look(self, run: int, awaited: Iterable[str], now: float) -> str | None:
+    def look(self, run: int, awaited: Iterable[str], why: str, now: float) -> str | None:
         """Report a run where it is time to; the report, too.
 
         Args:
           run: its number.
           awaited: the workers whose answers are missing.
+          why: what it waits for where none is.
           now: seconds by a clock that never goes back.
         """
         since = self._since.setdefault(run, now)
@@ -46,7 +47,7 @@ class Stalls:
             return None
         self._reported[run] = now
         doing = {worker: self._doing.get(worker) for worker in sorted(awaited)}
-        report = self._last[run] = report_of(run, now - since, doing)
+        report = self._last[run] = report_of(run, now - since, doing, why)
         _log.warning("%s", report)
         return report
 
@@ -57,13 +58,16 @@ class Stalls:
         return self._last.pop(run, None)
 
 
-def report_of(run: int, seconds: float, doing: Mapping[str, Whereabouts | None]) -> str:
+def report_of(
+    run: int, seconds: float, doing: Mapping[str, Whereabouts | None], why: str = ""
+) -> str:
     """What is known of a run that waits.
 
     Args:
       run: its number.
       seconds: how long it has waited.
       doing: worker whose answer is missing -> what it does; None: it has not told.
+      why: what it waits for where no answer is missing.
     """
     lines = [f"run {run} has waited for {seconds:.0f} s:"]
     for worker, where in doing.items():
@@ -72,4 +76,4 @@ def report_of(run: int, seconds: float, doing: Mapping[str, Whereabouts | None])
         elif not where.steps:
             lines.append(f"  {worker} executes no step")
         lines += [f"  {step}" for step in (where.steps if where else ())[:_MOST]]
-    return "\n".join(lines) if doing else f"{lines[0]} it gives way to other runs"
+    return "\n".join(lines) if doing else f"{lines[0]} {why}"

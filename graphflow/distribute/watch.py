@@ -1,8 +1,12 @@
 """Which workers give signs of life: a pure state machine over time.
 
 A worker that owes an answer may compute for long, or wait for input.  It is asked for a sign of
-life now and then, and is taken for frozen when it has given none for the deadline.  Workers that
-owe nothing are left alone.
+life now and then, and is taken for frozen when it has given none for the deadline, counted from
+the last one, or from the message that it owes the answer to.  Workers that owe nothing are left
+alone.
+
+A kernel that keeps Python's global lock keeps the worker from giving signs of life, too: one that
+does so for longer than the deadline is taken for frozen.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ class Watch:
     def __init__(self, deadline: float):
         self.deadline = deadline
         self._seen: dict[str, _Seen] = {}
+        self._asked: dict[str, float] = {}  # worker -> time of the last message to it
 
     @property
     def interval(self) -> float:
@@ -39,14 +44,33 @@ class Watch:
         if worker in self._seen:
             self._seen[worker] = _Seen(now, now)
 
+    def asked(self, worker: str, now: float) -> None:
+        """A message was sent to the worker: if it owes nothing yet, its time runs from here."""
+        self._asked[worker] = now
+
+    def forget(self, worker: str) -> None:
+        """Another one will have that name."""
+        self._seen.pop(worker, None)
+        self._asked.pop(worker, None)
+
+    def pause(self, now: float) -> float:
+        """Seconds until there is something to `look` for, if nothing comes in meanwhile."""
+        due = [now + self.interval]
+        for seen in self._seen.values():
+            due.append(seen.pinged + self.interval)
+            if seen.unanswered is not None:
+                due.append(seen.unanswered + self.deadline - self.interval)
+        return max(0.0, min(due) - now)
+
     def look(self, owing: Iterable[str], now: float) -> tuple[list[str], list[str]]:
         """Workers to ping, and workers that are frozen.
 
         Args:
-          owing: those whose answer is awaited; their time runs from when they first are.
+          owing: those whose answer is awaited.
           now: seconds by a clock that never goes back.
         """
-        self._seen = {w: self._seen.get(w) or _Seen(now, now) for w in owing}
+        asked = self._asked
+        self._seen = {w: self._seen.get(w) or _Seen(t := asked.get(w, now), t) for w in owing}
         silent, frozen = [], []
         for worker, seen in self._seen.items():
             # Counted from the ping: if the driver itself was stopped, nobody else is frozen.

@@ -18,11 +18,12 @@ from graphflow.distribute.coordinator import (
     Expired,
     Finish,
     Lost,
+    Replaced,
     Send,
     Wake,
     Woken,
 )
-from graphflow.distribute.messages import Applied, Notice, Prepared, Refused, Step, Verdict
+from graphflow.distribute.messages import Applied, Notice, Prepared, Rebuilt, Refused, Step, Verdict
 
 
 class Driver:
@@ -175,6 +176,22 @@ def test_a_lost_worker_fails_its_runs_and_all_later_ones(driver):
     assert "b was lost in run 2" in str(later.error)
     assert driver.handle(Lost("b", "again")) == []
     assert driver.machine.generation == 1
+
+
+def test_what_a_run_waits_for(driver):
+    driver.machine = Coordinator("ab", every=4)
+    driver.begin()
+    driver.prepared(1, "a")
+    assert driver.machine.waits_for(1)[0] == {"b"}
+    driver.handle(Lost("b", "killed"))
+    awaited, why = driver.machine.waits_for(1)
+    assert not awaited
+    assert why == "another worker is to take the place of b, which was lost (killed)"
+    (rebuild, _) = driver.handle(Replaced("b"))
+    assert driver.machine.waits_for(1)[0] == {"a", "b"}
+    driver.handle(Answered("a", Rebuilt(rebuild.message.generation)))
+    assert driver.machine.waits_for(1)[0] == {"b"}
+    assert driver.machine.waits_for(9) == (set(), "it has ended")
 
 
 def test_a_frozen_worker_is_a_deadline(driver):

@@ -21,14 +21,11 @@ PROGRAM = """
     import numpy as np
     from ray.cluster_utils import Cluster
     import graphflow as tf
+    from graphflow.distribute.ray_transport import TUNED
     from tests.distribute.programs import train
 
-    quick = {  # a node is given up after a second; Ray's default is 15
-        "health_check_period_ms": 300, "health_check_timeout_ms": 1000,
-        "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0,
-    }
     memory = {"object_store_memory": 100 << 20}
-    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick, **memory}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": TUNED, **memory}
     nodes = Cluster(initialize_head=True, head_node_args=head)
     others = [nodes.add_node(num_cpus=1, **memory) for _ in range(3)]
     steps, longest = iter(range(1, 100)), 0.0
@@ -46,7 +43,7 @@ PROGRAM = """
                 start = time.monotonic()
                 os.kill(raylet.process.pid, signal.SIGKILL)
             elif now == 9:
-                print("stood still for", time.monotonic() - start)
+                print("stood still for", time.monotonic() - start, "s")
         scopes = ("/job:worker/task:0", "/job:worker/task:1")
         with tf.Graph().as_default():
             found = train(cluster, 14, scopes=scopes, on_step=lose)
@@ -63,5 +60,7 @@ def test_a_raylet_is_killed(tmp_path):
         timeout=150, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False,
     )  # fmt: skip
     assert "same True" in done.stdout, done.stdout + done.stderr
+    # From the kill to the end of the step after it: Ray's notice, the start of a worker on another
+    # machine, the state of the last cut, the steps since, and the step itself.
     seconds = float(done.stdout.split("stood still for ")[1].split()[0])
-    assert seconds < 15
+    assert seconds < 5

@@ -23,19 +23,19 @@ def test_a_report_names_worker_operation_and_line():
         f"  {W1}/device:CPU:0 is in MatMul 'y', built at model.py:12: y = tf.matmul(a, b)",
     ]
     assert f"{W0} has not told" in report_of(3, 1, {W0: None})
-    assert report_of(3, 1, {}) == "run 3 has waited for 1 s: it gives way to other runs"
+    assert report_of(3, 1, {}, "it rests") == "run 3 has waited for 1 s: it rests"
 
 
 def test_reports_come_again_and_again_until_the_run_ends(caplog):
     stalls = Stalls(5.0)
     stalls.told(W1, Whereabouts((STEP,)))
     with caplog.at_level(logging.WARNING, "graphflow"):
-        found = [stalls.look(1, [W1], float(t)) for t in range(16)]
+        found = [stalls.look(1, [W1], "", float(t)) for t in range(16)]
     assert [t for t, report in enumerate(found) if report] == [5, 10, 15]
     assert len(caplog.records) == 3
     assert "model.py:12" in (stalls.ended(1) or "")
     assert stalls.ended(1) is None
-    assert stalls.look(2, [W1], 100.0) is None  # another run has its own time
+    assert stalls.look(2, [W1], "", 100.0) is None  # another run has its own time
 
 
 def test_a_run_that_expires_tells_where_it_was_stuck():

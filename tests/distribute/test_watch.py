@@ -19,6 +19,27 @@ def test_a_silent_worker_is_pinged_and_given_up_at_the_deadline():
     assert [t for t, (_, frozen) in seen.items() if frozen] == [8]
 
 
+def test_time_counts_from_the_message_and_not_from_when_somebody_looked():
+    watch = Watch(8.0)
+    watch.asked("a", 0.0)
+    now, seen = 0.0, []
+    while not seen or not seen[-1][1]:
+        now += watch.pause(now)
+        silent, frozen = watch.look(["a"], now)
+        seen.append((silent, frozen))
+    assert now == 8.0
+    assert len(seen) == 4  # woken no more often than there is something to do
+
+
+def test_who_has_the_name_of_a_frozen_worker_has_its_own_time():
+    watch = Watch(8.0)
+    watch.look(["a"], 0.0)
+    watch.look(["a"], 2.0)
+    watch.forget("a")
+    watch.asked("a", 7.5)
+    assert watch.look(["a"], 8.0) == ([], [])
+
+
 def test_a_sign_of_life_starts_the_time_anew():
     watch = Watch(8.0)
     watch.look(["a"], 0.0)
