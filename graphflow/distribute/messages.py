@@ -123,6 +123,10 @@ class Rebuild(NamedTuple):
 Message = Step | Notice | Save | Rebuild
 
 
+OUTPUT = 1  # an enqueue, a print
+WRITES = 2  # writes that other sessions on a server see
+
+
 class Prepared(NamedTuple):
     """The worker has executed its part, and will commit it if told to.
 
@@ -130,7 +134,7 @@ class Prepared(NamedTuple):
       ticket: the attempt.
       applied: number of the last decision it has applied.
       values: its fetches, per plan output.
-      releases: output (an enqueue, a print) waits for the commit: it must not be put off.
+      releases: what waits for the commit, so that it must not be put off: 0, OUTPUT, or WRITES.
       spans: when its kernels ran, where the step was traced.
       changes: committing it changes state, takes input or gives output.
       inputs: what it took from outside, see `InputLog.taken`.
@@ -140,7 +144,7 @@ class Prepared(NamedTuple):
     ticket: Ticket
     applied: int
     values: Sequence[Any]
-    releases: bool
+    releases: int
     spans: Sequence[Span] = ()
     changes: bool = True
     inputs: Mapping[str, Sequence[Any]] | None = None

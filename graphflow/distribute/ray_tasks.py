@@ -6,22 +6,31 @@ part of a step that belongs to the task is then a call within the process.
 
 from __future__ import annotations
 
+import os
+import secrets
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
 
 from graphflow.distribute import ray_transport
-from graphflow.distribute.channel import Hear
+from graphflow.distribute.channel import Channel, Hear
+from graphflow.distribute.fast.channel import FastChannel, opened, place_of
+from graphflow.distribute.fast.exchange import Invitation
+from graphflow.distribute.fast.parcels import Frame
+from graphflow.distribute.fast.peers import Access, Address, Peers
+from graphflow.distribute.fast.service import Service
 from graphflow.distribute.messages import Message, Step, Ticket
 from graphflow.distribute.ray_transport import _call, _group
 from graphflow.distribute.task import THREADS, LocalMember, Member, Task
 
-_GROUPS = {"steps": THREADS, "values": 4, "control": 4, "program": 1}
+_GROUPS = {"steps": THREADS, "values": 4, "control": 4, "program": 1, "life": 64}
 _LOOK = 0.05  # seconds between looks for a task that has not come up
 
 here: LocalMember | None = None  # the task that this process is the actor of
+served: TaskActor | None = None  # that actor
 
 
 class RayMember:
@@ -44,6 +53,10 @@ class RayMember:
     def ping(self, hear: Hear) -> None:
         _call(self._actor.ping, (), hear)
 
+    def collect(self, driver: str, serial: int, hear: Hear) -> None:
+        """Ask for an answer that the task keeps for a driver, see `Service.collect`."""
+        _call(self._actor.collect, (driver, serial), hear)
+
     def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
         self._actor.deliver.remote(session, ticket, key, value)
 
@@ -52,7 +65,7 @@ class TaskActor:
     """The actor of a task."""
 
     def __init__(self, name: str):
-        global here
+        global here, served
         context = ray.get_runtime_context()
         me = context.current_actor
         ours = me._actor_id
@@ -60,8 +73,14 @@ class TaskActor:
         def reach(handle: Any) -> Member:
             return here if here and handle._actor_id == ours else RayMember(handle)
 
-        self._task = Task(name, reach, context.get_node_id())
-        here = LocalMember(self._task, me)
+        self._task = Task(name, reach, context.get_node_id(), self._past)
+        self._services: dict[str, Service] = {}  # by driver
+        self._known: dict[str, Address] = {}  # where the tasks take values
+        self._locating = threading.Lock()
+        access = Access(f"task-{os.getpid()}", secrets.token_bytes(32), interface())
+        self._values = Peers(name, access, self._take, place_of, self._missed)
+        self.address = self._values.address._replace(key=access.key, born=time.time())
+        here, served = LocalMember(self._task, me), self
 
     def __repr__(self) -> str:
         """What Ray writes before each line that the task prints."""
@@ -80,6 +99,48 @@ class TaskActor:
     @_group("control")
     def ping(self) -> None:
         """Give a sign of life."""
+
+    # ---- past Ray
+
+    @_group("control")
+    def join(self, name: str, invitation: Invitation, access: Access) -> Address:
+        """Take messages from one more driver past Ray; where this task takes values."""
+        before = self._services.pop(access.job, None)
+        if before is not None:
+            before.close()
+        self._services[access.job] = Service(invitation, lambda s: self._task.host(s.hex()))
+        return self.address
+
+    @_group("control")
+    def locate(self, addresses: Mapping[str, Address]) -> None:
+        """Learn where tasks take values: of what several drivers tell, the newest."""
+        with self._locating:
+            for name, address in addresses.items():
+                if name not in self._known or self._known[name].born <= address.born:
+                    self._known[name] = address
+            self._values.meet(self._known)
+
+    @_group("control")
+    def collect(self, driver: str, serial: int) -> Any:
+        """See `Service.collect`."""
+        return self._services[driver].collect(serial)
+
+    @_group("life")
+    def live(self) -> None:
+        """Never returns: who waits for it learns of the end of this task."""
+        threading.Event().wait()
+
+    def _past(self, session: str, slow: Channel) -> Channel:
+        return FastChannel(session, self._values, slow)
+
+    def _take(self, frame: Frame) -> None:
+        session, ticket, key, value = opened(frame)
+        self._task.deliver(session, ticket, key, value)
+
+    def _missed(self, local: str) -> None:
+        """A connection to another task has ended: each driver judges whether that is his."""
+        for service in list(self._services.values()):
+            service.report(local)
 
     @_group("values")
     def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
@@ -125,6 +186,35 @@ def start_task(
         scheduling_strategy="SPREAD",
         runtime_env=environment,
     ).remote(name)
+
+
+def interface() -> str:
+    """The address of this node, on which this process listens."""
+    address: str = ray.util.get_node_ip_address()
+    return address
+
+
+# ---- what `fast.network.Network` calls
+
+
+def join(
+    members: Mapping[str, Any], given: Mapping[str, tuple[Any, ...]], patience: float
+) -> dict[str, Address]:
+    """See `fast.network.Calls`."""
+    return ray_transport.join({name: members[name].handle for name in given}, given, patience)
+
+
+def locate(members: Mapping[str, Any], addresses: Mapping[str, Address], patience: float) -> None:
+    """See `fast.network.Calls`; this process's own task learns of the others, too."""
+    if served is not None:
+        addresses = {**addresses, here.task.name: served.address}  # type: ignore[union-attr]
+        served.locate(addresses)
+    ray_transport.locate({n: m.handle for n, m in members.items()}, addresses, patience)
+
+
+def outlive(member: Any, ended: Callable[[str], None]) -> None:
+    """See `fast.network.Calls`."""
+    ray_transport.outlive(member.handle, ended)
 
 
 def find(names: Sequence[str], space: str, patience: float) -> dict[str, Member]:

@@ -11,12 +11,14 @@ import os
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphflow.base.devices import DeviceSpec, parse
 from graphflow.base.errors import AlreadyExistsError, NotFoundError, UnavailableError
 from graphflow.distribute.conductor import Conductor
+from graphflow.distribute.fast.member import TaskNetwork
 from graphflow.distribute.target import ClusterTarget
 from graphflow.distribute.task import Found, LocalMember, Member, MemberLink, Task
 from graphflow.place import Topology, assumed_device
@@ -40,8 +42,17 @@ class Serving:
       tasks: the names of all tasks of its cluster.
     """
 
-    def __init__(self, job: str, task: int, address: str, tasks: Sequence[str]):
+    def __init__(
+        self, job: str, task: int, address: str, tasks: Sequence[str], protocol: str = "grpc"
+    ):
         """Start to serve.
+
+        Args:
+          job, task: which one.
+          address: what it is called.
+          tasks: names of all tasks.
+          protocol: "ray": the messages and values of its sessions go by Ray's calls; otherwise
+            past them, where the tasks are other processes.
 
         Raises:
           UnavailableError: Ray cannot be reached.
@@ -54,6 +65,9 @@ class Serving:
         self._space = os.environ.get(JOB, "")
         self._member: Any = None
         self._beside = False  # its actor was started for it
+        self._by_ray = protocol == "ray" or os.environ.get("RAY_ADDRESS", "").startswith("ray://")
+        self._network: TaskNetwork | None = None
+        self._connecting = threading.Lock()
         if self._space:
             self._member = _own_task(self.name, self._space)
         elif os.environ.get("RAY_ADDRESS") and len(self.tasks) > 1:
@@ -77,11 +91,27 @@ class Serving:
         """
         names = _visible(self.tasks, getattr(config, "device_filters", ()) or (), self.name)
         members = self._find(names)
-        link = MemberLink(uuid.uuid4().hex, members)
+        bell = None
+        if self._space and not self._by_ray:
+            network = self._connected()
+            own = {name: m for name, m in members.items() if isinstance(m, LocalMember)}
+            others: Any = {name: m for name, m in members.items() if name not in own}
+            members = {**own, **network.reach(others)}
+            bell = network.bell
+        link = MemberLink(uuid.uuid4().hex, members, bell)
         conductor = Conductor(link, names, DEADLINE, self._slots)
         found = conductor._call("describe", dict.fromkeys(names, ()), START)
         conductor.open(seed)
         return ServerTarget(_topology(found), conductor, self.name)
+
+    def _connected(self) -> TaskNetwork:
+        """What reaches the other tasks past Ray."""
+        with self._connecting:
+            if self._network is None:
+                tasks = _ray_tasks()
+                self._network = TaskNetwork(tasks, tasks.interface(), START)
+                self._finalizer = weakref.finalize(self, self._network.close)
+            return self._network
 
     def reset(self, containers: Sequence[str]) -> None:
         """Forget the variables of containers on all tasks."""
@@ -109,6 +139,9 @@ class Serving:
         with _lock:
             if self in _servers.get(self.address, ()):
                 _servers[self.address].remove(self)
+        with self._connecting:
+            if self._network is not None:
+                self._finalizer()
         if not self._space:
             self._member.close()
         elif self._beside:

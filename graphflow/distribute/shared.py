@@ -23,15 +23,12 @@ import numpy as np
 
 from graphflow.distribute.channel import Channel
 from graphflow.distribute.host import Host, Shipment, _Work
-from graphflow.distribute.messages import Step, Ticket
+from graphflow.distribute.messages import OUTPUT, WRITES, Step, Ticket
 from graphflow.distribute.rows import RowTransaction
 from graphflow.distribute.transactions import Attempt, kept
 from graphflow.execute.context import InputLog, RandomStream, Resources
 from graphflow.execute.store import Conflict, Store
 from graphflow.execute.trace import Trace
-
-# Why the client must not put off the commit: others wait for writes, or for output after them.
-WRITES, OUTPUT = 1, 2
 
 
 class Private(NamedTuple):
@@ -128,8 +125,8 @@ class SharedAttempt(Attempt):
         self.done = False
 
     @property
-    def releases(self) -> Any:
-        """WRITES, OUTPUT or nothing."""
+    def releases(self) -> int:
+        """WRITES, OUTPUT or 0."""
         if self.done:
             return 0
         if self._outputs:

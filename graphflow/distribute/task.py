@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
@@ -17,8 +18,8 @@ import numpy as np
 
 from graphflow.distribute.channel import Channel, Gone, Hear, Link
 from graphflow.distribute.host import portable
-from graphflow.distribute.messages import Message, Notice, Step, Ticket, Verdict
-from graphflow.distribute.shared import WRITES, ServerState, SharedHost
+from graphflow.distribute.messages import WRITES, Message, Notice, Step, Ticket, Verdict
+from graphflow.distribute.shared import ServerState, SharedHost
 from graphflow.execute.devices import count_gpus
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
 
@@ -67,18 +68,26 @@ class Task:
       state: what its sessions share.
     """
 
-    def __init__(self, name: str, reach: Callable[[Any], Member], node: str = "here"):
+    def __init__(
+        self,
+        name: str,
+        reach: Callable[[Any], Member],
+        node: str = "here",
+        past: Callable[[str, MemberChannel], Channel] | None = None,
+    ):
         """Args:
         name: the task's.
         reach: from a handle to a member.
         node: the machine's.
+        past: a session and its way to the members -> one past these, for drivers that use it.
         """
         self.name = name
         self.state = ServerState()
         self._reach = reach
         self._node = node
+        self._past = past
         self._hosts: dict[str, SharedHost] = {}
-        self._channels: dict[str, MemberChannel] = {}
+        self._channels: dict[str, Any] = {}
 
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """Describe, open, load, close, reset, statistics; an error is returned, not raised."""
@@ -92,18 +101,22 @@ class Task:
         return Found(self._node, cpus, count_gpus())
 
     def _open(
-        self, session: str, seed: int, deadline: float, _: Any, handles: Mapping[str, Any]
-    ) -> None:
+        self, session: str, seed: int, deadline: float, _: Any, handles: Mapping[str, Any],
+        past: bool,
+    ) -> None:  # fmt: skip
         members = {name: self._reach(handle) for name, handle in handles.items()}
-        channel = self._channels[session] = MemberChannel(session, members)
+        channel: Any = MemberChannel(session, members)
+        if past and self._past is not None:
+            channel = self._past(session, channel)
+        self._channels[session] = channel
         self._hosts[session] = SharedHost(self.state, session, seed, channel, deadline)
 
     def _load(self, session: str, plan: int, shipment: Any) -> None:
         self._hosts[session].load(plan, shipment)
 
     def _statistics(self, session: str) -> dict[str, int]:
-        channel = self._channels[session]
-        return {"sent": channel.sent, "bytes": channel.bytes}
+        counts = self._channels[session].counts
+        return {"sent": counts["sent"], "bytes": counts["bytes"]}
 
     def _whereabouts(self, session: str) -> Whereabouts:
         return whereabouts()
@@ -120,6 +133,10 @@ class Task:
         store.drop(k for k in store if not containers or getattr(k, "container", "") in containers)
         if not containers:
             self.state.resources.close()
+
+    def host(self, session: str) -> SharedHost | None:
+        """What it does for a session; None: that is closed."""
+        return self._hosts.get(session)
 
     def step(self, session: str, step: Step) -> Any:
         """See `Host.step`."""
@@ -218,9 +235,20 @@ class MemberLink(Link):
     next step, sees all that was written before.
     """
 
-    def __init__(self, session: str, members: Mapping[str, Member]):
+    def __init__(
+        self,
+        session: str,
+        members: Mapping[str, Member],
+        bell: Callable[[], threading.Condition] | None = None,
+    ):
+        """Args:
+        session: its name.
+        members: the tasks that it sees.
+        bell: makes what threads wait at, where messages travel past Ray.
+        """
         self._session = session
         self._members = members
+        self._new_bell = bell
         self._lock = threading.Lock()
         self._writers: dict[Ticket, set[str]] = {}  # those that have not applied it
         self._held: list[tuple[str, Notice, Hear]] = []
@@ -278,8 +306,12 @@ class MemberLink(Link):
 
     def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
         if method == "open":
-            arguments = (*arguments, {name: m.handle for name, m in self._members.items()})
+            handles = {name: m.handle for name, m in self._members.items()}
+            arguments = (*arguments, handles, self._new_bell is not None)
         self._members[worker].call(self._session, method, arguments, hear)
+
+    def bell(self) -> threading.Condition:
+        return self._new_bell() if self._new_bell is not None else super().bell()
 
     def ping(self, worker: str, hear: Hear) -> None:
         self._members[worker].ping(hear)
@@ -292,12 +324,11 @@ class MemberChannel(Channel):
     """A task's way to the others, for one session; see `channel.Channel`."""
 
     def __init__(self, session: str, members: Mapping[str, Member]):
-        self.sent = 0
-        self.bytes = 0
+        self.counts: Counter[str] = Counter()
         self._session = session
         self._members = members
 
     def send(self, worker: str, ticket: Ticket, key: str, value: Any) -> None:
-        self.sent += 1
-        self.bytes += getattr(value, "nbytes", 0)
+        self.counts["sent"] += 1
+        self.counts["bytes"] += getattr(value, "nbytes", 0)
         self._members[worker].deliver(self._session, ticket, key, value)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from graphflow.distribute.messages import Ticket
+from graphflow.distribute.messages import OUTPUT, Ticket
 from graphflow.distribute.rows import RowTransaction, RowWrite
 from graphflow.distribute.snapshot import owned
 from graphflow.execute.context import InputLog, Resources, Run
@@ -136,9 +136,9 @@ class Attempt(Run):
         self._two_phase: TwoPhase = self.transaction  # type: ignore[assignment]
 
     @property
-    def releases(self) -> bool:
-        """Does output wait for the commit?"""
-        return bool(self._outputs)
+    def releases(self) -> int:
+        """What waits for the commit, see `Prepared`."""
+        return OUTPUT if self._outputs else 0
 
     @property
     def goes_out(self) -> bool:

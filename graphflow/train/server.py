@@ -173,7 +173,9 @@ class Server:
         """Args:
         server_or_cluster_def: a `ServerDef`, `ClusterDef`, `ClusterSpec`, or a mapping.
         job_name, task_index: which task this is; may be left out where there is one.
-        protocol: accepted; how messages travel is decided elsewhere.
+        protocol: "ray": the sessions with this target reach other tasks by Ray's calls, which
+          needs no further port; any other: past these, by channels of their own, authenticated
+          with keys that Ray hands out.  The results are the same, bit for bit.
         config: a `ConfigProto` for sessions that bring none.
         start: serve at once.
 
@@ -205,7 +207,9 @@ class Server:
             address = self._spec.task_address(self._job, self._task)
             if address.endswith(":0"):  # any port
                 address = f"{address[:-2]}:{20000 + next(self._ports)}"
-            self._serving = Serving(self._job, self._task, address, self._spec._names())
+            self._serving = Serving(
+                self._job, self._task, address, self._spec._names(), self._protocol
+            )
 
     @property
     def target(self) -> str:

@@ -2,6 +2,7 @@
 
     distribute_transport     messages and values: steps, boundaries, sums over replicas
     distribute_parallel      ways to train: replicas, parameter servers, pipelines
+    distribute_servers       a worker and a parameter server, beside TensorFlow's
     distribute_recovery      lost workers: how long training stands still, and a soak
 
 A part gives `numbers()`, `BOUNDS` and `MEANING`, as every benchmark does.  GRAPHFLOW_PARTS chooses
@@ -14,7 +15,9 @@ import importlib
 import os
 from typing import Any
 
-PARTS = ("distribute_transport", "distribute_parallel", "distribute_recovery")
+PARTS = (
+    "distribute_transport", "distribute_parallel", "distribute_servers", "distribute_recovery",
+)  # fmt: skip
 
 
 def _parts() -> list[Any]:

@@ -187,6 +187,11 @@ class Exchange:
                 if member is invitation:
                     self._connections[name] = worker, member
 
+    def has(self, worker: str) -> bool:
+        """Is a worker of that name connected, or about to be?"""
+        with self._lock:
+            return worker in self._members
+
     def lose(self, worker: str, reason: str, member: Invitation | None = None) -> None:
         """Nothing will come from a worker any more: tell those who wait.
 

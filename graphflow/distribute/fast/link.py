@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone, Hear, Link
 from graphflow.distribute.fast.codec import Unencodable
-from graphflow.distribute.fast.exchange import NOBODY, Left
+from graphflow.distribute.fast.exchange import NOBODY, Exchange, Left
 from graphflow.distribute.fast.frames import Kind
 from graphflow.distribute.fast.network import Network
 from graphflow.distribute.messages import Message
@@ -21,6 +21,37 @@ class Slow(Link, Protocol):
     def collect(self, worker: str, serial: int, hear: Hear) -> None:
         """Ask for an answer that a worker keeps, to the message of that number."""
         ...
+
+
+def send(
+    exchange: Exchange,
+    worker: str,
+    session: bytes,
+    message: Message,
+    hear: Hear,
+    collect: Callable[[int], None],
+) -> bool:
+    """Send a message past Ray, if it is plain data; was it sent?
+
+    Args:
+      exchange: reaches the worker.
+      worker, session: whom the message is for.
+      message: messages may overtake each other, so another one may go by Ray.
+      hear: gets the answer.
+      collect: asks Ray for an answer that is no plain data, by the number of the message.
+    """
+
+    def take(answer: Any) -> None:
+        if isinstance(answer, Left):
+            collect(answer.serial)
+        else:
+            hear(answer)
+
+    try:
+        exchange.send(worker, session, Kind.MESSAGE, take, message)
+    except Unencodable:
+        return False
+    return True
 
 
 class FastLink(Link):
@@ -40,15 +71,11 @@ class FastLink(Link):
         self._actors = actors
 
     def send(self, worker: str, message: Message, hear: Hear) -> None:
-        def take(answer: Any) -> None:
-            if isinstance(answer, Left):
-                self._slow.collect(worker, answer.serial, hear)
-            else:
-                hear(answer)
-
-        try:
-            self._exchange.send(worker, self._session, Kind.MESSAGE, take, message)
-        except Unencodable:  # messages may overtake each other
+        sent = send(
+            self._exchange, worker, self._session, message, hear,
+            lambda serial: self._slow.collect(worker, serial, hear),
+        )  # fmt: skip
+        if not sent:
             self._slow.send(worker, message, hear)
 
     def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:

@@ -45,6 +45,7 @@ class Network:
     """The fast transport of a cluster, at its driver.
 
     Attributes:
+      job: names the driver.
       exchange: reaches the workers.
     """
 
@@ -58,11 +59,11 @@ class Network:
         tls: encrypt values between machines.
         patience: seconds that a worker may take to join.
         """
-        job = f"{os.getpid()}-{secrets.token_hex(4)}"
-        certificate = certificates.make(f"graphflow-{job}") if tls else ("", "")
+        self.job = f"{os.getpid()}-{secrets.token_hex(4)}"
+        certificate = certificates.make(f"graphflow-{self.job}") if tls else ("", "")
         key = secrets.token_bytes(32)
         self.exchange = Exchange(interface, local=shared_memory)
-        self._access = Access(job, key, interface, shared_memory, *certificate)
+        self._access = Access(self.job, key, interface, shared_memory, *certificate)
         self._calls = calls
         self._patience = patience
         self._lock = threading.Lock()
@@ -100,7 +101,8 @@ class Network:
                     None,
                     None,
                     f"worker {error} did not connect to the driver within {self._patience:g} s: "
-                    'can it reach its ports? transport="ray" needs none',
+                    'can it reach its ports? transport="ray", or protocol="ray" of a server, needs '
+                    "none",
                 ) from error
             self._joined |= {worker: actors[worker] for worker in fresh}
 

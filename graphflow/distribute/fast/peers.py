@@ -40,12 +40,16 @@ class Address(NamedTuple):
       machine: same for workers that can share memory.
       local: name of a Unix socket, without a file.
       host, port: for the other machines.
+      key: by which whoever connects proves that it may; empty: the job's.  Secret, then.
+      born: when it began to take values, in seconds: of two addresses, the later one counts.
     """
 
     machine: str
     local: str
     host: str
     port: int
+    key: bytes = b""
+    born: float = 0.0
 
 
 class Access(NamedTuple):
@@ -231,7 +235,8 @@ class Peers:
             plain.settimeout(PATIENCE)
             tuned(plain).connect(where)
             connection = self._secured(plain, server=False)
-            greet(connection, self._access.key, self.address.local, address.local)
+            key = address.key or self._access.key
+            greet(connection, key, self.address.local, address.local)
         except BaseException:
             plain.close()
             raise

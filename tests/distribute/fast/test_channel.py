@@ -409,3 +409,23 @@ def test_a_pool_lends_to_each_reader_once():
     assert pool.take(90, [1]) is slot
     assert pool.take(90, [1]) is not slot
     pool.close()
+
+
+def test_a_worker_with_a_key_of_its_own_is_reached_with_that_one():
+    """Tasks of servers know no common key: whoever is to connect is told that of each."""
+    with workers(PLAIN) as (_, b):
+        own = os.urandom(32)
+        c = Worker("c", PLAIN._replace(key=own))
+        workers_now.append(c)
+        try:
+            there = c.peers.address
+            known = {"b": b.peers.address, "c": there}
+            b.peers.meet(known)
+            b.channel.send("c", TICKET, "x", 1)
+            assert b.lost() == there.local
+            assert c.peers.dropped["refused"] == 1
+            b.peers.meet({**known, "c": there._replace(key=own, born=1.0)})
+            b.channel.send("c", TICKET, "x", 2)
+            assert c.value() == 2
+        finally:
+            c.peers.close()

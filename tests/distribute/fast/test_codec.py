@@ -15,6 +15,8 @@ from graphflow.distribute.fast import frames
 from graphflow.distribute.fast.codec import HEAD_LIMIT, Malformed, Unencodable, decode, encode
 from graphflow.distribute.fast.frames import MAGIC, Frame, Gate, Kind, parse
 from graphflow.distribute.messages import (
+    OUTPUT,
+    WRITES,
     Applied,
     Decision,
     Notice,
@@ -82,7 +84,7 @@ def test_all_messages_come_back():
         Notice(1, ()),
         Notice(2, DECISIONS, 3),
         Save(3, DECISIONS, 1, 2, 0),
-        Prepared(TICKET, 3, (None,), True, spans),
+        Prepared(TICKET, 3, (None,), WRITES, spans),
         Refused(TICKET, 3, None, TICKET),
         Applied(4, ()),
     ):
@@ -102,7 +104,7 @@ def test_errors_keep_class_node_code_and_notes():
 
 def test_numpy_scalars_and_lists_keep_their_type():
     values = [np.float64(0.1), np.bool_(True), [1, (np.int8(2),)]]
-    back = there_and_back(Prepared(TICKET, 0, values, False)).values
+    back = there_and_back(Prepared(TICKET, 0, values, 0)).values
     assert [type(v) for v in back] == [np.float64, np.bool_, list]
     assert back[0] == 0.1
     assert back[2] == [1, (2,)]
@@ -111,7 +113,7 @@ def test_numpy_scalars_and_lists_keep_their_type():
 
 def test_what_was_taken_from_outside_comes_back():
     inputs = {"/cpu:0": ([(np.float32(1.5), b"x")], None), "/cpu:1": ()}
-    back = there_and_back(Prepared(TICKET, 0, [], True, inputs=inputs)).inputs
+    back = there_and_back(Prepared(TICKET, 0, [], OUTPUT, inputs=inputs)).inputs
     assert back == inputs
     replay = Replay(inputs, True)
     back = there_and_back(Step(1, (), TICKET, 1, [], False, replay)).replay
@@ -121,7 +123,7 @@ def test_what_was_taken_from_outside_comes_back():
 
 def test_arrays_in_any_layout_and_byte_order():
     x = np.arange(6, dtype=">i4").reshape(2, 3).T
-    (value,) = there_and_back(Prepared(TICKET, 0, [x], False)).values
+    (value,) = there_and_back(Prepared(TICKET, 0, [x], 0)).values
     np.testing.assert_array_equal(value, x)
     assert value.dtype == np.int32
     assert not value.flags.writeable
@@ -138,7 +140,7 @@ class Odd(errors.OpError):
 )  # fmt: skip
 def test_what_is_no_plain_data_is_not_sent(value):
     with pytest.raises(Unencodable):
-        encode(Prepared(TICKET, 0, [value], False))
+        encode(Prepared(TICKET, 0, [value], 0))
 
 
 def test_other_messages_are_not_sent():
@@ -180,11 +182,11 @@ def test_hard_bounds():
         decode(b" " * (HEAD_LIMIT + 1), ())
     with pytest.raises(Malformed):
         decode(b'["Notice",' + b"1" * 5000 + b",[]]", ())
-    head, _ = encode(Prepared(TICKET, 0, [], False, [Span("n", "Add", "d", 0.25, 1.0)]))
+    head, _ = encode(Prepared(TICKET, 0, [], 0, [Span("n", "Add", "d", 0.25, 1.0)]))
     with pytest.raises(Malformed):  # a number that is no float
         decode(head.replace(b"0.25", b"1" + b"0" * 400), ())
     with pytest.raises(Unencodable):
-        encode(Prepared(TICKET, 0, ["x" * HEAD_LIMIT], False))
+        encode(Prepared(TICKET, 0, ["x" * HEAD_LIMIT], 0))
 
 
 # ---- frames

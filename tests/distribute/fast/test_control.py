@@ -38,7 +38,7 @@ class Echo:
         if step.plan == 8:
             raise RuntimeError("of the host")
         values = [object()] if step.plan == 9 else step.feeds
-        return Prepared(step.ticket, 0, values, False)
+        return Prepared(step.ticket, 0, values, 0)
 
     def notice(self, notice):
         self.notices.append(notice)
