@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -105,10 +104,10 @@ class FastChannel(Channel):
 def place_of(head: bytes) -> Any:
     """What `Peers.expect` knows a value by; None: the head is not that of one."""
     try:
-        kind, session, ticket, key, _ = json.loads(head)
-        return (session, Ticket(*ticket), key) if kind == "Parcel" else None
-    except (ValueError, TypeError, RecursionError):
+        parcel = codec.address(head)
+    except codec.Malformed:
         return None  # decoding it will say so
+    return (parcel.session, parcel.ticket, parcel.key)
 
 
 def opened(frame: Frame) -> tuple[str, Ticket, str, Any]:
