@@ -100,19 +100,28 @@ class Bell(threading.Condition):
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         end = None if timeout is None else time.monotonic() + timeout
-        while not (result := predicate()):
-            left = 60.0 if end is None else end - time.monotonic()
-            if left <= 0:
-                break
-            if not self._desk.lead(self):
-                self.wait(left)
-                continue
-            self.release()
-            try:
-                self._desk.receive(left)
-            finally:
-                self._desk.leave()
-                self.acquire()
+        leads = False
+        try:
+            while not (result := predicate()):
+                left = 60.0 if end is None else end - time.monotonic()
+                if left <= 0:
+                    break
+                leads = leads or self._desk.lead(self)
+                if not leads:
+                    self.wait(left)
+                    continue
+                self.release()
+                try:
+                    self._desk.receive(left)
+                finally:
+                    self.acquire()
+        finally:
+            if leads:
+                self.release()
+                try:
+                    self._desk.leave()
+                finally:
+                    self.acquire()
         return result
 
     def notify_all(self) -> None:
