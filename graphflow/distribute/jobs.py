@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +24,9 @@ from graphflow.distribute import ray_transport
 from graphflow.distribute.ray_tasks import start_task
 from graphflow.distribute.servers import JOB, task_name
 
+RESTARTS = 3  # of each task
+CHIEF = ("worker", 0)  # initialises and restores
+FORGETTING = 30.0  # seconds for Ray and the tasks to forget one that is gone
 LAST_WORDS = 0.5  # seconds for what tasks have printed to come here; Ray polls their files
 PORT = 2222  # of all addresses, which are names and nothing else
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in what was submitted to it
@@ -88,60 +93,139 @@ def connect(address: str | None, shape: Shape) -> None:
 
 
 def run(
-    shape: Shape, program: Callable[..., int], arguments: Callable[[str, int], Sequence[Any]]
+    shape: Shape,
+    program: Callable[..., int],
+    arguments: Callable[[str, int], Sequence[Any]],
+    restarts: int | None = None,
 ) -> int:
     """Run a program in each task, until all workers have ended.
+
+    A task that is lost is started again, and its program from the top.  What was on a lost server
+    comes back as the program brings it back: from a checkpoint, or initialised.  So where a server
+    is lost, or worker 0, which does that, all servers are started again: a part of the state
+    would not fit the rest.
 
     Args:
       shape: the tasks.
       program: called in each task's process; returns its exit status.
       arguments: job and number of a task -> the program's arguments.
+      restarts: how often each task may be lost; RESTARTS by default.
 
     Returns:
       0, or the status of the first program that failed; the others are ended then.
 
     Raises:
-      UnavailableError: a task was lost.
+      UnavailableError: a task was lost for good.
     """
-    space = f"graphflow-{uuid.uuid4().hex[:12]}"
-    actors: dict[Any, tuple[str, int]] = {}
-    results: dict[Any, tuple[str, int]] = {}
+    running = _Running(shape, program, arguments)
     try:
-        for job, number in shape.tasks():
-            serves = job == "ps"
-            actor = start_task(
-                task_name(job, number), space, 1 if serves else shape.cpus,
-                0 if serves else shape.gpus, _variables(shape, space, job, number),
-            )  # fmt: skip
-            actors[actor] = job, number
-        for actor, (job, number) in actors.items():
-            reference = actor.program.remote(program, *arguments(job, number))
-            results[reference] = job, number
-        return _wait(results)
+        for task in shape.tasks():
+            running.start(task)
+        return running.wait(RESTARTS if restarts is None else restarts)
     finally:
         time.sleep(LAST_WORDS)
-        for actor in actors:
-            ray_transport.end_worker(actor)
+        running.end()
 
 
-def _variables(shape: Shape, space: str, job: str, number: int) -> Mapping[str, str]:
-    told = {"cluster": shape.addresses(), "task": {"type": job, "index": number}}
-    return {JOB: space, "TF_CONFIG": json.dumps(told)}
+class _Running:
+    """The tasks of a job."""
 
+    def __init__(self, shape: Shape, program: Any, arguments: Any):
+        self._shape = shape
+        self._program = program
+        self._arguments = arguments
+        self._space = f"graphflow-{uuid.uuid4().hex[:12]}"
+        self._actors: dict[tuple[str, int], Any] = {}
+        self._results: dict[Any, tuple[str, int]] = {}  # of programs that have not ended
+        self._losses: Counter[tuple[str, int]] = Counter()
 
-def _wait(results: dict[Any, tuple[str, int]]) -> int:
-    """The status of the job: servers may serve for ever, workers end."""
-    left = dict(results)
-    while any(job != "ps" for job, _ in left.values()):
-        done, _ = ray.wait(list(left), num_returns=1)
-        for reference in done:
-            job, number = left.pop(reference)
+    def start(self, task: tuple[str, int]) -> None:
+        """Start a task and its program."""
+        job, number = task
+        serves = job == "ps"
+        actor = self._actors[task] = start_task(
+            task_name(job, number), self._space, 1 if serves else self._shape.cpus,
+            0 if serves else self._shape.gpus, self._variables(job, number),
+        )  # fmt: skip
+        reference = actor.program.remote(self._program, *self._arguments(job, number))
+        self._results[reference] = task
+
+    def _variables(self, job: str, number: int) -> Mapping[str, str]:
+        told = {"cluster": self._shape.addresses(), "task": {"type": job, "index": number}}
+        return {JOB: self._space, "TF_CONFIG": json.dumps(told)}
+
+    def wait(self, restarts: int) -> int:
+        """The status of the job: servers may serve for ever, workers end."""
+        while any(job != "ps" for job, _ in self._results.values()):
+            (reference, *_), _ = ray.wait(list(self._results), num_returns=1)
+            task = self._results.pop(reference)
             try:
                 status: int = ray.get(reference)
             except ray.exceptions.RayError as error:
+                self._lost(task, error, restarts)
+            else:
+                if status:
+                    return status
+        return 0
+
+    def _lost(self, task: tuple[str, int], error: Exception, restarts: int) -> None:
+        """Start a task again, with those whose state does not fit any more.
+
+        Raises:
+          UnavailableError: that makes no sense.
+        """
+        name, why = task_name(*task), ray_transport.reason(error)
+        self._losses[task] += 1
+        if not isinstance(error, ray_transport._LOST):
+            raise UnavailableError(None, None, f"{name} failed: {why}") from error
+        if self._losses[task] > restarts:
+            raise UnavailableError(
+                None, None, f"{name} was lost {self._losses[task]} times; at last: {why}"
+            ) from error
+        again = [task]
+        if task == CHIEF or task[0] == "ps":
+            if task != CHIEF and CHIEF not in self._results.values():
                 raise UnavailableError(
-                    None, None, f"{task_name(job, number)} failed: {ray_transport.reason(error)}"
+                    None, None, f"{name} was lost after worker 0, which would restore it: {why}"
                 ) from error
-            if status:
-                return status
-    return 0
+            again = [t for t in self._actors if t == task or t[0] == "ps"]
+        names = ", ".join(task_name(*t) for t in again)
+        print(f"graphflow: {name} was lost ({why}); started again: {names}", file=sys.stderr)
+        self._restart(again)
+
+    def _restart(self, tasks: Sequence[tuple[str, int]]) -> None:
+        gone = [self._actors.pop(task) for task in tasks]
+        self._results = {r: task for r, task in self._results.items() if task not in tasks}
+        for actor in gone:
+            ray_transport.end_worker(actor)
+        # What a lost task has begun must not go on beside what it begins now.
+        forgotten = [
+            actor.forget.remote(task_name(*task))
+            for task in tasks
+            for actor in self._actors.values()
+        ]
+        ray.wait(forgotten, num_returns=len(forgotten), timeout=FORGETTING)
+        for task in tasks:
+            _freed(task_name(*task), self._space)
+            self.start(task)
+
+    def end(self) -> None:
+        """End all tasks."""
+        for actor in self._actors.values():
+            ray_transport.end_worker(actor)
+
+
+def _freed(name: str, space: str) -> None:
+    """Wait until Ray has forgotten who had a name.
+
+    Raises:
+      UnavailableError: it does not.
+    """
+    ends = time.monotonic() + FORGETTING
+    while time.monotonic() < ends:
+        try:
+            ray.get_actor(name, namespace=space)
+        except ValueError:
+            return
+        time.sleep(0.02)
+    raise UnavailableError(None, None, f"Ray does not end {name}")

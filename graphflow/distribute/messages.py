@@ -123,6 +123,11 @@ class Rebuild(NamedTuple):
 Message = Step | Notice | Save | Rebuild
 
 
+# Why a message is not answered.
+UNKNOWN_SESSION = (
+    "the session is not known there: it was closed, or began before the task was started again"
+)
+
 OUTPUT = 1  # an enqueue, a print
 WRITES = 2  # writes that other sessions on a server see
 

@@ -100,6 +100,11 @@ class TaskActor:
     def ping(self) -> None:
         """Give a sign of life."""
 
+    @_group("control")
+    def forget(self, opener: str) -> None:
+        """See `Task.forget`."""
+        self._task.forget(opener)
+
     # ---- past Ray
 
     @_group("control")

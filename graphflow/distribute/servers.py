@@ -98,7 +98,7 @@ class Serving:
             others: Any = {name: m for name, m in members.items() if name not in own}
             members = {**own, **network.reach(others)}
             bell = network.bell
-        link = MemberLink(uuid.uuid4().hex, members, bell)
+        link = MemberLink(uuid.uuid4().hex, members, self.name, bell)
         conductor = Conductor(link, names, DEADLINE, self._slots)
         found = conductor._call("describe", dict.fromkeys(names, ()), START)
         conductor.open(seed)

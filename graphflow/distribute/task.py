@@ -16,13 +16,23 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Channel, Gone, Hear, Link
 from graphflow.distribute.host import portable
-from graphflow.distribute.messages import WRITES, Message, Notice, Step, Ticket, Verdict
+from graphflow.distribute.messages import (
+    UNKNOWN_SESSION,
+    WRITES,
+    Message,
+    Notice,
+    Step,
+    Ticket,
+    Verdict,
+)
 from graphflow.distribute.shared import ServerState, SharedHost
 from graphflow.execute.devices import count_gpus
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
 
+STOPPED = "its server was stopped"
 THREADS = 160  # as many runs as may overlap on a task, and some that were cancelled
 
 
@@ -88,6 +98,7 @@ class Task:
         self._past = past
         self._hosts: dict[str, SharedHost] = {}
         self._channels: dict[str, Any] = {}
+        self._openers: dict[str, str] = {}  # by session
 
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """Describe, open, load, close, reset, statistics; an error is returned, not raised."""
@@ -102,19 +113,21 @@ class Task:
 
     def _open(
         self, session: str, seed: int, deadline: float, _: Any, handles: Mapping[str, Any],
-        past: bool,
+        opener: str, past: bool,
     ) -> None:  # fmt: skip
         members = {name: self._reach(handle) for name, handle in handles.items()}
         channel: Any = MemberChannel(session, members)
         if past and self._past is not None:
             channel = self._past(session, channel)
         self._channels[session] = channel
+        self._openers[session] = opener
         self._hosts[session] = SharedHost(self.state, session, seed, channel, deadline)
 
     def _load(self, session: str, plan: int, shipment: Any) -> None:
-        self._hosts[session].load(plan, shipment)
+        self._known(session).load(plan, shipment)
 
     def _statistics(self, session: str) -> dict[str, int]:
+        self._known(session)
         counts = self._channels[session].counts
         return {"sent": counts["sent"], "bytes": counts["bytes"]}
 
@@ -122,6 +135,7 @@ class Task:
         return whereabouts()
 
     def _close(self, session: str) -> None:
+        self._openers.pop(session, None)
         self._channels.pop(session, None)
         host = self._hosts.pop(session, None)
         if host is not None:
@@ -138,9 +152,24 @@ class Task:
         """What it does for a session; None: that is closed."""
         return self._hosts.get(session)
 
+    def forget(self, opener: str) -> None:
+        """End the sessions that a lost task has opened: nobody will decide on their runs."""
+        for session in [s for s, o in list(self._openers.items()) if o == opener]:
+            self._close(session)
+
     def step(self, session: str, step: Step) -> Any:
-        """See `Host.step`."""
-        return self._hosts[session].step(step)
+        """See `Host.step`.
+
+        Raises:
+          UnavailableError: the session was closed, or opened on a task that was lost.
+        """
+        return self._known(session).step(step)
+
+    def _known(self, session: str) -> SharedHost:
+        host = self._hosts.get(session)
+        if host is None:
+            raise UnavailableError(None, None, f"{self.name}: {UNKNOWN_SESSION}")
+        return host
 
     def notice(self, session: str, notice: Any) -> Any:
         """See `Host.notice`; None where the session is closed."""
@@ -181,6 +210,7 @@ class LocalMember:
         """
         self.task = task
         self._handle = handle
+        self._closed = False
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"graphflow{task.name}")
 
     @property
@@ -209,15 +239,16 @@ class LocalMember:
                 result = function(*arguments)
             except BaseException as error:
                 result = Gone(f"{type(error).__name__}: {error}", worker_lost=False)
-            hear(result)
+            hear(Gone(STOPPED) if self._closed else result)
 
         try:
             self._pool.submit(answer)
         except RuntimeError:  # it takes nothing any more
-            hear(Gone("its server was stopped"))
+            hear(Gone(STOPPED))
 
     def close(self) -> None:
-        """End the task and its threads."""
+        """End the task and its threads; who waits for it is told."""
+        self._closed = True
         self.task.close()
         self._pool.shutdown(wait=True)
 
@@ -239,15 +270,18 @@ class MemberLink(Link):
         self,
         session: str,
         members: Mapping[str, Member],
+        opener: str = "",
         bell: Callable[[], threading.Condition] | None = None,
     ):
         """Args:
         session: its name.
         members: the tasks that it sees.
+        opener: the task that it is with.
         bell: makes what threads wait at, where messages travel past Ray.
         """
         self._session = session
         self._members = members
+        self._opener = opener
         self._new_bell = bell
         self._lock = threading.Lock()
         self._writers: dict[Ticket, set[str]] = {}  # those that have not applied it
@@ -307,7 +341,7 @@ class MemberLink(Link):
     def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
         if method == "open":
             handles = {name: m.handle for name, m in self._members.items()}
-            arguments = (*arguments, handles, self._new_bell is not None)
+            arguments = (*arguments, handles, self._opener, self._new_bell is not None)
         self._members[worker].call(self._session, method, arguments, hear)
 
     def bell(self) -> threading.Condition:

@@ -96,6 +96,11 @@ class AccumulatorState:
         with self._changed:
             self.step = step
 
+    def withdraw(self, rank: int) -> None:
+        """Forget what a worker has given since the last mean."""
+        with self._changed:
+            self._given = [given for given in self._given if given.rank != rank]
+
     def cancel(self) -> None:
         """Wake whoever waits: what holds the accumulator ends."""
         with self._changed:

@@ -131,6 +131,14 @@ def accumulator_set_step(xp: Any, ctx: Any, handle: Handle, step: Index) -> tupl
     return ()
 
 
+@op("AccumulatorWithdraw", infer=nothing, grad=None, effect="output")
+def accumulator_withdraw(xp: Any, ctx: Any, handle: Handle, *, rank: Any) -> tuple[()]:
+    """Forget what a worker has given since the last mean, when the run commits."""
+    found = _found(ctx, handle)
+    ctx.output(lambda: found.withdraw(rank))
+    return ()
+
+
 class ConditionalAccumulatorBase:
     """What both kinds share.
 
@@ -181,6 +189,11 @@ class ConditionalAccumulatorBase:
         """Drop gradients of steps before this one."""
         step = _int64(new_global_step)
         return accumulator_set_step(self.accumulator_ref, step, name=name)
+
+    def withdraw(self, rank: int, name: str | None = None) -> Operation:
+        """Forget what the worker of that number has given since the last mean: it was started
+        again, and will give that anew.  (Not of TensorFlow.)"""
+        return accumulator_withdraw(self.accumulator_ref, rank=rank, name=name)
 
     def _rank(self, gradient: Tensor, rank: int | None) -> int:
         """The number of the worker that computes it: sums are in that order."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ from graphflow.train.session_manager import WorkerSessionCreator, ready_before_l
 
 _log = logging.getLogger("graphflow")
 _LOST = (AbortedError, UnavailableError)
+RETURNING = 120.0  # seconds that lost tasks may take to be there again
+_PAUSE = 0.2  # seconds between attempts to make a session
 
 
 class Scaffold:
@@ -178,6 +181,19 @@ class MonitoredSession:
         self._create()
 
     def _create(self) -> None:
+        """A session: as soon as there can be one, where tasks are about to be started again."""
+        ends = time.monotonic() + RETURNING
+        while True:
+            try:
+                self._create_once()
+                return
+            except _LOST as error:
+                if not self._recovers or time.monotonic() > ends:
+                    raise
+                _log.warning("no session yet (%s): trying again", error)
+                time.sleep(_PAUSE)
+
+    def _create_once(self) -> None:
         self._coordinator = Coordinator()
         self._session = self._creator.create_session()
         try:
@@ -185,7 +201,8 @@ class MonitoredSession:
             for hook in self._hooks:
                 hook.after_create_session(self._session, self._coordinator)
         except BaseException:
-            self._discard()
+            with contextlib.suppress(*_LOST):  # threads have met the same loss
+                self._discard()
             raise
 
     @property

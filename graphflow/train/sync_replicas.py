@@ -100,13 +100,14 @@ class SyncReplicasOptimizer(Optimizer):
                 dtype=global_step.dtype,
                 name="sync_rep_local_step",
             )
-        self.local_step_init_op = local_step.assign(global_step.read_value()).op
         self.ready_for_local_init_op = report_uninitialized_variables(global_variables())
         rank = parse(anchor.device).task or 0
         with graph.name_scope(None):
             now = cast(local_step.value(), dtypes.int64)
         with graph.name_scope(name or self._name):
-            given, averaged, steps = self._accumulate(grads_and_vars, now, global_step, rank)
+            given, averaged, steps, withdrawn = self._accumulate(
+                grads_and_vars, now, global_step, rank
+            )
             update = self._opt.apply_gradients(averaged, global_step)
         with graph.colocate_with(global_step.handle.op), graph.name_scope(None):
             self._gate = gate_handle(shared_name="sync_token_q", name="sync_token_q")
@@ -123,6 +124,8 @@ class SyncReplicasOptimizer(Optimizer):
                 1, dtypes.int32, shapes=(), name="dummy_queue", shared_name="dummy_queue"
             )
         self._runner = QueueRunner(dummy, [synced])
+        # A worker that was started again may have given some of its gradients before.
+        self.local_step_init_op = group(local_step.assign(global_step.read_value()).op, *withdrawn)
         self.chief_init_op = group(self.local_step_init_op, *steps)
         self._global_step = global_step
         self._applied = True
@@ -135,10 +138,11 @@ class SyncReplicasOptimizer(Optimizer):
 
     def _accumulate(
         self, pairs: Iterable[tuple[Any, Variable]], now: Tensor, step: Variable, rank: int
-    ) -> tuple[list[Operation], list[tuple[Any, Variable]], list[Operation]]:
-        """Operations that give gradients; the means with their variables; what sets the steps."""
+    ) -> tuple[list[Operation], list[tuple[Any, Variable]], list[Operation], list[Operation]]:
+        """Operations that give gradients; the means with their variables; what sets the steps;
+        what takes back what was given."""
         graph = get_default_graph()
-        given, averaged, steps = [], [], []
+        given, averaged, steps, withdrawn = [], [], [], []
         for grad, variable in pairs:
             if grad is None:
                 averaged.append((None, variable))
@@ -157,7 +161,8 @@ class SyncReplicasOptimizer(Optimizer):
                     mean = accumulator.take_grad(self._aggregate)
                 averaged.append((mean, variable))
                 steps.append(accumulator.set_global_step(step.value(), name="SetGlobalStep"))
-        return given, averaged, steps
+                withdrawn.append(accumulator.withdraw(rank))
+        return given, averaged, steps, withdrawn
 
     def _made(self) -> None:
         if not self._applied:

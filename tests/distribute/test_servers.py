@@ -236,6 +236,22 @@ def test_output_is_released_when_all_servers_have_the_writes(cluster, monkeypatc
     b.close()
 
 
+def test_sessions_that_a_lost_task_has_opened_are_forgotten(cluster):
+    a, v_read, up, init = client(cluster["worker0"])
+    b, w, up_b, _ = client(cluster["worker1"])
+    a.run(init)
+    b.run(up_b)
+    a.run(up)
+    cluster["ps0"]._serving._member.task.forget("/job:worker/replica:0/task:0")
+    with pytest.raises(errors.UnavailableError, match=r"job:ps.*task:0.*session is not known"):
+        a.run(v_read)
+    with pytest.raises(errors.UnavailableError, match=r"job:ps.*task:0.*session is not known"):
+        a.run(up)
+    np.testing.assert_array_equal(b.run(w), np.full(4, 2))
+    a.close()
+    b.close()
+
+
 def test_a_target_that_no_server_has_is_named():
     with pytest.raises(errors.NotFoundError, match=r"grpc://nowhere:1.*it has none"):
         tf.Session("grpc://nowhere:1")

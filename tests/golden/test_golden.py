@@ -71,6 +71,7 @@ WITHOUT = {
     **dict.fromkeys(
         ("GateAdmit", "GateHandle", "GateOpen", "GateWait"), "how steps wait for each other"
     ),
+    "AccumulatorWithdraw": "TensorFlow has none",
     "Barrier": "an order of operations: it computes nothing",
     "CheckCount": "how a body counts what it is given",
     "Dilation2DPick": "TensorFlow has no second derivative of dilations",

@@ -112,6 +112,60 @@ def test_synchronous_workers_train_to_the_bits_of_one_process(servers):
         np.testing.assert_array_equal(got, expected)
 
 
+def test_a_server_that_is_started_again_comes_back_from_the_checkpoint(tmp_path, caplog):
+    """Both workers meet its loss and go on by themselves, to the bits of one process."""
+    spec = {"ps": ["ps0:1"], "worker": ["worker0:1", "worker1:1"]}
+    ps = [tf.train.Server(spec, "ps", 0)]
+    workers = [tf.train.Server(spec, "worker", i) for i in range(2)]
+    steps, meet = 12, threading.Barrier(2)
+
+    def program(worker: int) -> Any:
+        setter = tf.train.replica_device_setter(
+            worker_device=f"/job:worker/task:{worker}", cluster=spec
+        )
+        with tf.Graph().as_default():
+            with tf.device(setter):
+                step = tf.train.get_or_create_global_step()
+                every = tf.constant(np.stack([data(worker, i) for i in range(steps + 1)]))
+                loss = model(tf.gather(every, step))
+                optimizer = tf.train.SyncReplicasOptimizer(
+                    tf.train.MomentumOptimizer(0.1, 0.9), 2, 2
+                )
+                train = optimizer.minimize(loss, step)
+            hooks = [
+                optimizer.make_session_run_hook(worker == 0, num_tokens=0),
+                tf.train.StopAtStepHook(last_step=steps),
+            ]
+            folder = str(tmp_path) if worker == 0 else None
+            made = tf.train.MonitoredTrainingSession(
+                workers[worker].target, worker == 0, folder, hooks=hooks, save_checkpoint_steps=4
+            )
+            told = False
+            with made as session:
+                while not session.should_stop():
+                    now, _ = session.run([step, train])
+                    if now == 6 and not told:
+                        told = True
+                        meet.wait(30)
+                        if worker == 0:
+                            ps.pop().stop()
+                            ps.append(tf.train.Server(spec, "ps", 0))
+                        meet.wait(30)
+                return session.raw_session.run(tf.trainable_variables()) if worker == 0 else None
+
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            runs = [pool.submit(program, i) for i in range(2)]
+            weights = runs[0].result(60)
+            runs[1].result(60)
+    finally:
+        for server in ps + workers:
+            server.stop()
+    assert "/job:ps/replica:0/task:0" in caplog.text
+    for got, expected in zip(weights, in_one_process(2, steps), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_backup_workers_are_not_waited_for(servers):
     """Two of three gradients make a step; the third worker is stuck in its first one."""
     go = threading.Event()
@@ -252,6 +306,17 @@ def test_a_dense_accumulator_adds_in_the_order_of_ranks():
             assert session.run(taken) == (numbers[0] + numbers[1]) + numbers[2]
         session.run(given[0])  # of step 0: the accumulator is at 1
         assert session.run(accumulator.num_accumulated()) == 0
+
+
+def test_what_a_worker_gave_before_it_was_lost_does_not_count():
+    accumulator = tf.ConditionalAccumulator(tf.float32, [], reduction_type="SUM")
+    given = [accumulator.apply_grad(np.float32(g), 0, rank=g) for g in (1, 2)]
+    withdrawn = accumulator.withdraw(2)
+    with tf.Session() as session:
+        for run in (*given, withdrawn, given[1], withdrawn, given[1]):
+            session.run(run)
+        assert session.run(accumulator.num_accumulated()) == 2
+        assert session.run(accumulator.take_grad(2)) == 3
 
 
 def test_a_sparse_accumulator_takes_means_row_by_row():

@@ -22,7 +22,7 @@ from graphflow.distribute.fast.peers import machine
 from graphflow.distribute.fast.sender import Sender, shut
 from graphflow.distribute.fast.stream import Stream
 from graphflow.distribute.host import Host
-from graphflow.distribute.messages import Step
+from graphflow.distribute.messages import UNKNOWN_SESSION, Step
 
 
 class Service:
@@ -68,7 +68,7 @@ class Service:
     def _reply(self, frame: Frame) -> Any:
         host = self._find(frame.session)
         if host is None:
-            return Failed("the session is closed")
+            return Failed(UNKNOWN_SESSION)
         message = frame.body
         try:
             return host.step(message) if isinstance(message, Step) else host.notice(message)

@@ -19,7 +19,14 @@ from graphflow.distribute.fast.exchange import NOBODY, Exchange
 from graphflow.distribute.fast.frames import Kind, pack
 from graphflow.distribute.fast.greeting import greet
 from graphflow.distribute.fast.service import Service
-from graphflow.distribute.messages import Applied, Notice, Prepared, Step, Ticket
+from graphflow.distribute.messages import (
+    UNKNOWN_SESSION,
+    Applied,
+    Notice,
+    Prepared,
+    Step,
+    Ticket,
+)
 
 SESSION = b"s" * 16
 PATIENCE = 5.0
@@ -147,7 +154,7 @@ def test_what_fails_at_the_worker_is_no_loss_of_it(exchange, services):
     assert not gone.worker_lost
     assert "of the host" in gone.reason
     gone = ask(exchange, "a", step(1), session=b"x" * 16).result()
-    assert gone == Gone("the session is closed", worker_lost=False)
+    assert gone == Gone(UNKNOWN_SESSION, worker_lost=False)
 
 
 def test_an_answer_that_is_no_plain_data_is_left_for_another_way(exchange, services):

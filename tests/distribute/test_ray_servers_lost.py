@@ -1,0 +1,169 @@
+"""Tasks of a job that are killed: they are started again, and training goes on to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.cli import run
+from graphflow.distribute import jobs
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_is_up")]
+
+# A program for TensorFlow 1 whose input is a function of the global step.
+PROGRAM = """
+import os, sys
+import numpy as np
+import tensorflow as tf
+
+flags = tf.app.flags
+flags.DEFINE_string("job_name", "worker", "")
+flags.DEFINE_integer("task_index", 0, "")
+flags.DEFINE_string("ps_hosts", "", "")
+flags.DEFINE_string("worker_hosts", "", "")
+FLAGS = flags.FLAGS
+OUT, STEPS, PROTOCOL = "{out}", {steps}, "{protocol}"
+
+
+def note(name, text):
+    with open(os.path.join(OUT, name + ".new"), "w") as file:
+        file.write(text)
+    os.replace(file.name, os.path.join(OUT, name))
+
+
+def main(_):
+    me = f"{{FLAGS.job_name}}{{FLAGS.task_index}}"
+    note(me + ".pid", str(os.getpid()))
+    spec = tf.train.ClusterSpec(
+        {{"ps": FLAGS.ps_hosts.split(","), "worker": FLAGS.worker_hosts.split(",")}}
+    )
+    server = tf.train.Server(spec, FLAGS.job_name, FLAGS.task_index, protocol=PROTOCOL)
+    if FLAGS.job_name == "ps":
+        server.join()
+    worker, count = FLAGS.task_index, spec.num_tasks("worker")
+    with tf.device(tf.train.replica_device_setter(
+        worker_device=f"/job:worker/task:{{worker}}", cluster=spec
+    )):
+        w = tf.get_variable("w", [3, 1], initializer=tf.zeros_initializer())
+        b = tf.get_variable("b", [1], initializer=tf.zeros_initializer())
+        step = tf.train.get_or_create_global_step()
+        data = np.random.default_rng(worker).normal(size=(STEPS + 1, 8, 3)).astype(np.float32)
+        x = tf.gather(tf.constant(data), step)
+        loss = tf.reduce_mean(tf.square(tf.matmul(x, w) + b - tf.reduce_sum(x, 1, keepdims=True)))
+        optimizer = tf.train.SyncReplicasOptimizer(
+            tf.train.MomentumOptimizer(0.05, 0.9), count, count
+        )
+        train = optimizer.minimize(loss, step)
+    hooks = [
+        optimizer.make_session_run_hook(worker == 0, num_tokens=0),
+        tf.train.StopAtStepHook(last_step=STEPS),
+    ]
+    with tf.train.MonitoredTrainingSession(
+        server.target, worker == 0, OUT + "/saved", hooks=hooks, save_checkpoint_steps=10,
+        log_step_count_steps=None,
+    ) as session:
+        while not session.should_stop():
+            now, _ = session.run([step, train])
+            note(me + ".step", str(now))
+        if worker == 0:
+            note("weights", str([v.tolist() for v in session.raw_session.run([w, b])]))
+
+
+tf.app.run()
+"""
+
+
+def alone(steps: int, workers: int = 2) -> list[Any]:
+    """The same training in one process, undisturbed."""
+    with tf.Graph().as_default():
+        w = tf.get_variable("w", [3, 1], initializer=tf.zeros_initializer())
+        b = tf.get_variable("b", [1], initializer=tf.zeros_initializer())
+        optimizer = tf.train.MomentumOptimizer(0.05, 0.9)
+        fed, pairs = [], []
+        for _ in range(workers):
+            x = tf.placeholder(tf.float32, [8, 3])
+            y = tf.reduce_sum(x, 1, keepdims=True)
+            loss = tf.reduce_mean(tf.square(tf.matmul(x, w) + b - y))
+            pairs.append(optimizer.compute_gradients(loss, [w, b]))
+            fed.append(x)
+        means = [(tf.add_n([g for g, _ in same]) / float(workers), same[0][1])
+                 for same in zip(*pairs, strict=True)]  # fmt: skip
+        train = optimizer.apply_gradients(means)
+        data = [np.random.default_rng(i).normal(size=(steps + 1, 8, 3)) for i in range(workers)]
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            for step in range(steps):
+                session.run(train, {x: d[step] for x, d in zip(fed, data, strict=True)})
+            return session.run([w, b])
+
+
+class Job:
+    """A job whose tasks a test kills."""
+
+    def __init__(self, folder: Path, steps: int, servers: int = 1, protocol: str = "grpc"):
+        self.folder = folder
+        script = folder / "program.py"
+        script.write_text(PROGRAM.format(out=folder, steps=steps, protocol=protocol))
+        self._pool = ThreadPoolExecutor(1)
+        layout = run.Layout(workers=2, servers=servers, cpus=0)
+        self.status = self._pool.submit(run.main, str(script), [], layout)
+
+    def read(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text() if path.exists() else ""
+
+    def reach(self, step: int, worker: int = 1, patience: float = 60.0) -> None:
+        """Wait until a worker has done a step."""
+        ends = time.monotonic() + patience
+        while int(self.read(f"worker{worker}.step") or -1) < step:
+            assert time.monotonic() < ends, f"step {step} is not reached"
+            assert not self.status.done(), "the job has ended"
+            time.sleep(0.01)
+
+    def kill(self, task: str) -> None:
+        os.kill(int(self.read(f"{task}.pid")), signal.SIGKILL)
+
+    def end(self) -> int:
+        status: int = self.status.result(100)
+        self._pool.shutdown()
+        return status
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["grpc", "ray"])
+def test_killed_servers_and_workers_change_no_bit(tmp_path, capfd, protocol):
+    """The server comes back from the checkpoint; of a worker only what it had begun is missing."""
+    steps = 120
+    job = Job(tmp_path, steps, protocol=protocol)
+    for task, step in (("ps0", 13), ("worker1", 35), ("worker0", 60)):
+        job.reach(step)
+        job.kill(task)
+        time.sleep(1.0)  # what it has noted is of before
+    assert job.end() == 0
+    told = capfd.readouterr().err
+    for task in ("job:ps/replica:0/task:0", "job:worker/replica:0/task:1", "task:0 was lost"):
+        assert task in told
+    weights = json.loads(job.read("weights"))
+    for got, expected in zip(weights, alone(steps), strict=True):
+        np.testing.assert_array_equal(np.float32(got), expected)
+
+
+@pytest.mark.slow
+def test_a_task_that_is_lost_again_and_again_ends_the_job(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(jobs, "RESTARTS", 1)
+    job = Job(tmp_path, 100_000)
+    for step in (3, 6):
+        job.reach(step)
+        (tmp_path / "worker1.step").unlink()
+        job.kill("worker1")
+    assert job.end() == 1
+    assert "/job:worker/replica:0/task:1 was lost 2 times" in capfd.readouterr().err
