@@ -37,6 +37,7 @@ from graphflow.distribute.events import (
     Answered,
     Begin,
     Capture,
+    Claimed,
     Closed,
     Command,
     Event,
@@ -50,6 +51,7 @@ from graphflow.distribute.events import (
     Restore,
     Send,
     Wake,
+    Withdrawn,
     Woken,
 )
 from graphflow.distribute.messages import (
@@ -58,7 +60,6 @@ from graphflow.distribute.messages import (
     Rebuilt,
     Refused,
     Saved,
-    Ticket,
 )
 from graphflow.distribute.recovery import DECIDED, Recovery
 from graphflow.distribute.runs import Run
@@ -67,6 +68,7 @@ __all__ = [
     "Answered",
     "Begin",
     "Capture",
+    "Claimed",
     "Closed",
     "Command",
     "Coordinator",
@@ -81,6 +83,7 @@ __all__ = [
     "Restore",
     "Send",
     "Wake",
+    "Withdrawn",
     "Woken",
 ]
 
@@ -92,7 +95,7 @@ class Coordinator(Recovery):
         """What is to be done about an event, in this order."""
         if isinstance(event, Answered):
             return self._answered(event)
-        if isinstance(event, Expired | Woken):
+        if isinstance(event, Expired | Woken | Claimed | Withdrawn):
             return self._apply(self._runs.get(event.run), event, event)
         return SESSION[type(event)](self, event)
 
@@ -134,12 +137,11 @@ class Coordinator(Recovery):
         if refusal is not None:
             return [Finish(event.run, {}, refusal)]
         commands = self._save() if self._due() else []
-        run = Run(event.run, event.plan, event.feeds, event.traced, Ticket(0, 0, 0))
-        self._runs[event.run] = run
+        run = self._new(event)
         if self.phase != "serving":
             run.state = "suspended"
             return []
-        commands += self._start(run)
+        commands += self._follow(run)
         for worker in self._peers:  # who has no part in this run has no other way to learn
             if worker not in run.feeds:
                 commands += self._tell(worker)
@@ -204,6 +206,8 @@ SESSION: Mapping[type, Callable[[Coordinator, Any], list[Command]]] = {
     Closed: Coordinator._close,
 }
 
+UNDECIDED = ("running", "following", "yielding", "resting", "suspended")
+
 # What is not in the table is late, and changes nothing.
 TABLE: Mapping[tuple[str, type], Rule] = {
     ("running", Prepared): Coordinator._prepared,
@@ -214,6 +218,10 @@ TABLE: Mapping[tuple[str, type], Rule] = {
     ("suspended", Expired): Coordinator._expire,
     ("committing", Expired): Coordinator._late,
     ("interrupted", Expired): Coordinator._late,
+    ("following", Expired): Coordinator._expire,
+    ("yielding", Expired): Coordinator._expire,
+    **{(state, Claimed): Coordinator._claim for state in UNDECIDED},
+    **{(state, Withdrawn): Coordinator._withdraw for state in UNDECIDED},
     ("replaying", Prepared): Coordinator._replayed,
     ("replaying", Refused): Coordinator._diverged,
 }

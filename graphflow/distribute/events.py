@@ -19,12 +19,28 @@ class Begin(NamedTuple):
       plan: what to execute.
       feeds: worker -> values; its keys are the workers that take part.
       traced: ask for the time of each kernel.
+      ahead: it begins before its turn, and is not committed until it is claimed.
+      after: the run that comes before it, if that is not over.
     """
 
     run: int
     plan: int
     feeds: Feeds
     traced: bool = False
+    ahead: bool = False
+    after: int = 0
+
+
+class Claimed(NamedTuple):
+    """It is the turn of a run that began ahead."""
+
+    run: int
+
+
+class Withdrawn(NamedTuple):
+    """Nobody wants a run any more."""
+
+    run: int
 
 
 class Answered(NamedTuple):
@@ -88,6 +104,8 @@ class Closed(NamedTuple):
 
 Event = (
     Begin
+    | Claimed
+    | Withdrawn
     | Answered
     | Lost
     | Expired

@@ -33,7 +33,7 @@ from graphflow.distribute.messages import (
 )
 from graphflow.distribute.rows import in_place
 from graphflow.distribute.snapshot import EMPTY, Snapshot, settled
-from graphflow.distribute.transactions import Attempt, Promised, ShardStore
+from graphflow.distribute.transactions import Ahead, Attempt, Promised, ShardStore
 from graphflow.execute.context import InputLog, Resources
 from graphflow.execute.devices import Device, open_device
 from graphflow.execute.program import Program
@@ -113,6 +113,8 @@ class _Work:
         self.cancelled = Flag()
         self.attempt: Attempt | None = None
         self.abandoned = False  # nobody will execute it: it began too late
+        # Of one that builds on others: the state when it came, and those others.
+        self.before: tuple[Mapping[Any, Any], list[_Work]] | None = None
         self._bell = bell
         self._rendezvous: Rendezvous | None = None
 
@@ -205,7 +207,8 @@ class Host:
             if work.attempt is None and not work.abandoned:
                 work.started = threading.Event()
         if not self._starts(work):
-            return Refused(ticket, self._machine.applied, self._stuck())
+            reason = _cancelled() if work.cancelled.is_set() else self._stuck()
+            return Refused(ticket, self._machine.applied, reason)
         error: BaseException | None = None
         values: list[Any] = []
         trace = Trace() if step.traced else None
@@ -236,13 +239,16 @@ class Host:
         return values
 
     def _starts(self, work: _Work) -> bool:
-        """Wait for the messages that were sent before this one."""
+        """Wait for the messages that were sent before this one, and for the step that it builds
+        on, which may take as long as it likes."""
         if work.started is None:
             return not work.abandoned
-        begun = _set(work.started, self._patience)
-        with self._lock:
-            work.abandoned |= not (begun or work.started.is_set())
-            return not work.abandoned
+        while True:
+            begun = _set(work.started, self._patience)
+            with self._lock:
+                if begun or work.started.is_set() or work.before is None:
+                    work.abandoned |= not (begun or work.started.is_set())
+                    return not work.abandoned
 
     def notice(self, message: Notice | Save | Rebuild) -> Applied | Saved | Rebuilt:
         """Apply decisions; keep the state as it is then, or go back to such a state."""
@@ -355,11 +361,25 @@ class Host:
         if work.started is not None:
             work.started.set()
 
+    def _hold(self, command: machine.Hold) -> None:
+        ahead = [self._work[ticket] for ticket in command.ahead]
+        self._work[command.ticket].before = self.store.entries, ahead
+
+    def _skip(self, command: machine.Skip) -> None:
+        work = self._work.pop(command.ticket)
+        work.abandoned = True
+        work.cancelled.set()
+        if work.started is not None:
+            work.started.set()
+
     def _attempt(self, ticket: Ticket, work: _Work, quiet: bool = False) -> Attempt:
         inputs = self._inputs.setdefault(ticket.run, InputLog())
-        return Attempt(
-            ticket, self.store, self._resources, self._seed, inputs, work.cancelled, quiet
-        )
+        store: ShardStore | Ahead = self.store
+        if work.before is not None:
+            entries, ahead = work.before
+            store = Ahead(self.store, entries, [_begun(each) for each in ahead])
+            work.before = None
+        return Attempt(ticket, store, self._resources, self._seed, inputs, work.cancelled, quiet)
 
     def _put(self, command: machine.Put) -> None:
         self._work[command.ticket].rendezvous.send(command.key, command.value)
@@ -432,6 +452,8 @@ class Host:
 
 _PERFORM: Mapping[type, Callable[[Host, Any], None]] = {
     machine.Start: Host._start,
+    machine.Hold: Host._hold,
+    machine.Skip: Host._skip,
     machine.Put: Host._put,
     machine.Cancel: Host._cancel,
     machine.Commit: Host._commit,

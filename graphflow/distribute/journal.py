@@ -26,11 +26,12 @@ class Record:
       releases: it has output.
       released: workers known to have released that.
       state: "begun", "committed", or "void": it came to nothing, or changed nothing.
+      after: the run that it built on before that was decided on; 0: there was none.
     """
 
-    __slots__ = ("feeds", "inputs", "plan", "released", "releases", "run", "state")
+    __slots__ = ("after", "feeds", "inputs", "plan", "released", "releases", "run", "state")
 
-    def __init__(self, run: int, plan: int, feeds: Feeds):
+    def __init__(self, run: int, plan: int, feeds: Feeds, after: int = 0):
         self.run = run
         self.plan = plan
         self.feeds = feeds
@@ -38,6 +39,7 @@ class Record:
         self.releases = False
         self.released: set[str] = set()
         self.state = "begun"
+        self.after = after
 
     def replay(self, worker: str) -> Replay:
         """How a worker is to do it again."""
@@ -71,9 +73,9 @@ class Journal:
         self._mark: int | None = None  # how many entries were before the cut that is being made
         self._void = 0
 
-    def begin(self, run: int, plan: int, feeds: Feeds) -> Record:
+    def begin(self, run: int, plan: int, feeds: Feeds, after: int = 0) -> Record:
         """An attempt begins."""
-        record = Record(run, plan, feeds)
+        record = Record(run, plan, feeds, after)
         self._entries.append(Entry(record, False))
         return record
 

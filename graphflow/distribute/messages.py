@@ -72,6 +72,7 @@ class Step(NamedTuple):
       feeds: values for the plan's inputs on this worker.
       traced: the answer tells when each kernel ran.
       replay: None but in a recovery.
+      after: an attempt whose effects it sees, though that is not decided on; None: there is none.
     """
 
     sequence: int
@@ -81,6 +82,7 @@ class Step(NamedTuple):
     feeds: Sequence[Any]
     traced: bool
     replay: Replay | None = None
+    after: Ticket | None = None
 
 
 class Notice(NamedTuple):

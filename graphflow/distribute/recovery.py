@@ -29,14 +29,13 @@ from graphflow.distribute.events import (
     Restore,
     Send,
 )
-from graphflow.distribute.journal import Record
 from graphflow.distribute.messages import Rebuild, Rebuilt, Refused, Save, Saved, Ticket, Verdict
-from graphflow.distribute.runs import Peer, Run, Runs
+from graphflow.distribute.runs import Peer, Run
+from graphflow.distribute.series import DECIDED, Series
 
 _LONGEST = 6  # doublings of the distance of cuts, for the sake of long runs
 _FED = 256 << 20  # bytes of feeds that the journal holds, more or less
 _DEADLY = 3  # workers that are lost for a run before it is given up
-DECIDED = ("committing", "interrupted")  # states of runs that are committed
 
 
 @dataclass
@@ -48,7 +47,7 @@ class _Cut:
     snapshots: dict[str, Any] = field(default_factory=dict)
 
 
-class Recovery(Runs):
+class Recovery(Series):
     """Makes cuts, and decides on what happens when workers are lost.
 
     Attributes:
@@ -78,7 +77,7 @@ class Recovery(Runs):
         self._blank: set[str] = set()  # replaced, and not given its state yet
         self._rebuilding: set[str] = set()
         self._position = 0  # in the journal, while it is done again
-        self._again: dict[Record, Run] = {}
+        self._again: dict[int, Run] = {}  # by the number of the run
 
     @property
     def recovers(self) -> bool:
@@ -102,6 +101,16 @@ class Recovery(Runs):
 
     def _reachable(self, worker: str) -> bool:
         return worker not in self.lost
+
+    @property
+    def _begins(self) -> bool:
+        return self.phase == "serving" and not self._closed and self._end is None
+
+    def _base(self, run: Run) -> Ticket | None:
+        if run.state != "replaying":
+            return super()._base(run)
+        before = self._again.get(run.before)
+        return before.ticket if before is not None else None
 
     # ---- cuts
 
@@ -280,12 +289,13 @@ class Recovery(Runs):
             if not commit:
                 run = Run(record.run, record.plan, record.feeds, False, Ticket(0, 0, 0))
                 run.state, run.record = "replaying", record
-                self._again[record] = run
+                run.before = record.after
+                self._again[record.run] = run
                 commands += self._start(run)
-            elif self._again[record].missing:
+            elif self._again[record.run].missing:
                 return commands
             else:
-                run = self._again[record]
+                run = self._again[record.run]
                 self._decide(run, Verdict.COMMIT)
                 if record.releases:
                     self._outgoing[run.ticket] = record
@@ -313,7 +323,7 @@ class Recovery(Runs):
         commands: list[Command] = []
         for run in sorted(self._runs.values(), key=lambda run: run.number):
             if run.state == "suspended":
-                commands += self._start(run)
+                commands += self._follow(run)
             elif run.state == "interrupted":
                 commands += self._release(run)
         self._again.clear()
@@ -322,7 +332,7 @@ class Recovery(Runs):
     def _release(self, run: Run) -> list[Command]:
         """The loss came between a commit and the word that all output is out."""
         assert run.record is not None
-        run.ticket = self._again[run.record].ticket
+        run.ticket = self._again[run.number].ticket
         run.state = "committing"
         run.missing = {w for w, answer in run.answers.items() if answer.releases}
         self._current[run.ticket] = run

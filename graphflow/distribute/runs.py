@@ -58,6 +58,11 @@ class Run:
     answers: dict[str, Prepared] = field(default_factory=dict)
     record: Record | None = None  # of the attempt
     failure: OpError | None = None  # of output, once it is committed
+    # See `series`: numbers of the undecided runs before and after it, or 0.
+    before: int = 0
+    next: int = 0
+    ahead: bool = False  # nobody has claimed it
+    parked: Answered | None = None  # a refusal that may not count
 
 
 @dataclass
@@ -103,19 +108,26 @@ class Runs:
         run.ticket = Ticket(self.generation, run.number, self._serial)
         run.missing = set(run.feeds)
         run.answers = {}
+        run.parked = None
         self._current[run.ticket] = run
         again = run.record if run.state == "replaying" else None
+        base = self._base(run)
         if again is None:
             run.state = "running"
             if self._logs:
-                run.record = self._journal.begin(run.number, run.plan, run.feeds)
+                run.record = self._journal.begin(run.number, run.plan, run.feeds, run.before)
         commands: list[Command] = []
         for worker, feeds in run.feeds.items():
             sequence, decisions = self._envelope(worker)
             replay = again.replay(worker) if again else None
-            step = Step(sequence, decisions, run.ticket, run.plan, feeds, run.traced, replay)
+            step = Step(sequence, decisions, run.ticket, run.plan, feeds, run.traced, replay, base)
             commands.append(Send(worker, step))
         return commands
+
+    def _base(self, run: Run) -> Ticket | None:
+        """The undecided attempt on whose effects a run builds."""
+        before = self._runs.get(run.before)
+        return before.ticket if before is not None else None
 
     def _envelope(self, worker: str) -> tuple[int, tuple[Decision, ...]]:
         peer = self._peers[worker]
@@ -136,8 +148,10 @@ class Runs:
         assert isinstance(event.reply, Prepared)
         run.missing.discard(event.worker)
         run.answers[event.worker] = event.reply
-        if run.missing:
-            return []
+        return [] if run.missing else self._commit(run)
+
+    def _commit(self, run: Run) -> list[Command]:
+        """All have prepared."""
         self._decide(run, Verdict.COMMIT)
         releasing = [w for w, answer in run.answers.items() if answer.releases]
         self._write_down(run, bool(releasing))
@@ -172,6 +186,8 @@ class Runs:
         rival = self._rival(event.reply.holder)
         if rival is None:  # the other one has committed, so there was progress
             return [*self._undo(run, Verdict.RETRY), *self._start(run)]
+        if rival.ahead and not run.ahead:
+            return [*self._yield(rival), *self._undo(run, Verdict.RETRY), *self._start(run)]
         if rival.ticket != event.reply.holder:  # it lost, too: the older goes first
             if rival.number < run.number:
                 return self._rest(run)
@@ -186,6 +202,10 @@ class Runs:
         """The run of an attempt that is in the way, unless it is committed or over."""
         run = self._runs.get(holder.run) if holder else None
         return run if run is not None and run.state != "committing" else None
+
+    def _yield(self, run: Run) -> list[Command]:
+        """Take back a run that has begun ahead."""
+        raise NotImplementedError
 
     def _rest(self, run: Run) -> list[Command]:
         commands = self._undo(run, Verdict.RETRY)
@@ -203,6 +223,8 @@ class Runs:
         where = {
             "resting": "other runs kept writing what it writes",
             "suspended": "a worker that was lost is being replaced",
+            "following": "the run before it is not through",
+            "yielding": "other runs keep changing what it works on",
         }.get(run.state, f"no answer from {', '.join(sorted(run.missing))}")
         message = f"run {run.number} did not finish within {event.seconds:g} s: {where}"
         return self._abort(run, DeadlineExceededError(None, None, message))

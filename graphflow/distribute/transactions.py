@@ -1,10 +1,14 @@
-"""Transactions that commit in two phases: what is prepared cannot fail to commit."""
+"""Transactions that commit in two phases: what is prepared cannot fail to commit.
+
+One may build on others that have prepared and are not decided on.  It sees what they wrote; where
+they are undone, so is it.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from graphflow.distribute.messages import OUTPUT, Ticket
 from graphflow.distribute.rows import RowTransaction, RowWrite
@@ -28,55 +32,85 @@ class Promised(Conflict):
 class ShardStore(Store):
     """The state of one session on one worker.
 
-    From prepare to the decision a transaction holds a promise on each key that it writes.
+    From prepare to the decision a transaction holds a promise on each key that it writes.  One
+    that builds on it may promise to write the same afterwards.
     """
 
     def __init__(self, entries: Mapping[Hashable, Entry] | None = None) -> None:
         super().__init__(entries)
-        self._promises: dict[Hashable, Ticket] = {}
+        self._promises: dict[Hashable, list[TwoPhase]] = {}
+        self._numbers = self._version  # of transactions that have prepared
 
     def begin(self) -> TwoPhase:
         return TwoPhase(self, self._entries)
 
-    def promise(self, snapshot: Any, read: set[Hashable], writes: Any, ticket: Ticket) -> None:
-        """Check that the writes can be applied, and keep others from making that untrue.
+    def promise(
+        self, transaction: TwoPhase, read: set[Hashable], writes: Iterable[Hashable]
+    ) -> int:
+        """Check that the writes can be applied, and keep others from making that untrue; the
+        number of the transaction.
 
         Raises:
           Promised: another attempt holds a promise.
           Conflict: something that was read and is written has changed since.
         """
         with self._lock:
-            now = self._entries
             for key in writes:
+                now = self._entries.get(key)
                 if key in self._promises:
-                    raise Promised(key, self._promises[key])
-                if key in read and now.get(key) is not snapshot.get(key):
+                    last = self._promises[key][-1]
+                    if last.ticket not in transaction.ahead:
+                        assert last.ticket is not None
+                        raise Promised(key, last.ticket)
+                    now = last.promised[key]
+                if key in read and now is not transaction.snapshot.get(key):
                     raise Conflict(key)
-            self._promises.update(dict.fromkeys(writes, ticket))
+            for key in writes:
+                self._promises.setdefault(key, []).append(transaction)
+            self._numbers += 1
+            return self._numbers
 
-    def fulfil(self, writes: Any) -> int:
+    def fulfil(self, transaction: TwoPhase) -> int:
         """Apply promised writes; the number of the commit."""
         with self._lock:
-            version = self.apply(self._entries, set(), writes)
-            self.withdraw(writes)
-            return version
+            self._entries = {**self._entries, **transaction.promised}
+            self._version += 1
+            self.withdraw(transaction, transaction.promised)
+            return self._version
 
-    def withdraw(self, writes: Any) -> None:
+    def withdraw(self, transaction: TwoPhase, keys: Iterable[Hashable]) -> None:
         """Take promises back."""
         with self._lock:
-            for key in writes:
-                self._promises.pop(key, None)
+            for key in keys:
+                holders = self._promises[key]
+                holders.remove(transaction)
+                if not holders:
+                    del self._promises[key]
 
 
 class TwoPhase(RowTransaction):
-    """A transaction of a `ShardStore`."""
+    """A transaction of a `ShardStore`.
 
-    __slots__ = ("_held", "_shard")
+    Attributes:
+      ticket: the attempt that it belongs to, once it is prepared.
+      ahead: attempts that it builds on.
+      promised: what it writes, once it is prepared.
+    """
 
-    def __init__(self, store: ShardStore, snapshot: Any):
+    __slots__ = ("_held", "_shard", "ahead", "promised", "ticket")
+
+    def __init__(self, store: ShardStore, snapshot: Any, ahead: frozenset[Ticket] = frozenset()):
         super().__init__(store, snapshot)
+        self.ticket: Ticket | None = None
+        self.ahead = ahead
+        self.promised: dict[Hashable, Entry] = {}
         self._shard = store
         self._held = False
+
+    @property
+    def snapshot(self) -> Mapping[Hashable, Entry]:
+        """The state that it sees."""
+        return self._snapshot
 
     def prepare(self, ticket: Ticket) -> None:
         """Make sure that `commit` will succeed.
@@ -84,23 +118,44 @@ class TwoPhase(RowTransaction):
         Raises:
           Conflict: it could not; see `ShardStore.promise`.
         """
-        self._shard.promise(self._snapshot, self._read, self._writes, ticket)
+        self.ticket = ticket
+        number = self._shard.promise(self, self._read, self._writes)
         self._held = True
         for key, value in self._writes.items():
-            self._writes[key] = kept(value)
+            self.promised[key] = Entry(kept(value), number)
 
     def commit(self) -> int:
         if not self._writes:
             return 0
-        version = self._shard.fulfil(self._writes)
         self._held = False
-        return version
+        return self._shard.fulfil(self)
 
     def abort(self) -> None:
         if self._held:
-            self._shard.withdraw(self._writes)
             self._held = False
+            self._shard.withdraw(self, self._writes)
         super().abort()
+
+
+class Ahead(NamedTuple):
+    """A moment of a store, and undecided attempts that have prepared to change it since.
+
+    Attributes:
+      store: the store.
+      entries: its state at that moment.
+      attempts: what comes on top, in order.
+    """
+
+    store: ShardStore
+    entries: Mapping[Hashable, Entry]
+    attempts: Sequence[Attempt]
+
+    def begin(self) -> TwoPhase:
+        """A transaction that sees all that."""
+        entries = dict(self.entries)
+        for attempt in self.attempts:
+            entries |= attempt.promised
+        return TwoPhase(self.store, entries, frozenset(a.ticket for a in self.attempts))
 
 
 def kept(write: Any) -> Any:
@@ -122,7 +177,7 @@ class Attempt(Run):
     def __init__(
         self,
         ticket: Ticket,
-        store: ShardStore,
+        store: ShardStore | Ahead,
         resources: Resources,
         seed: int,
         inputs: InputLog,
@@ -134,6 +189,11 @@ class Attempt(Run):
         self.quiet = quiet
         self.handed: tuple[Any, ...] = ()
         self._two_phase: TwoPhase = self.transaction  # type: ignore[assignment]
+
+    @property
+    def promised(self) -> Mapping[Hashable, Entry]:
+        """What it writes, once it is prepared."""
+        return self._two_phase.promised
 
     @property
     def releases(self) -> int:

@@ -12,6 +12,9 @@ begun:
                 aborted ───────┘
                      its execution ends
 
+A step may come before the one that it builds on is decided on.  It is *waiting* until that one has
+prepared here, and does not begin where that one was refused: the coordinator undoes both.
+
 A worker that is told to go back to a cut gives up all attempts, and takes nothing any more that
 was sent before that.
 """
@@ -80,6 +83,24 @@ class Start(NamedTuple):
     early: Mapping[str, Any]
 
 
+class Hold(NamedTuple):
+    """Note the state as it is now: a step will begin there, on top of what others have done.
+
+    Attributes:
+      ticket: the attempt.
+      ahead: undecided attempts whose effects it sees, in order.
+    """
+
+    ticket: Ticket
+    ahead: tuple[Ticket, ...]
+
+
+class Skip(NamedTuple):
+    """A step that was waiting will not begin."""
+
+    ticket: Ticket
+
+
 class Put(NamedTuple):
     """Hand a value to an attempt that may wait for it."""
 
@@ -144,11 +165,24 @@ class Drop(NamedTuple):
 
 
 Command = (
-    Start | Put | Cancel | Commit | Rollback | Forget | Answer | Acknowledge | Keep | Recall | Drop
+    Start
+    | Hold
+    | Skip
+    | Put
+    | Cancel
+    | Commit
+    | Rollback
+    | Forget
+    | Answer
+    | Acknowledge
+    | Keep
+    | Recall
+    | Drop
 )
 
-RUNNING, PREPARED, ABORTED = "running", "prepared", "aborted"
+WAITING, RUNNING, PREPARED, ABORTED = "waiting", "running", "prepared", "aborted"
 BACK = "back"  # to a cut
+REFUSED = "refused"  # what it builds on
 
 # (state, what happens) -> (next state, commands about the attempt)
 TABLE: Mapping[tuple[str | None, Any], tuple[str | None, tuple[type, ...]]] = {
@@ -163,6 +197,10 @@ TABLE: Mapping[tuple[str | None, Any], tuple[str | None, tuple[type, ...]]] = {
     (PREPARED, Verdict.RETRY): (None, (Rollback,)),
     (None, Verdict.ABORT): (None, ()),  # it was refused here
     (None, Verdict.RETRY): (None, ()),
+    (WAITING, Verdict.ABORT): (None, (Skip,)),
+    (WAITING, Verdict.RETRY): (None, (Skip,)),
+    (WAITING, REFUSED): (None, (Skip,)),
+    (WAITING, BACK): (None, (Skip,)),
     (RUNNING, BACK): (ABORTED, (Cancel,)),
     (ABORTED, BACK): (ABORTED, ()),
     (PREPARED, BACK): (None, (Rollback,)),
@@ -188,6 +226,9 @@ class Worker:
         self._begun = 0  # the highest serial number of a step taken
         self._early: dict[Ticket, dict[str, Any]] = {}
         self._save: Save | None = None  # waits until attempts that are undone have ended
+        self._waiting: dict[Ticket, Start] = {}
+        self._after: dict[Ticket, Ticket] = {}  # undecided attempt -> what it builds on
+        self._refused: set[Ticket] = set()  # here, and not decided on
 
     def handle(self, event: Event) -> list[Command]:
         """What is to be done about an event, in this order.
@@ -203,6 +244,9 @@ class Worker:
         outcome = {RUNNING: "prepared" if event.prepared else "refused"}.get(state, "cancelled")
         commands = self._move(event.ticket, event.prepared)
         commands.append(Answer(event.ticket, outcome))
+        if outcome == "refused":
+            self._refused.add(event.ticket)
+        commands += self._go_after(event.ticket)
         return [*commands, *self._go_on()] if self._save is not None else commands
 
     def _arrived(self, message: Message) -> list[Command]:
@@ -245,14 +289,49 @@ class Worker:
         early = self._early.pop(ticket, {})
         # What was kept for attempts before this one has no taker.
         self._early = {t: v for t, v in self._early.items() if t.serial > ticket.serial}
-        self.states[ticket] = RUNNING
-        return [*commands, Start(message, early)]
+        return [*commands, *self._begin(Start(message, early), message.after)]
+
+    def _begin(self, start: Start, after: Ticket | None) -> list[Command]:
+        ticket = start.step.ticket
+        if after in self._refused:
+            self._refused.add(ticket)
+            return [Skip(ticket)]
+        if after not in self.states:  # it is committed, or has no part here
+            self.states[ticket] = RUNNING
+            return [start]
+        assert after is not None
+        self._after[ticket] = after
+        self.states[ticket] = WAITING
+        self._waiting[ticket] = start
+        return [Hold(ticket, self._ahead_of(ticket)), *self._go_after(after)]
+
+    def _ahead_of(self, ticket: Ticket) -> tuple[Ticket, ...]:
+        found: list[Ticket] = []
+        while (before := self._after.get(ticket)) in self.states:
+            assert before is not None
+            found.insert(0, before)
+            ticket = before
+        return tuple(found)
+
+    def _go_after(self, ticket: Ticket) -> list[Command]:
+        """What waits for an attempt can go on, or never will."""
+        commands: list[Command] = []
+        state = self.states.get(ticket)
+        for each in [t for t in self._waiting if self._after[t] == ticket]:
+            if state == PREPARED:
+                self.states[each] = RUNNING
+                commands.append(self._waiting.pop(each))
+            elif ticket in self._refused:
+                self._refused.add(each)
+                commands += [*self._move(each, REFUSED), *self._go_after(each)]
+        return commands
 
     def _decide(self, decision: Decision) -> list[Command]:
         if decision.number <= self.applied:
             return []  # a message before this one has carried it, too
         self.applied = decision.number
         commands = self._move(decision.ticket, decision.verdict)
+        self._refused.discard(decision.ticket)
         if decision.verdict is not Verdict.RETRY:
             commands.append(Forget(decision.ticket.run))
         return commands
@@ -265,6 +344,7 @@ class Worker:
         commands += [Drop(m) for m in (self._save, *self._ahead.values()) if m is not None]
         self._save = None
         self._ahead.clear()
+        self._refused.clear()
         self._taken = self.applied = 0
         self._early = {t: v for t, v in self._early.items() if t.generation >= self.generation}
         return [*commands, Recall(message)]
@@ -276,6 +356,8 @@ class Worker:
         following, commands = TABLE[state, what]
         if following is None:
             self.states.pop(ticket, None)
+            self._after.pop(ticket, None)
+            self._waiting.pop(ticket, None)
         else:
             self.states[ticket] = following
         return [command(ticket) for command in commands]

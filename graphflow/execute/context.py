@@ -14,7 +14,7 @@ from graphflow.compile.plan import Step
 from graphflow.execute import collective
 from graphflow.execute.devices import Device
 from graphflow.execute.failures import explained
-from graphflow.execute.store import Conflict, Store, Transaction
+from graphflow.execute.store import Conflict, Transaction
 
 
 class RandomStream(NamedTuple):
@@ -181,12 +181,15 @@ class Run:
 
     def __init__(
         self,
-        store: Store,
+        store: Any,
         resources: Resources,
         seed: int,
         inputs: InputLog,
         cancelled: threading.Event,
     ):
+        """Args:
+        store: what gives the run's transaction: a `Store`, or a view of one.
+        """
         self.transaction: Transaction = store.begin()
         self.resources = resources
         self.seed = seed
