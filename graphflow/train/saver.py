@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -21,6 +22,8 @@ from graphflow.checkpoint import CheckpointState, Reader
 from graphflow.ops.partitioned import PartitionedVariable, parts_of
 from graphflow.ops.sources import placeholder
 from graphflow.ops.variables import Variable
+
+_log = logging.getLogger("graphflow")
 
 
 class Saver:
@@ -72,6 +75,8 @@ class Saver:
         self._allow_empty = allow_empty
         self._last: list[tuple[str, float]] = []
         self._next_kept = time.time() + keep_checkpoint_every_n_hours * 3600
+        self._plan: str | None = None  # of the checkpoint that was restored
+        self._from = ""
         self._built: dict[str, list[Variable]] | None = None
         self._assignments: list[tuple[Tensor, Operation]] = []
         if not defer_build:
@@ -145,7 +150,11 @@ class Saver:
         values = sess.run([[v.as_graph_element() for v in vs] for vs in variables.values()])
         pairs = zip(variables.items(), values, strict=True)
         tensors = {name: _whole(parts, pieces) for (name, parts), pieces in pairs}
-        metadata = {"global_step": step, "plan": plan and plan.digest}
+        digest, numerics = plan and plan.digest, _numerics(sess)
+        if digest and self._plan and digest != self._plan:
+            _log.warning("since %s was restored, another plan has run than before it", self._from)
+            self._plan = None
+        metadata = {"global_step": step, "plan": digest, "numerics": numerics}
         known = {key: value for key, value in metadata.items() if value is not None}
         checkpoint.write(prefix, tensors, metadata=known)
         if write_state:
@@ -217,6 +226,22 @@ class Saver:
         fed = [tensor for tensor, _ in self._assignments]
         feeds = dict(zip(fed, pieces, strict=True))
         sess.run([assign for _, assign in self._assignments], feeds)
+        self._compare(sess, reader, save_path)
+
+    def _compare(self, sess: Any, reader: Reader, path: str) -> None:
+        """Tell where training will not go on with the same bits; whether by the same plan, the
+        next save tells."""
+        self._plan, self._from = reader.manifest.metadata.get("plan"), path
+        saved, now = reader.manifest.metadata.get("numerics"), _numerics(sess)
+        if isinstance(saved, dict) and now is not None and saved != now:
+            other = [
+                f"{k} {saved.get(k)!r}, now {v!r}" for k, v in now.items() if saved.get(k) != v
+            ]
+            _log.warning(
+                "%s was written by a session that may compute other last bits: %s",
+                path,
+                "; ".join(other),
+            )
 
     def _fitting(self, variable: Variable, value: Any, path: str) -> Any:
         dims, dtype = _saved_dims(variable), variable.dtype
@@ -236,6 +261,12 @@ class Saver:
             self.build()
         assert self._built is not None
         return self._built
+
+
+def _numerics(sess: Any) -> dict[str, Any] | None:
+    """What the last bits depend on, as a checkpoint holds it."""
+    numerics = getattr(sess, "numerics", None)
+    return None if numerics is None else numerics._asdict()
 
 
 def _checked(variable: Any) -> Variable:

@@ -45,10 +45,46 @@ def test_a_checkpoint_tells_which_plan_its_values_are_of(tmp_path):
                 path = tf.train.Saver().save(session, str(tmp_path / name))
                 plan = session.placement(step).digest
         metadata = checkpoint.Reader(path).manifest.metadata
-        assert metadata == {"plan": plan}
+        assert metadata == {"plan": plan, "numerics": session.numerics._asdict()}
         return plan
 
     assert saved("/cpu:0", "a") == saved("/cpu:0", "b") != saved("/cpu:1", "c")
+
+
+def test_restoring_tells_where_the_last_bits_may_differ(tmp_path, monkeypatch, caplog):
+    w = tf.Variable([1.0, 2.0], name="w")
+    saver = tf.train.Saver()
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    with tf.Session() as session:
+        session.run(w.initializer)
+        path = saver.save(session, str(tmp_path / "m"))
+    for tier, told in (("native", 0), ("reference", 1)):
+        monkeypatch.setenv("GRAPHFLOW_TIER", tier)
+        with tf.Session() as session:
+            saver.restore(session, path)
+        assert len(caplog.messages) == told
+    assert caplog.messages[0].endswith("tier 'native', now 'reference'")
+
+
+def test_saving_tells_where_another_plan_has_run_than_before(tmp_path, caplog):
+    w = tf.Variable([1.0, 2.0], name="w")
+    step = w.assign(tf.square(w) + w)
+    saver = tf.train.Saver()
+
+    def go_on(name, restored=None):
+        with tf.Session() as session:
+            if restored is None:
+                session.run(w.initializer)
+            else:
+                saver.restore(session, restored)
+            session.run(step if name != "other" else step + tf.square(w))
+            return saver.save(session, str(tmp_path / name))
+
+    path = go_on("first")
+    go_on("same", path)
+    assert not caplog.messages
+    go_on("other", path)
+    assert caplog.messages == [f"since {path} was restored, another plan has run than before it"]
 
 
 def test_only_the_last_checkpoints_stay(tmp_path):
