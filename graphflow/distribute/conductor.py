@@ -35,10 +35,19 @@ _SHORT = 0.002  # seconds between looks at whether runs have ended
 CLOSING = 5.0  # seconds, at most, that closing waits for the workers
 
 
-class _Outcome:
-    """A run that somebody waits for."""
+class Outcome:
+    """A run that somebody waits for, or will.
 
-    def __init__(self, expires: float | None):
+    Attributes:
+      number: of the run.
+      ahead: it has begun before its turn, and is not claimed.
+      done: it has ended.
+      error: why it failed.
+    """
+
+    def __init__(self, number: int, expires: float | None, ahead: bool = False):
+        self.number = number
+        self.ahead = ahead
         self.expires = expires
         self.wakes: float | None = None
         self.done = False
@@ -84,7 +93,7 @@ class Conductor:
         self._watch = Watch(deadline)
         self._stalls = Stalls(deadline / 2)
         self._lock = threading.Lock()  # of what the machine decides, and the order of messages
-        self._outcomes: dict[int, _Outcome] = {}
+        self._outcomes: dict[int, Outcome] = {}
         self._runs = 0
         self._admits = threading.Event()  # runs begin; see `quiesce`
         self._admits.set()
@@ -133,31 +142,92 @@ class Conductor:
           ResourceExhaustedError: too many runs are under way.
           OpError: it failed; nothing was changed.
         """
+        self._take_slot()
+        try:
+            started = self._clock()
+            outcome = self._begin(plan, feeds, timeout, traced=traced)
+            return self._result(outcome, started, timeout)
+        finally:
+            self._slots.release()
+
+    def begin(
+        self, plan: int, feeds: Mapping[str, Sequence[Any]], after: Outcome | None
+    ) -> Outcome:
+        """Begin a run before its turn, which `claim` or `withdraw` ends; see `series`.
+
+        Args:
+          plan, feeds: as for `run`.
+          after: the one before it, unless that was claimed and is over.
+
+        Raises:
+          ResourceExhaustedError: too many runs are under way.
+        """
+        self._take_slot()
+        try:
+            return self._begin(plan, feeds, None, ahead=True, after=after)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    def claim(self, outcome: Outcome, timeout: float | None = None) -> Mapping[str, Prepared]:
+        """The result of a run that began ahead, as of `run`: now it is its turn.
+
+        Raises:
+          CancelledError: it was taken back meanwhile.
+          OpError: it failed; nothing was changed.
+        """
+        started = self._clock()
+        try:
+            with self._lock:
+                if not outcome.done:
+                    outcome.ahead = False
+                    outcome.expires = None if timeout is None else started + timeout
+                    self._take_up()
+                    self._handle(machine.Claimed(outcome.number))
+            return self._result(outcome, started, timeout)
+        finally:
+            self._slots.release()
+
+    def withdraw(self, outcome: Outcome) -> None:
+        """Nobody wants a run that began ahead: it has no effect, nor has what comes after it."""
+        with self._lock:
+            if not outcome.done:
+                self._handle(machine.Withdrawn(outcome.number))
+        self._slots.release()
+
+    def _take_slot(self) -> None:
         # More than the workers have threads for could wait for each other for ever.
         if not self._slots.acquire(blocking=False):
             raise ResourceExhaustedError(
                 None, None, "the cluster is busy with as many overlapping runs as it takes"
             )
-        try:
-            return self._run(plan, feeds, timeout, traced)
-        finally:
-            self._slots.release()
 
-    def _run(
+    def _begin(
         self,
         plan: int,
         feeds: Mapping[str, Sequence[Any]],
         timeout: float | None,
-        traced: bool,
-    ) -> Mapping[str, Prepared]:
+        traced: bool = False,
+        ahead: bool = False,
+        after: Outcome | None = None,
+    ) -> Outcome:
         started = self._clock()
-        outcome = _Outcome(None if timeout is None else started + timeout)
         with self._admitted(timeout):
             self._runs += 1
             number = self._runs
-            self._outcomes[number] = outcome
+            expires = None if timeout is None else started + timeout
+            outcome = self._outcomes[number] = Outcome(number, expires, ahead)
             self._take_up()  # what came since the last run
-            self._handle(machine.Begin(number, plan, feeds, traced))
+            before = 0 if after is None or after.done else after.number
+            self._handle(machine.Begin(number, plan, feeds, traced, ahead, before))
+            if after is not None and after.error is not None and not outcome.done:
+                self._handle(machine.Withdrawn(number))
+            return outcome
+
+    def _result(
+        self, outcome: Outcome, started: float, timeout: float | None
+    ) -> Mapping[str, Prepared]:
+        number = outcome.number
         try:
             self._wait(number, outcome, timeout or 0.0)
         except BaseException:  # an interrupt: nobody waits for the run any more
@@ -186,7 +256,7 @@ class Conductor:
                     yield
                     return
 
-    def _wait(self, number: int, outcome: _Outcome, timeout: float) -> None:
+    def _wait(self, number: int, outcome: Outcome, timeout: float) -> None:
         # Looking after each answer took a third of the driver's time in short steps of 32 workers.
         look = self._clock() + self._watch.pause(self._clock())
         while not outcome.done:
@@ -230,7 +300,7 @@ class Conductor:
             with self._lock:
                 self._onlookers -= 1
 
-    def _mind_the_time(self, number: int, outcome: _Outcome, timeout: float) -> None:
+    def _mind_the_time(self, number: int, outcome: Outcome, timeout: float) -> None:
         now = self._clock()
         if outcome.expires is not None and now >= outcome.expires:
             self._handle(machine.Expired(number, timeout))
@@ -371,6 +441,10 @@ class Conductor:
         """
         start = self._clock()
         self._admits.clear()
+        with self._lock:
+            for outcome in list(self._outcomes.values()):
+                if outcome.ahead and not outcome.done:
+                    self._handle(machine.Withdrawn(outcome.number))
         while True:
             with self._lock:
                 if not self._machine.running:

@@ -12,6 +12,7 @@ Of a run (`runs` tells how it is decided on):
                     │
                 suspended ◄── Lost: any that is undecided; Begin during a recovery
               interrupted ◄── Lost: any that is committing, and goes on with that afterwards
+                following, yielding: runs that begin before their turn, see `series`
 
 Of the session, where lost workers are replaced:
 

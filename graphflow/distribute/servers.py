@@ -156,6 +156,8 @@ class ServerTarget(ClusterTarget):
       default: the task of operations that ask for none: the server that the session is with.
     """
 
+    begins_ahead = False  # others share the state, and would see what is not committed
+
     def __init__(self, topology: Topology, conductor: Conductor, default: str):
         super().__init__(topology, conductor)
         self.default = default

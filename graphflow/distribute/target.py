@@ -13,7 +13,7 @@ from graphflow.base.errors import UnimplementedError
 from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan
 from graphflow.distribute.channel import worker_of
-from graphflow.distribute.conductor import Conductor
+from graphflow.distribute.conductor import Conductor, Outcome
 from graphflow.distribute.host import Part, Shipment
 from graphflow.distribute.messages import Prepared
 from graphflow.distribute.snapshot import Snapshot
@@ -48,8 +48,11 @@ class ClusterTarget:
       topology: the devices of all workers.
       conductor: runs steps on them.
       version: how often the workers have changed; plans of another version are void.
+      begins_ahead: may a run begin before the one before it is committed?
       heirs: worker before the last change -> worker that has its state now.
     """
+
+    begins_ahead = True
 
     def __init__(self, topology: Topology, conductor: Conductor):
         self.topology = topology
@@ -150,12 +153,33 @@ class ClusterTarget:
         self.conductor.close()
 
 
+class Begun:
+    """A run that has begun before its turn."""
+
+    def __init__(self, executable: ClusterExecutable, outcome: Outcome):
+        self.outcome = outcome
+        self._executable = executable
+
+    @property
+    def void(self) -> bool:
+        """Was it taken back, before it was claimed?"""
+        return self.outcome.ahead and self.outcome.done
+
+    def result(self, timeout: float | None) -> list[Any]:
+        """As `ClusterExecutable.run`."""
+        return self._executable.hand_out(self._executable.conductor.claim(self.outcome, timeout))
+
+    def withdraw(self) -> None:
+        """It shall have no effect."""
+        self._executable.conductor.withdraw(self.outcome)
+
+
 class ClusterExecutable:
     """Partitions on their workers, ready to run."""
 
     def __init__(self, conductor: Conductor, number: int, partitions: Partitions):
         self.number = number
-        self._conductor = conductor
+        self.conductor = conductor
         self.plans: Mapping[str, Plan] = {
             device: compile_plan(part.order, part.feeds, part.fetches, part.origins)
             for device, part in partitions.parts.items()
@@ -207,7 +231,7 @@ class ClusterExecutable:
     def keeps(self, feed: Tensor) -> bool:
         """Does a run keep what is fed for this tensor, so that it must be a copy?  What reaches a
         worker is one; but the journal keeps what it may have to send again."""
-        return self._conductor.recovers
+        return self.conductor.recovers
 
     def run(
         self, feeds: Sequence[Any], timeout: float | None = None, trace: Any = None
@@ -225,12 +249,28 @@ class ClusterExecutable:
           DeadlineExceededError: the run took longer than `timeout`, or a worker is frozen.
           OpError: a kernel failed; nothing was changed.
         """
-        shares = {worker: [feeds[i] for i in indices] for worker, indices in self._feeds.items()}
-        answers = self._conductor.run(self.number, shares, timeout, trace is not None)
+        answers = self.conductor.run(self.number, self._shares(feeds), timeout, trace is not None)
         if trace is not None:
             spans = [span for answer in answers.values() for span in answer.spans]
             trace.step_stats = aligned(spans)
             trace.partition_graphs = [str(plan) for plan in self.plans.values()]
+        return self.hand_out(answers)
+
+    def begin(self, feeds: Sequence[Any], after: Begun | None) -> Begun:
+        """Begin a run before its turn.
+
+        Args:
+          feeds: an array per fed tensor.
+          after: the run that comes before it; None: all that came before are over.
+        """
+        before = None if after is None else after.outcome
+        return Begun(self, self.conductor.begin(self.number, self._shares(feeds), before))
+
+    def _shares(self, feeds: Sequence[Any]) -> dict[str, list[Any]]:
+        return {worker: [feeds[i] for i in indices] for worker, indices in self._feeds.items()}
+
+    def hand_out(self, answers: Mapping[str, Prepared]) -> list[Any]:
+        """The values of the fetches, for the user."""
         return [self._hand_out(answers, *fetched) for fetched in self._fetched]
 
     def _hand_out(

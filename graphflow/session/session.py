@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -34,7 +35,7 @@ from graphflow.session.memory import within_memory
 from graphflow.session.options import ConfigProto, RunMetadata
 from graphflow.session.planner import Planner
 from graphflow.session.resume import PASSING, Resumption, hash_of, names_of
-from graphflow.session.steps import may_overlap, run_steps
+from graphflow.session.steps import may_begin_ahead, may_overlap, run_steps
 
 default_cluster: Any = None  # where sessions run that name no target; set by `graphflow run`
 
@@ -357,8 +358,11 @@ class BaseSession:
         """Run the same fetches many times.
 
         Runs that only read variables overlap: while one is on its second device, the next one is
-        on the first.  Where runs write, take input or draw random numbers, each begins when the
-        one before is through, so that the results are those of as many calls of `run`.
+        on the first.  Where runs write or draw random numbers, a worker of a cluster begins with
+        the next one when it is through with one itself, and does not wait until all are; the next
+        one is undone where that one fails, and committed when its result is asked for.  Where they
+        take input, each begins when the one before is through.  The results, and the effects, are
+        those of as many calls of `run`.
 
             for loss in session.run_steps(loss, batches): ...
 
@@ -379,11 +383,40 @@ class BaseSession:
         if in_flight < 1:
             raise ValueError(f"in_flight={in_flight}: at least one run must be under way")
 
-        def overlap() -> bool:
-            known = [p for k, p in self._cache.items() if k[0] == key_of(fetches)]
-            return all(may_overlap(p.placement.subgraph) for p in known)
+        def known() -> list[Prepared]:
+            return [p for k, p in self._cache.items() if k[0] == key_of(fetches)]
 
-        return run_steps(lambda fed: self.run(fetches, fed, options), feeds, in_flight, overlap)
+        def overlap() -> bool:
+            return all(may_overlap(p.placement.subgraph) for p in known())
+
+        def begin() -> Any:
+            ahead = self._resumption is None and getattr(self._target, "begins_ahead", False)
+            if not (ahead and all(may_begin_ahead(p.placement.subgraph) for p in known())):
+                return None
+            return lambda fed, after: self._begin(fetches, fed, options, after)
+
+        return run_steps(
+            lambda fed: self.run(fetches, fed, options), feeds, in_flight, overlap, begin
+        )
+
+    def _begin(
+        self, fetches: Any, feeds: Mapping[Any, Any], options: Any, after: _Begun | None
+    ) -> _Begun | None:
+        """Begin a run before its turn; None: it cannot, or fails, and will when it is its turn."""
+        prepared = self._cache.get((key_of(fetches), tuple(feeds), self.graph.epoch))
+        if self._closed or prepared is None or getattr(self._target, "version", 0) != self._version:
+            return None
+        if self._planner.curious(prepared.placement):
+            return None
+        executable: Any = prepared.executable
+        try:
+            pairs = zip(prepared.keys, prepared.converters, strict=True)
+            values = [convert(feeds[key]) for key, convert in pairs]
+            begun = executable.begin(values, after and after.begun)
+        except Exception:
+            return None
+        again = partial(self.run, fetches, feeds, options)
+        return _Begun(self, begun, prepared.pack, again, options)
 
     # ---- what it knows
 
@@ -413,6 +446,15 @@ class BaseSession:
         with self._lock:
             plans = [prepared.placement for prepared in self._cache.values()]
         return max(reversed(plans), key=lambda plan: len(plan.devices), default=None)
+
+    @property
+    def numerics(self) -> Numerics | None:
+        """What the last bits of results depend on, beside the plan; None: on servers, whose
+        sessions do not fix it."""
+        try:
+            return self._target.numerics
+        except UnimplementedError:
+            return None
 
     def placement(self, fetches: Any, feed_dict: Any = None) -> Placement:
         """Which device runs what, for these fetches and feeds."""
@@ -532,6 +574,44 @@ class InteractiveSession(BaseSession):
     def close(self) -> None:
         self._entered.close()
         super().close()
+
+
+class _Begun:
+    """A run that has begun before its turn; see `steps.Begun`."""
+
+    def __init__(
+        self,
+        session: BaseSession,
+        begun: Any,
+        pack: Pack,
+        run: Callable[[], Any],
+        options: Any,
+    ):
+        self.begun = begun
+        self._session = session
+        self._pack = pack
+        self._run = run
+        self._options = options
+
+    @property
+    def void(self) -> bool:
+        return bool(self.begun.void)
+
+    def result(self) -> Any:
+        try:
+            values = self.begun.result(self._session._timeout(self._options))
+        except CancelledError as error:
+            if self.void:
+                return self._run()  # the workers have changed
+            self._session._explain(error)
+            raise
+        except Exception as error:
+            self._session._explain(error)
+            raise
+        return self._pack(values)
+
+    def withdraw(self) -> None:
+        self.begun.withdraw()
 
 
 def _siblings(config: ConfigProto, cluster: Any) -> Callable[[Graph], Session]:

@@ -1,4 +1,8 @@
-"""Many runs of the same fetches, several of them under way where that makes no difference."""
+"""Many runs of the same fetches, several of them under way where that makes no difference.
+
+Runs that only read overlap on threads.  On the workers of a cluster, others begin before the one
+before them is committed, and are committed when their results are asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, Protocol
 
-from graphflow.rewrite.effects import is_droppable
+from graphflow.rewrite.effects import is_droppable, touches
 from graphflow.rewrite.subgraph import Subgraph
 
 Feeds = Mapping[Any, Any]
@@ -19,11 +23,41 @@ def may_overlap(subgraph: Subgraph) -> bool:
     return all(is_droppable(operation) for operation in subgraph.order)
 
 
+def may_begin_ahead(subgraph: Subgraph) -> bool:
+    """Do its runs depend on state and feeds alone, so that one may begin when the one before has
+    not been committed?  What they take from queues and the like would be taken for nothing where
+    they are not wanted in the end."""
+    return all(
+        touch.kind in ("read", "write") or (touch.kind == "output" and isinstance(touch.key, str))
+        for operation in subgraph.order
+        for touch in touches(operation)
+    )
+
+
+class Begun(Protocol):
+    """A run that has begun before its turn.
+
+    Attributes:
+      void: it was taken back.
+    """
+
+    @property
+    def void(self) -> bool: ...
+
+    def result(self) -> Any: ...
+
+    def withdraw(self) -> None: ...
+
+
+Begin = Callable[[Feeds, Begun | None], Begun | None]
+
+
 def run_steps(
     run: Callable[[Feeds], Any],
     feeds: int | Iterable[Feeds],
     in_flight: int,
     overlap: Callable[[], bool],
+    begin: Callable[[], Begin | None],
 ) -> Iterator[Any]:
     """See `BaseSession.run_steps`.
 
@@ -32,12 +66,15 @@ def run_steps(
       feeds: what each run is fed; or how many runs without feeds.
       in_flight: how many may be under way.
       overlap: tells, after the first run, whether more than one may.
+      begin: gives, after that, what begins a run before the one before it is committed, or None.
     """
     fed = iter(repeat({}, feeds) if isinstance(feeds, int) else feeds)
     for first in fed:
         yield run(first)
         if in_flight > 1 and overlap():
             yield from _overlapping(run, fed, in_flight)
+        elif in_flight > 1 and (begins := begin()) is not None:
+            yield from _in_series(run, begins, fed, in_flight)
         else:
             yield from map(run, fed)
 
@@ -56,3 +93,54 @@ def _overlapping(
         finally:  # after a failure, or when nobody wants the rest
             for future in waiting:
                 future.cancel()
+
+
+class _Step:
+    """A run that is wanted next, or soon."""
+
+    def __init__(self, feeds: Feeds):
+        self.feeds = feeds
+        self.begun: Begun | None = None
+
+
+def _in_series(
+    run: Callable[[Feeds], Any], begin: Begin, fed: Iterator[Feeds], in_flight: int
+) -> Iterator[Any]:
+    """What is committed, and in which order, is as if each began when it is asked for."""
+    waiting: deque[_Step] = deque()
+    failure: Exception | None = None
+    try:
+        while True:
+            while failure is None and len(waiting) < in_flight:
+                try:
+                    waiting.append(_Step(next(fed)))
+                except StopIteration:
+                    break
+                except Exception as error:  # it is not its turn yet
+                    failure = error
+            if not waiting:
+                break
+            _begin_all(begin, waiting)
+            step = waiting.popleft()
+            yield run(step.feeds) if step.begun is None else step.begun.result()
+    finally:
+        while waiting:  # after a failure, or when nobody wants the rest: the last first
+            begun = waiting.pop().begun
+            if begun is not None:
+                begun.withdraw()
+    if failure is not None:
+        raise failure
+
+
+def _begin_all(begin: Begin, waiting: Iterable[_Step]) -> None:
+    """Begin what has not begun, or was taken back, in order, as far as that can be."""
+    before: Begun | None = None
+    for step in waiting:
+        if step.begun is not None and step.begun.void:
+            step.begun.withdraw()
+            step.begun = None
+        if step.begun is None:
+            step.begun = begin(step.feeds, before)
+        if step.begun is None:
+            return
+        before = step.begun

@@ -21,6 +21,7 @@ from graphflow.execute.trace import shares
 from graphflow.place.schedules import ring_all_reduce
 
 CURVE = (2, 8, 64, 1000)
+SERIES = (1, 2, 4)  # runs under way
 BOUNDS = {
     "dp_cost_2": 1 / 0.9,
     "ps_table_100x": 1.25,
@@ -36,6 +37,11 @@ MEANING = {
     "ps_table_100x": "step with a table of 128 MB / of 1.28 MB, on a parameter server",
     "table_100x": "the same on a worker of a cluster",
     "table_step_ms": "step there with the table of 128 MB, ms",
+    **{
+        f"steps_per_s_{n}": f"scalar training steps of 2 workers a second, {n} under way"
+        for n in SERIES
+    },
+    "series_gain": "steps a second, 4 under way / 1",
     "ps_step_ms": "step with the table of 128 MB, ms",
     "ps_null_ms": "empty step of a worker and a parameter server of one process, ms",
     "bubble": "idle share of 2 stages with 4 micro-batches, measured",
@@ -51,7 +57,7 @@ def numbers() -> dict[str, Any]:
     before = os.environ.get("GRAPHFLOW_TIER")
     os.environ["GRAPHFLOW_TIER"] = "reference"
     try:
-        return data_parallel() | parameter_servers() | tables() | pipeline()
+        return data_parallel() | parameter_servers() | tables() | series() | pipeline()
     finally:
         del os.environ["GRAPHFLOW_TIER"]
         if before is not None:
@@ -167,6 +173,30 @@ def tables() -> dict[str, Any]:
         "table_100x": median_ratio(times["large"], times["small"]),
         "table_step_ms": statistics.median(times["large"]) * 1e3,
     }
+
+
+def series(steps: int = 100) -> dict[str, Any]:
+    """Steps of two workers that hand each other a scalar, the next ones begun ahead or not."""
+
+    def build() -> Any:
+        with tf.device("/job:worker/task:0"):
+            v = tf.get_variable("v", [], initializer=tf.constant_initializer(1.0))
+        with tf.device("/job:worker/task:1"):
+            w = tf.get_variable("w", [], initializer=tf.constant_initializer(1.0))
+            loss = tf.square(v * w)
+        return tf.train.GradientDescentOptimizer(0.01).minimize(loss)
+
+    with ExitStack() as stack:
+        cluster = stack.enter_context(tf.Cluster(workers=2))
+        own = stack.enter_context(_session(cluster, build))
+
+        def run(in_flight: int) -> None:
+            for _ in own.session.run_steps(own.fetch, steps, in_flight=in_flight):
+                pass
+
+        times = interleaved({n: partial(run, n) for n in SERIES}, calls=1, rounds=9)
+    found = {f"steps_per_s_{n}": steps / statistics.median(times[n]) for n in SERIES}
+    return found | {"series_gain": median_ratio(times[1], times[4])}
 
 
 def parameter_servers() -> dict[str, Any]:

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from graphflow.base.errors import CancelledError, InvalidArgumentError
 from graphflow.distribute import events as e
 from graphflow.distribute import worker as w
 from graphflow.distribute.coordinator import Coordinator
 from graphflow.distribute.messages import Applied, Prepared, Rebuilt, Refused, Saved
 
+CANCELLED = CancelledError(None, None, "cancelled")
 LOST = "lost"  # stands in the queue to the coordinator where a connection ended
 
 
@@ -28,6 +30,7 @@ class Attempt:
     """What a worker knows of one."""
 
     base: tuple[int, ...]  # the list as the attempt saw it
+    ahead: tuple[Any, ...] = ()  # undecided attempts on which it builds
     running: bool = True
     promised: bool = False
 
@@ -40,10 +43,16 @@ class Shard:
     runs: tuple[int, ...] = ()
     snapshots: dict[int, tuple[int, ...]] = field(default_factory=lambda: {0: ()})
     attempts: dict[Any, Attempt] = field(default_factory=dict)
+    held: dict[Any, tuple[tuple[int, ...], tuple[Any, ...]]] = field(default_factory=dict)
 
-    def promise(self) -> Any:
-        """The attempt that has prepared a write."""
-        return next((t for t, a in self.attempts.items() if a.promised), None)
+    def promise(self, attempt: Attempt) -> Any:
+        """Another attempt that has prepared a write, and is not one that this one builds on."""
+        others = [t for t, a in self.attempts.items() if a.promised and t not in attempt.ahead]
+        return others[-1] if others else None
+
+    def now(self, attempt: Attempt) -> tuple[int, ...]:
+        """The list, with what was prepared by those that the attempt builds on."""
+        return (*self.runs, *[t.run for t in attempt.ahead if t in self.attempts])
 
 
 @dataclass
@@ -55,6 +64,9 @@ class World:
       waiting: runs that the user has not begun.
       ended: run -> whether it succeeded, and what its workers saw.
       printed: runs whose output has gone out, in order.
+      series: each run but the first begins ahead, and is claimed when the one before has ended.
+      fails: runs whose execution fails.
+      unclaimed: runs that have begun ahead.
     """
 
     coordinator: Coordinator
@@ -66,6 +78,9 @@ class World:
     spares: int = 100
     attempts: int = 100
     overtaking: bool = False
+    series: bool = False
+    fails: frozenset[int] = frozenset()
+    unclaimed: list[int] = field(default_factory=list)
     ended: dict[int, Any] = field(default_factory=dict)
     printed: list[int] = field(default_factory=list)
     to_worker: dict[str, deque[Any]] = field(default_factory=dict)
@@ -105,6 +120,8 @@ class World:
             yield "replace", name
         for run in self.resting:
             yield "wake", run
+        if self.unclaimed and self.unclaimed[0] - 1 in self.ended:
+            yield ("claim",)
 
     def perform(self, action: tuple[Any, ...]) -> None:
         kind, *rest = action
@@ -112,7 +129,19 @@ class World:
 
     def _begin(self) -> None:
         run = self.waiting.pop(0)
-        self._drive(e.Begin(run, 1, {name: () for name in self.plan[run]}))
+        if self.series and not self.ended.get(run - 1, (True, {}))[0]:
+            self.ended[run] = False, {}  # who has got an error goes no further
+            return
+        ahead = self.series and run - 1 in self.coordinator._runs
+        if ahead:
+            self.unclaimed.append(run)
+        after = run - 1 if ahead else 0
+        self._drive(e.Begin(run, 1, dict.fromkeys(self.plan[run], ()), False, ahead, after))
+
+    def _claim(self) -> None:
+        run = self.unclaimed.pop(0)
+        if run not in self.ended:
+            self._drive(e.Claimed(run))
 
     def _to_worker(self, name: str, i: int) -> None:
         message = self.to_worker[name][i]
@@ -126,11 +155,15 @@ class World:
 
     def _execute(self, name: str, ticket: Any) -> None:
         shard = self.shards[name]
-        attempt, holder = shard.attempts[ticket], shard.promise()
+        attempt = shard.attempts[ticket]
+        holder = shard.promise(attempt)
         attempt.running = False
-        ok = holder is None and attempt.base == shard.runs
+        ok = holder is None and attempt.base == shard.now(attempt)
+        error = None
+        if ticket.run in self.fails:
+            ok, error = False, InvalidArgumentError("node", None, "bad")
         attempt.promised = ok
-        self._work(name, w.Executed(ticket, ok), Refused(ticket, 0, None, holder))
+        self._work(name, w.Executed(ticket, ok), Refused(ticket, 0, error, holder))
 
     def _kill(self, name: str, at_once: bool) -> None:
         """End a worker; `at_once`: what it has sent is lost with it."""
@@ -185,7 +218,14 @@ class World:
         machine, answers = shard.machine, self.to_driver[name]
         match command:
             case w.Start():
-                shard.attempts[command.step.ticket] = Attempt(shard.runs)
+                ticket = command.step.ticket
+                base, ahead = shard.held.pop(ticket, (shard.runs, ()))
+                shard.attempts[ticket] = Attempt((*base, *[t.run for t in ahead]), ahead)
+            case w.Hold():
+                shard.held[command.ticket] = shard.runs, command.ahead
+            case w.Skip():
+                shard.held.pop(command.ticket, None)
+                answers.append(Refused(command.ticket, machine.applied, CANCELLED))
             case w.Commit():
                 attempt = shard.attempts.pop(command.ticket)
                 assert attempt.base == shard.runs, "what was prepared can be committed"
@@ -223,6 +263,9 @@ class World:
         assert set(decided) <= set(self.printed), "it is out when the run ends"
         for shard in self.shards.values():
             assert len(set(shard.runs)) == len(shard.runs), "no update is applied twice"
+            assert not {*shard.runs} & {*self.unclaimed}, "nothing is committed before its turn"
+            if self.series:
+                assert list(shard.runs) == sorted(shard.runs), "and none overtakes another"
         for run, (good, seen) in self.ended.items():
             assert not good or run not in {r for values in seen.values() for r in values}
 
@@ -231,7 +274,13 @@ class World:
         assert set(self.ended) == set(self.plan), "every run ends"
         if gives_up:
             return
-        assert all(good for good, _ in self.ended.values()), "and succeeds"
+        failed = {r for r in self.plan if self.series and any(f <= r for f in self.fails)}
+        good = {run for run, (good, _) in self.ended.items() if good}
+        assert good <= self.plan.keys() - failed, "what comes after a failure has no effect"
+        if failed:
+            assert all(set(shard.runs) <= good for shard in self.shards.values())
+            return
+        assert good == set(self.plan), "and succeeds"
         assert sorted(self.printed) == sorted(self.plan)
         for name, shard in self.shards.items():
             told = {d.ticket.run for d in self.coordinator._peers[name].pending}
@@ -253,7 +302,8 @@ class World:
 
 def world(
     plan: Mapping[int, tuple[str, ...]], kills: int, every: int = 1, overlapping: int = 1,
-    spares: int = 100, attempts: int = 100, overtaking: bool = False,
+    spares: int = 100, attempts: int = 100, overtaking: bool = False, series: bool = False,
+    fails: frozenset[int] = frozenset(),
 ) -> World:  # fmt: skip
     """The first state.
 
@@ -265,6 +315,8 @@ def world(
       spares: how many workers there are for those that are lost.
       attempts: of all runs together; what comes after more is not looked at.
       overtaking: messages between two ends do not keep their order.
+      series: runs begin ahead.
+      fails: runs whose execution fails.
     """
     names = sorted({name for workers in plan.values() for name in workers})
     return World(
@@ -277,6 +329,8 @@ def world(
         spares,
         attempts,
         overtaking,
+        series,
+        fails,
         to_worker={name: deque() for name in names},
         to_driver={name: deque() for name in names},
     )

@@ -3,6 +3,8 @@ nothing happens twice, all agree, and everything comes to its end."""
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -19,7 +21,28 @@ SMALL = {
     "overtaking messages": {"plan": {1: AB, 2: AB}, "kills": 1, "every": 9, "overtaking": True},
     "overlapping runs": {"plan": {1: AB, 2: ("a",)}, "kills": 0, "overlapping": 2, "attempts": 5},
 }
+SERIES = {
+    "two runs": {"plan": {1: AB, 2: AB}, "kills": 1, "every": 9},
+    "a cut in between": {"plan": {1: AB, 2: AB}, "kills": 0, "every": 1},
+    "a failure": {"plan": {1: AB, 2: AB}, "kills": 0, "fails": frozenset({1})},
+    "the second fails": {"plan": {1: AB, 2: AB}, "kills": 0, "fails": frozenset({2})},
+    "other workers": {"plan": {1: AB, 2: ("a",), 3: AB}, "kills": 0, "every": 9},
+    "overtaking messages": {"plan": {1: AB, 2: AB}, "kills": 0, "every": 9, "overtaking": True},
+}
 LARGE = {
+    "a series of three and cuts": {
+        "plan": {1: AB, 2: AB, 3: AB},
+        "kills": 0,
+        "series": True,
+        "overlapping": 3,
+    },
+    "a series of three and a kill": {
+        "plan": {1: AB, 2: AB, 3: AB},
+        "kills": 1,
+        "every": 9,
+        "series": True,
+        "overlapping": 2,
+    },
     "overlapping runs and a kill": {
         "plan": {1: ("a",), 2: AB},
         "kills": 1,
@@ -35,6 +58,12 @@ LARGE = {
 @pytest.mark.parametrize("system", SMALL.values(), ids=SMALL)
 def test_all_interleavings(system):
     assert explore(world(**system), limit=60_000).ends
+
+
+@pytest.mark.parametrize("system", SERIES.values(), ids=SERIES)
+def test_all_interleavings_of_runs_that_begin_ahead(system):
+    overlapping = len(system["plan"])
+    assert explore(world(**system, series=True, overlapping=overlapping), limit=100_000).ends
 
 
 @pytest.mark.slow
@@ -53,8 +82,10 @@ class Losses(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        plan = {1: ABC, 2: AB, 3: ("b", "c"), 4: ABC}
-        self.world = world(plan, kills=3, every=2, overlapping=3, overtaking=True)
+        self.world = world(self.plan, 3, 2, overlapping=3, overtaking=True, series=self.series)
+
+    plan: ClassVar[Any] = {1: ABC, 2: AB, 3: ("b", "c"), 4: ABC}
+    series = False
 
     @rule(i=st.integers(0, 1000))
     def something_happens(self, i: int) -> None:
@@ -78,8 +109,15 @@ class Losses(RuleBasedStateMachine):
         raise AssertionError("it does not come to an end")
 
 
-TestLosses = Losses.TestCase
-TestLosses.settings = settings(
+class LossesInSeries(Losses):
+    """The same, of runs that begin ahead."""
+
+    plan: ClassVar[Any] = {1: ABC, 2: ABC, 3: ABC, 4: AB, 5: AB}
+    series = True
+
+
+TestLosses, TestLossesInSeries = Losses.TestCase, LossesInSeries.TestCase
+TestLosses.settings = TestLossesInSeries.settings = settings(
     max_examples=60,
     stateful_step_count=60,
     deadline=None,

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from graphflow.base.errors import InvalidArgumentError, UnavailableError
+from graphflow.base.errors import CancelledError, InvalidArgumentError, UnavailableError
 from graphflow.distribute import coordinator as driver
 from graphflow.distribute import worker as remote
 from graphflow.distribute.messages import Applied, Notice, Prepared, Refused, Step
-from graphflow.distribute.transactions import Attempt, Promised, ShardStore
+from graphflow.distribute.transactions import Ahead, Attempt, Promised, ShardStore
 from graphflow.execute.context import InputLog, Resources
 from graphflow.execute.store import Conflict
 
@@ -32,13 +32,23 @@ class Shard:
         self.machine = remote.Worker()
         self.store = ShardStore()
         self.attempts: dict[Any, Attempt] = {}
+        self.known: dict[Any, Attempt] = {}  # also those that are over
         self.seen: dict[Any, tuple[int, ...]] = {}
         self.running: list[Any] = []
         self.mail: dict[Any, dict[str, Any]] = {}
+        self.held: dict[Any, Any] = {}
+
+    def hold(self, command: remote.Hold) -> None:
+        self.held[command.ticket] = self.store.entries, command.ahead
 
     def begin(self, command: remote.Start) -> None:
         ticket = command.step.ticket
-        attempt = Attempt(ticket, self.store, Resources(), 0, InputLog(), threading.Event())
+        store: Any = self.store
+        if ticket in self.held:
+            entries, ahead = self.held.pop(ticket)
+            store = Ahead(self.store, entries, [self.known[t] for t in ahead])
+        attempt = Attempt(ticket, store, Resources(), 0, InputLog(), threading.Event())
+        self.known[ticket] = attempt
         self.attempts[ticket] = attempt
         self.mail[ticket] = dict(command.early)
         self.running.append(ticket)
@@ -74,7 +84,7 @@ class Protocol(RuleBasedStateMachine):
         self.resting: list[int] = []
         self.dead: set[str] = set()
         self.steps: Counter[Any] = Counter()
-        self.closed = False
+        self.unclaimed: list[int] = []  # of a series
 
     # ---- the rim
 
@@ -101,6 +111,15 @@ class Protocol(RuleBasedStateMachine):
                         if peer != name:
                             ticket = command.step.ticket
                             self.values.append((peer, ticket, name, ticket))
+                case remote.Hold():
+                    shard.hold(command)
+                case remote.Skip():
+                    shard.held.pop(command.ticket, None)
+                    error = CancelledError(None, None, "cancelled")
+                    applied = shard.machine.applied
+                    self.to_driver.append((name, Refused(command.ticket, applied, error)))
+                case remote.Put() if command.ticket not in shard.mail:
+                    pass  # it is held
                 case remote.Put():
                     shard.mail[command.ticket][command.key] = command.value
                 case remote.Commit():
@@ -132,6 +151,24 @@ class Protocol(RuleBasedStateMachine):
         run = len(self.members) + 1
         self.members[run] = workers
         self.drive(driver.Begin(run, 1, {w: () for w in workers}))
+
+    @rule(workers=some_workers)
+    def begin_ahead(self, workers: list[str]) -> None:
+        run = len(self.members) + 1
+        self.members[run] = workers
+        after = self.unclaimed[-1] if self.unclaimed else 0
+        self.unclaimed.append(run)
+        self.drive(driver.Begin(run, 1, {w: () for w in workers}, False, True, after))
+
+    @precondition(lambda self: self.unclaimed)
+    @rule()
+    def claim(self) -> None:
+        self.drive(driver.Claimed(self.unclaimed.pop(0)))
+
+    @precondition(lambda self: self.unclaimed)
+    @rule()
+    def withdraw(self) -> None:
+        self.drive(driver.Withdrawn(self.unclaimed.pop()))
 
     @precondition(lambda self: self.to_workers)
     @rule(i=index, twice=st.booleans())
@@ -201,9 +238,12 @@ class Protocol(RuleBasedStateMachine):
         undecided = set(self.members) - set(self.ended)  # committed ones may await their release
         for shard in self.shards.values():
             assert set(shard.runs) <= committed | undecided
+            assert set(shard.runs).isdisjoint(self.unclaimed), "not before its turn"
 
     def teardown(self) -> None:
         """Let everything come to its end, then look."""
+        while self.unclaimed:
+            self.claim()
         self.drain()
         assert set(self.ended) == set(self.members), "every run ends"
         self.drive(driver.Closed())

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from graphflow.distribute.messages import Ticket
-from graphflow.distribute.transactions import Attempt, Promised, ShardStore
+from graphflow.distribute.transactions import Ahead, Attempt, Promised, ShardStore
 from graphflow.execute.context import InputLog, Resources
 from graphflow.execute.store import Conflict
 
-ONE, TWO = Ticket(0, 1, 1), Ticket(0, 2, 2)
+ONE, TWO, THREE = Ticket(0, 1, 1), Ticket(0, 2, 2), Ticket(0, 3, 3)
 
 
 @pytest.fixture
@@ -112,4 +112,50 @@ def test_output_that_has_no_room_gives_back_what_was_reserved(store):
         one.prepare()
     one.abort()
     assert output.events == ["reserved", "given back"]
+    assert not store._promises
+
+
+def test_who_builds_on_a_prepared_attempt_sees_its_writes_and_promises_after_it(store):
+    first = attempt(store, ONE)
+    first.transaction.write("x", 1)
+    base = store.entries
+    first.prepare()
+    second = attempt(Ahead(store, base, [first]), TWO)
+    second.transaction.write("x", second.transaction.read("x") + 1)
+    second.prepare()
+    first.commit()
+    assert store.begin().read("x") == 1
+    third = attempt(store, THREE)
+    third.transaction.write("x", 9)
+    with pytest.raises(Promised) as caught:
+        third.prepare()
+    assert caught.value.holder == TWO
+    second.commit()
+    assert store.begin().read("x") == 2
+    assert not store._promises
+
+
+def test_who_builds_on_an_attempt_that_was_undone_is_in_conflict(store):
+    first = attempt(store, ONE)
+    first.transaction.write("x", 1)
+    first.prepare()
+    second = attempt(Ahead(store, store.entries, [first]), TWO)
+    second.transaction.write("x", second.transaction.read("x") + 1)
+    first.abort()
+    with pytest.raises(Conflict):
+        second.prepare()
+    second.abort()
+    assert "x" not in store
+    assert not store._promises
+
+
+def test_attempts_that_build_on_each_other_may_be_undone_in_any_order(store):
+    first = attempt(store, ONE)
+    first.transaction.write("x", 1)
+    first.prepare()
+    second = attempt(Ahead(store, store.entries, [first]), TWO)
+    second.transaction.write("x", 2)
+    second.prepare()
+    first.abort()
+    second.abort()
     assert not store._promises

@@ -18,8 +18,10 @@ from graphflow.distribute.worker import (
     Delivered,
     Executed,
     Forget,
+    Hold,
     Put,
     Rollback,
+    Skip,
     Start,
     Worker,
 )
@@ -29,6 +31,10 @@ ONE, TWO, THREE = Ticket(0, 1, 1), Ticket(0, 2, 2), Ticket(0, 3, 3)
 
 def step(sequence, ticket, *decisions):
     return Arrived(Step(sequence, decisions, ticket, 1, (), False))
+
+
+def after(sequence, ticket, before, *decisions):
+    return Arrived(Step(sequence, decisions, ticket, 1, (), False, None, before))
 
 
 def decided(number, ticket, verdict):
@@ -121,3 +127,53 @@ def test_a_step_with_an_old_number_is_refused(worker):
     worker.handle(step(1, TWO))
     with pytest.raises(InternalError, match="comes after"):
         worker.handle(step(2, ONE))
+
+
+def test_a_step_waits_for_the_one_it_builds_on_and_not_for_the_decision(worker):
+    worker.handle(step(1, ONE))
+    assert worker.handle(after(2, TWO, ONE)) == [Hold(TWO, (ONE,))]
+    assert worker.handle(after(3, THREE, TWO)) == [Hold(THREE, (ONE, TWO))]
+    answer, start = worker.handle(Executed(ONE, True))
+    assert (answer, start.step.ticket) == (Answer(ONE, "prepared"), TWO)
+    commit, forget = worker.handle(Arrived(Notice(4, (decided(1, ONE, Verdict.COMMIT),))))[:2]
+    assert (commit, forget) == (Commit(ONE), Forget(1))
+    assert worker.handle(Executed(TWO, True))[1].step.ticket == THREE
+
+
+def test_a_step_begins_at_once_on_what_has_prepared_or_is_committed(worker):
+    worker.handle(step(1, ONE))
+    worker.handle(Executed(ONE, True))
+    hold, start = worker.handle(after(2, TWO, ONE))
+    assert (hold, start.step.ticket) == (Hold(TWO, (ONE,)), TWO)
+    worker.handle(Executed(TWO, True))
+    notice = Notice(3, (decided(1, ONE, Verdict.COMMIT), decided(2, TWO, Verdict.COMMIT)))
+    worker.handle(Arrived(notice))
+    (start,) = worker.handle(after(4, THREE, TWO))
+    assert isinstance(start, Start)
+
+
+@pytest.mark.parametrize("comes", ["before", "after"])
+def test_what_builds_on_a_step_that_is_refused_does_not_begin(worker, comes):
+    worker.handle(step(1, ONE))
+    steps = [after(2, TWO, ONE), after(3, THREE, TWO)]
+    commands = [c for s in steps for c in worker.handle(s)] if comes == "before" else []
+    commands += worker.handle(Executed(ONE, False))
+    commands += [c for s in steps for c in worker.handle(s)] if comes == "after" else []
+    assert [c for c in commands if not isinstance(c, Hold)] == [
+        Rollback(ONE),
+        Answer(ONE, "refused"),
+        Skip(TWO),
+        Skip(THREE),
+    ]
+    undo = [decided(i, t, Verdict.RETRY) for i, t in enumerate((THREE, TWO, ONE), 1)]
+    worker.handle(Arrived(Notice(4, tuple(undo))))
+    assert not worker.states
+    assert not worker._refused
+
+
+def test_a_step_that_waits_is_undone_without_having_begun(worker):
+    worker.handle(step(1, ONE))
+    worker.handle(after(2, TWO, ONE))
+    undo = Notice(3, (decided(1, TWO, Verdict.RETRY), decided(2, ONE, Verdict.RETRY)))
+    assert worker.handle(Arrived(undo)) == [Skip(TWO), Cancel(ONE), Acknowledge(3)]
+    assert worker.handle(Executed(ONE, True)) == [Rollback(ONE), Answer(ONE, "cancelled")]
