@@ -58,13 +58,18 @@ def fused_step(data):
 def training_step(options, x, y):
     loss = loss_of(options)
     update = sgd if options.workload in w.BLOCKS else adam
+    has_moments = options.workload == "W7"
 
     def train(state, x, y):
-        p, slots, key = state
+        p, slots, key, averages = state
         key, used = jax.random.split(key) if options.workload in w.CNNS else (key, key)
-        value, gradients = jax.value_and_grad(loss)(p, x, y, used)
+        result, gradients = jax.value_and_grad(loss, has_aux=has_moments)(p, x, y, used)
+        value, moments = result if has_moments else (result, averages)
         p, slots = update(p, slots, gradients)
-        return (p, slots, key), value
+        averages = jax.tree.map(
+            lambda old, new: old - (old - new) * (1 - w.BATCH_MOMENTUM), averages, moments
+        )
+        return (p, slots, key, averages), value
 
     train = jax.jit(train, donate_argnums=0)
     state = initial_state(options)
@@ -78,14 +83,17 @@ def training_step(options, x, y):
 
 
 def initial_state(options):
-    """(parameters, optimizer slots, random key)."""
+    """(parameters, optimizer slots, random key, moving averages)."""
     p = {k: jnp.asarray(v) for k, v in w.parameters(options.workload).items()}
     key = jax.random.key(0, impl="rbg" if options.mode == "rbg" else None)
     if options.workload in w.BLOCKS:
-        return p, (), key
+        return p, (), key, ()
     m = jax.tree.map(jnp.zeros_like, p)
     v = jax.tree.map(jnp.zeros_like, p)
-    return p, (m, v, jnp.zeros((), jnp.float32)), key
+    averages = ()
+    if options.workload == "W7":
+        averages = [(jnp.zeros(n), jnp.ones(n)) for n in w.NORMED.channels[1:]]
+    return p, (m, v, jnp.zeros((), jnp.float32)), key, averages
 
 
 def sgd(p, slots, gradients):
@@ -111,6 +119,10 @@ def loss_of(options):
         return cnn_loss(options.mode, options.dropout)
     if options.workload == "W4":
         return lstm_loss(options.mode)
+    if options.workload == "W7":
+        return normed_cnn_loss(options.mode)
+    if options.workload == "W8":
+        return gru_loss(options.mode)
     return block_loss
 
 
@@ -132,11 +144,10 @@ def mlp_loss(layers):
     return loss
 
 
-def convolve(x, weight, bias):
-    """x [n, h, w, in] -> relu of [n, h, w, out]."""
+def convolve(x, weight):
+    """x [n, h, w, in] -> [n, h, w, out]."""
     layout = ("NHWC", "HWIO", "NHWC")
-    y = lax.conv_general_dilated(x, weight, (1, 1), "SAME", dimension_numbers=layout)
-    return jax.nn.relu(y + bias)
+    return lax.conv_general_dilated(x, weight, (1, 1), "SAME", dimension_numbers=layout)
 
 
 def pool(x, mode):
@@ -153,7 +164,7 @@ def cnn_loss(mode, dropout):
 
     def loss(p, x, y, key):
         for name in ("conv1", "conv2"):
-            x = pool(convolve(x, p[name], p[f"{name}_bias"]), mode)
+            x = pool(jax.nn.relu(convolve(x, p[name]) + p[f"{name}_bias"]), mode)
         x = x.reshape(x.shape[0], -1)
         x = jax.nn.relu(x @ p["dense1"] + p["dense1_bias"])
         if dropout:
@@ -182,6 +193,46 @@ def lstm_loss(mode):
         else:
             for z in gates:
                 (h, c), _ = cell((h, c), z)
+        return cross_entropy(h @ p["out"] + p["out_bias"], y)
+
+    return loss
+
+
+def normed_cnn_loss(mode):
+    """x [batch, 28, 28, 1], y [batch] -> [] and the moments for the moving averages."""
+
+    def loss(p, x, y, key):
+        moments = []
+        for i in range(len(w.NORMED.channels) - 1):
+            x = convolve(x, p[f"conv{i}"])
+            mean = x.mean((0, 1, 2))
+            variance = jnp.mean((x - mean) ** 2, (0, 1, 2))
+            moments.append((mean, variance))
+            x = (x - mean) * lax.rsqrt(variance + w.BATCH_EPSILON) * p[f"scale{i}"]
+            x = pool(jax.nn.relu(x + p[f"shift{i}"]), mode)
+        return cross_entropy(x.reshape(x.shape[0], -1) @ p["dense"] + p["dense_bias"], y), moments
+
+    return loss
+
+
+def gru_loss(mode):
+    """x [batch, 28, 28], y [batch] -> []."""
+
+    def loss(p, x, y, key):
+        def cell(h, step):
+            z = jnp.concatenate([step, h], 1) @ p["gates"] + p["gates_bias"]
+            reset, keep = jnp.split(jax.nn.sigmoid(z), 2, axis=1)
+            both = jnp.concatenate([step, reset * h], 1)
+            candidate = jnp.tanh(both @ p["candidate"] + p["candidate_bias"])
+            return keep * h + (1 - keep) * candidate, None
+
+        h = jnp.zeros((x.shape[0], w.GRU.hidden), jnp.float32)
+        steps = x.transpose(1, 0, 2)
+        if mode == "scan":
+            h, _ = lax.scan(cell, h, steps)
+        else:
+            for step in steps:
+                h, _ = cell(h, step)
         return cross_entropy(h @ p["out"] + p["out_bias"], y)
 
     return loss

@@ -56,7 +56,7 @@ def fused(data):
 
 
 def training(options, x_data, y_data):
-    """Loss and update of W2, W2s, W3, W4, W6."""
+    """Loss and update of W2, W2s, W3, W4, W6, W7, W8."""
     p = {name: tf.Variable(value) for name, value in w.parameters(options.workload).items()}
     x = tf.placeholder(x_data.dtype, x_data.shape)
     y = tf.placeholder(tf.int32, y_data.shape)
@@ -65,7 +65,8 @@ def training(options, x_data, y_data):
         labels=tf.reshape(y, [-1]), logits=logits
     )
     loss = tf.reduce_mean(losses)
-    update = optimizer(options.workload).minimize(loss)
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        update = optimizer(options.workload).minimize(loss)
     return [loss, update], {x: x_data, y: y_data}
 
 
@@ -83,6 +84,10 @@ def logits_of(options, p, x):
         return cnn(p, x, options.dropout)
     if options.workload == "W4":
         return lstm(p, x)
+    if options.workload == "W7":
+        return normed_cnn(p, x)
+    if options.workload == "W8":
+        return gru(p, x)
     return block(p, x)
 
 
@@ -123,6 +128,37 @@ def lstm(p, x):
         c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
         h = tf.sigmoid(o) * tf.tanh(c)
     return tf.matmul(h, p["out"]) + p["out_bias"]
+
+
+def normed_cnn(p, x):
+    """x [batch, 28, 28, 1] -> [batch, 10]."""
+    for i in range(len(w.NORMED.channels) - 1):
+        x = tf.nn.conv2d(x, p[f"conv{i}"], strides=[1, 1, 1, 1], padding="SAME")
+        x = tf.nn.relu(batch_norm(x, p[f"scale{i}"], p[f"shift{i}"]))
+        x = tf.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
+    return dense(tf.reshape(x, [-1, w.NORMED.flat]), p["dense"], p["dense_bias"])
+
+
+def batch_norm(x, scale, shift):
+    """x [n, h, w, c] -> the same shape; the updates of the moving averages are collected."""
+    y, mean, variance = tf.nn.fused_batch_norm(x, scale, shift, epsilon=w.BATCH_EPSILON)
+    for value, start in ((mean, 0.0), (variance, 1.0)):
+        average = tf.Variable(np.full(scale.shape, start, np.float32), trainable=False)
+        update = average.assign_sub((average - value) * (1 - w.BATCH_MOMENTUM))
+        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
+    return y
+
+
+def gru(p, x):
+    """x [batch, 28, 28] -> [batch, 10], as `tf.nn.rnn_cell.GRUCell` in `tf.nn.static_rnn`."""
+    h = tf.zeros([w.GRU.batch, w.GRU.hidden])
+    for step in tf.unstack(x, axis=1):
+        gates = dense(tf.concat([step, h], 1), p["gates"], p["gates_bias"])
+        reset, keep = tf.split(tf.sigmoid(gates), 2, axis=1)
+        both = tf.concat([step, reset * h], 1)
+        candidate = tf.tanh(dense(both, p["candidate"], p["candidate_bias"]))
+        h = keep * h + (1 - keep) * candidate
+    return dense(h, p["out"], p["out_bias"])
 
 
 def layer_norm(x, scale, shift):

@@ -78,12 +78,19 @@ def loss_of(options, p):
     if options.workload in w.MLPS:
         return mlp_loss(p, len(w.MLPS[options.workload].sizes) - 1), list(p.values())
     if options.workload in w.CNNS:
-        use_channels_last(p)
+        use_channels_last(p, ("conv1", "conv2"))
         return cnn_loss(p, options.dropout), list(p.values())
     if options.workload == "W4" and options.mode.endswith("unroll"):
         return unrolled_lstm_loss(p), list(p.values())
     if options.workload == "W4":
         return library_lstm_loss(p)
+    if options.workload == "W7":
+        use_channels_last(p, ("conv0", "conv1"))
+        return normed_cnn_loss(p), list(p.values())
+    if options.workload == "W8" and options.mode.endswith("unroll"):
+        return unrolled_gru_loss(p), list(p.values())
+    if options.workload == "W8":
+        return library_gru_loss(p)
     return block_loss(p), list(p.values())
 
 
@@ -100,9 +107,9 @@ def mlp_loss(p, layers):
     return loss
 
 
-def use_channels_last(p):
+def use_channels_last(p, names):
     """Store conv weights as [out, in, h, w] in channels_last memory, oneDNN's favourite."""
-    for name in ("conv1", "conv2"):
+    for name in names:
         weight = p[name].detach().permute(3, 2, 0, 1)
         p[name] = leaf(weight.contiguous(memory_format=torch.channels_last))
 
@@ -119,6 +126,51 @@ def cnn_loss(p, dropout):
         x = F.relu(torch.addmm(p["dense1_bias"], x, p["dense1"]))
         x = F.dropout(x, dropout)
         return F.cross_entropy(torch.addmm(p["dense2_bias"], x, p["dense2"]), y)
+
+    return loss
+
+
+def normed_cnn_loss(p):
+    """x [batch, 28, 28, 1], y [batch] -> []; keeps moving averages."""
+    widths = w.NORMED.channels[1:]
+    averages = [(torch.zeros(n), torch.ones(n)) for n in widths]
+
+    def loss(x, y):
+        x = x.permute(0, 3, 1, 2)
+        for i, (mean, variance) in enumerate(averages):
+            x = F.conv2d(x, p[f"conv{i}"], padding=1)
+            x = F.batch_norm(x, mean, variance, p[f"scale{i}"], p[f"shift{i}"], True,
+                             1 - w.BATCH_MOMENTUM, w.BATCH_EPSILON)  # fmt: skip
+            x = F.max_pool2d(F.relu(x), 2)
+        x = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+        return F.cross_entropy(torch.addmm(p["dense_bias"], x, p["dense"]), y)
+
+    return loss
+
+
+def library_gru_loss(p):
+    """x [batch, 28, 28], y [batch] -> [], through torch.nn.GRU, which resets after the product."""
+    cell = torch.nn.GRU(w.GRU.inputs, w.GRU.hidden, batch_first=True)
+
+    def loss(x, y):
+        _, h = cell(x)
+        return F.cross_entropy(torch.addmm(p["out_bias"], h[0], p["out"]), y)
+
+    return loss, [*cell.parameters(), p["out"], p["out_bias"]]
+
+
+def unrolled_gru_loss(p):
+    """x [batch, 28, 28], y [batch] -> [], the same arithmetic as the other scripts."""
+
+    def loss(x, y):
+        h = x.new_zeros(x.shape[0], w.GRU.hidden)
+        for step in x.unbind(1):
+            z = torch.addmm(p["gates_bias"], torch.cat([step, h], 1), p["gates"])
+            reset, keep = torch.sigmoid(z).chunk(2, 1)
+            both = torch.cat([step, reset * h], 1)
+            candidate = torch.tanh(torch.addmm(p["candidate_bias"], both, p["candidate"]))
+            h = keep * h + (1 - keep) * candidate
+        return F.cross_entropy(torch.addmm(p["out_bias"], h, p["out"]), y)
 
     return loss
 

@@ -14,6 +14,9 @@ W5     value and gradient of sum(sigmoid(a*x+b)*tanh(x)-exp(-x*x)) fusion
        for 4 Mi floats
 W6     one pre-norm transformer block with embedding and           mixed
        vocabulary head, batch 8 x 64 tokens, SGD
+W7     two 3x3 convolutions with batch normalisation and moving    batch norm
+       averages, pools, a dense layer, batch 64, Adam
+W8     GRU, 28 steps of 28 inputs, 128 units, batch 128, Adam      many small GEMMs
 =====  ==========================================================  ===============
 
 The same models in other sizes, which have no hand-written reference:
@@ -37,7 +40,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-NAMES = ("W1", "W2", "W2s", "W3", "W4", "W5", "W6")
+NAMES = ("W1", "W2", "W2s", "W3", "W4", "W5", "W6", "W7", "W8")
 OTHER_SIZES = ("W2-1", "W2-1024", "MLP-small", "W3-256", "CNN-3x3", "W6-32")
 
 CHAIN_OPERATIONS = 50
@@ -56,12 +59,15 @@ CNNS = {"W3": CNN, "W3-256": SimpleNamespace(**{**vars(CNN), "batch": 256}), "CN
 LSTM = SimpleNamespace(batch=128, steps=28, inputs=28, hidden=128, classes=10)
 FUSED_SIZE = 4 * 1024 * 1024
 FUSED_A, FUSED_B = 1.5, 0.25
+NORMED = SimpleNamespace(batch=64, channels=(1, 32, 64), flat=3136, classes=10)
+GRU = SimpleNamespace(batch=128, steps=28, inputs=28, hidden=128, classes=10)
 BLOCK = SimpleNamespace(batch=8, steps=64, width=256, heads=4, ff=1024, vocab=1000)
 BLOCKS = {"W6": BLOCK, "W6-32": SimpleNamespace(**{**vars(BLOCK), "batch": 32})}
 
 ADAM = SimpleNamespace(rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8)
 SGD_RATE = 0.1
 NORM_EPSILON = 1e-5
+BATCH_EPSILON, BATCH_MOMENTUM = 1e-3, 0.9
 GELU_SCALE, GELU_CUBE = 0.7978845608, 0.044715
 
 
@@ -148,6 +154,30 @@ def _lstm_parameters(rng):
     }
 
 
+def _normed_parameters(rng):
+    """No biases: the shifts of the normalisation are there."""
+    result = {}
+    for i, (n_in, n_out) in enumerate(zip(NORMED.channels, NORMED.channels[1:])):
+        result[f"conv{i}"] = _glorot(rng, 3, 3, n_in, n_out)
+        result[f"scale{i}"], result[f"shift{i}"] = _ones(n_out), _zeros(n_out)
+    result["dense"] = _glorot(rng, NORMED.flat, NORMED.classes)
+    result["dense_bias"] = _zeros(NORMED.classes)
+    return result
+
+
+def _gru_parameters(rng):
+    """Rows of the kernels: inputs, then state.  The gates: reset, update."""
+    rows = GRU.inputs + GRU.hidden
+    return {
+        "gates": _glorot(rng, rows, 2 * GRU.hidden),
+        "gates_bias": _ones(2 * GRU.hidden),
+        "candidate": _glorot(rng, rows, GRU.hidden),
+        "candidate_bias": _zeros(GRU.hidden),
+        "out": _glorot(rng, GRU.hidden, GRU.classes),
+        "out_bias": _zeros(GRU.classes),
+    }
+
+
 def _block_parameters(rng):
     d, ff, vocab = BLOCK.width, BLOCK.ff, BLOCK.vocab
     return {
@@ -177,6 +207,8 @@ _PARAMETERS = {
     **{name: _cnn_parameters(cnn) for name, cnn in CNNS.items()},
     "W4": _lstm_parameters,
     **dict.fromkeys(BLOCKS, _block_parameters),
+    "W7": _normed_parameters,
+    "W8": _gru_parameters,
 }
 
 # ---------------------------------------------------------------- batches
@@ -226,4 +258,6 @@ _BATCHES = {
     "W4": _lstm_batch,
     "W5": lambda rng: _floats(rng, FUSED_SIZE),
     **{name: _block_batch(block) for name, block in BLOCKS.items()},
+    "W7": _cnn_batch(CNN),
+    "W8": _lstm_batch,
 }
