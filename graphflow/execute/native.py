@@ -137,7 +137,7 @@ class _Instance:
         for code in plan.codes:
             step = code.address("step")
             serial = function(code.address("serial"), pointer)
-            alone = function(step, pointer, number, pointer)
+            alone = function(step, pointer, number, number)
             self.calls.append((step, serial, alone))
         self.actions = [
             self._action(kind, list(same)) for kind, same in groupby(plan.actions, type)
@@ -229,12 +229,13 @@ class _Instance:
     def _native(self, segment: Segment) -> Any:
         step, serial, alone = self.calls[segment.number]
         at, team, status = self.at, self.team, self.status
+        phases = self.plan.phases[segment.number]
 
         def run() -> None:
             if self.plan.workers > 1:
-                team.run(step, serial, at)
+                team.run(step, phases, serial, at)
             else:
-                alone(at, 0, None)
+                alone(at, 0, 0)
             if status.value:
                 raise Fault("an index is out of range")
 

@@ -278,17 +278,18 @@ class Tiers:
         from graphflow.compile.native.build import Unprofitable, build_native
         from graphflow.compile.native.cache import default_cache
         from graphflow.execute.native import NativeProgram
-        from graphflow.execute.team import Team
+        from graphflow.execute.team import MOST, Team
 
+        threads = min(self._threads, MOST)
         try:
-            plan = build_native(program.plan, found, self._threads, default_cache())
+            plan = build_native(program.plan, found, threads, default_cache())
         except Unprofitable:
             return None
         with self._lock:
             if self._closed:
                 return None
             if self._team is None:
-                self._team = Team(self._threads)
+                self._team = Team(threads)
         return NativeProgram(plan, self._team, program.kernels())
 
     def _submit(self, function: Callable[[], None]) -> Future[None] | None:

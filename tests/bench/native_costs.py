@@ -102,7 +102,7 @@ def _calls() -> dict[str, float]:
         instance = program.native[0]._free[0]
         _, _, call = instance.calls[0][:3]
         works = {
-            "call": lambda: call(instance.at, 0, None),
+            "call": lambda: call(instance.at, 0, 0),
             "run": lambda: session.run(y, feeds),
             "update": lambda: session.run(update, feeds),
         }

@@ -183,7 +183,7 @@ def test_strips_give_the_same_bits_with_the_team_and_without(
     session.run(tf.global_variables_initializer())
     shared = [session.run(fetches, feeds) for _ in range(3)]
     assert plan_of(session).workers == 2
-    monkeypatch.setattr(Team, "run", lambda self, step, serial, table: serial(table))
+    monkeypatch.setattr(Team, "run", lambda self, step, phases, serial, table: serial(table))
     alone = session.run(fetches, feeds)
     for found in shared:
         for a, b in zip(found, alone, strict=True):
@@ -221,7 +221,7 @@ def test_more_threads_than_cores_sleep_and_wake(
         session.run(tf.global_variables_initializer())
         shared = [session.run(fetches, feeds) for _ in range(6)]
         assert plan_of(session).workers == threads
-        monkeypatch.setattr(Team, "run", lambda self, step, serial, table: serial(table))
+        monkeypatch.setattr(Team, "run", lambda self, step, phases, serial, table: serial(table))
         alone = session.run(fetches, feeds)
     for found in shared:
         for a, b in zip(found, alone, strict=True):

@@ -292,7 +292,7 @@ def test_same_bits_with_the_team_and_without(monkeypatch: pytest.MonkeyPatch) ->
     def run(alone: bool) -> list[Any]:
         with pytest.MonkeyPatch.context() as patch, tf.Graph().as_default():
             if alone:
-                patch.setattr(Team, "run", lambda self, step, serial, table: serial(table))
+                patch.setattr(Team, "run", lambda self, step, phases, serial, table: serial(table))
             x = tf.placeholder(tf.float32, [300, 400])
             y = tf.tanh(tf.matmul(x, tf.constant(weights)))
             config = tf.ConfigProto(intra_op_parallelism_threads=2)

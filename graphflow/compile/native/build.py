@@ -105,6 +105,7 @@ class NativePlan:
       arena: layout of what is inside.
       workers: shares that the work is cut in.
       codes: machine code per segment.
+      phases: of each segment: how often workers meet, and once more.
       products: does it call GEMM?
       called: steps that their reference kernels compute -> why.
       units: the loops of each segment.
@@ -122,6 +123,7 @@ class NativePlan:
     arena: Arena
     workers: int
     codes: tuple[Code, ...]
+    phases: tuple[int, ...]
     products: bool
     called: Mapping[str, str]
     units: tuple[tuple[Unit, ...], ...]
@@ -212,7 +214,8 @@ class _Builder:
         self._enter_outside(kept)
         arena = self._arena(order, segments, workers)
         actions = tuple([self._action(a, arena) for a in order])
-        text = tuple([self._text(segment, arena, workers) for segment in segments])
+        layouts = [self._layout(segment, workers) for segment in segments]
+        text = tuple([module_text(each, self._place(arena), self.timed) for each in layouts])
         codes = tuple([load(t, self.cache) for t in text])
         shared = _shared(special)
         return NativePlan(
@@ -227,6 +230,7 @@ class _Builder:
             arena=arena,
             workers=workers,
             codes=codes,
+            phases=tuple([len(each.phases) for each in layouts]),
             products=any(isinstance(u, Product) for s in segments for u in s.units),
             called={b.name: b.reason for b in blocks if isinstance(b, Foreign) and b.reason},
             units=tuple([s.units for s in segments]),
@@ -341,15 +345,13 @@ class _Builder:
 
         return place
 
-    def _text(self, segment: Schedule, arena: Arena, workers: int) -> str:
+    def _layout(self, segment: Schedule, workers: int) -> Layout:
         cuts = list(segment.cuts)
         for strip in segment.strips:
             for i in range(strip.first, strip.last + 1):
                 cuts[i] = finer(cuts[i], strip.parts)
-        place = self._place(arena)
         strips = [strip[:3] for strip in segment.strips]
-        layout = Layout(segment.units, cuts, self.meets[id(segment)], strips, workers)
-        return module_text(layout, place, self.timed)
+        return Layout(segment.units, cuts, self.meets[id(segment)], strips, workers)
 
     # ---- actions
 

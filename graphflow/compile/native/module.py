@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from graphflow.compile.loops.nests import Access, Nest, Product, Unit
 from graphflow.compile.loops.shares import Share
 from graphflow.compile.native.kernels import kernel
-from graphflow.compile.native.runtime import BARRIER
 from graphflow.compile.native.scalars import Emitter
 
 # The table that a step gets: addresses.  Buffers follow; the arena holds what is not outside.
@@ -73,7 +72,7 @@ class Layout(NamedTuple):
     Attributes:
       units: in order.
       cuts: the shares of each unit; in a strip, several per worker.
-      meets: must the workers meet before it?
+      meets: must all that comes before be done on all shares before it?
       strips: first unit, last unit and parts of what runs part by part.
       workers: how many there are.
     """
@@ -84,17 +83,29 @@ class Layout(NamedTuple):
     strips: Sequence[tuple[int, int, int]]
     workers: int
 
+    @property
+    def phases(self) -> list[list[int]]:
+        """Numbers of the units of each phase; a strip has that of its first unit alone."""
+        inside = {n for first, last, _ in self.strips for n in range(first + 1, last + 1)}
+        found: list[list[int]] = []
+        for number in range(len(self.units)):
+            if not found or (self.workers > 1 and self.meets[number]):
+                found.append([])
+            if number not in inside:
+                found[-1].append(number)
+        return found
+
 
 def module_text(layout: Layout, place: Callable[[Any], Place], timed: bool = False) -> str:
-    """IR of `step(table, worker, sync)`, and of `serial(table)`, which does all shares.
+    """IR of `step(table, share, phase)`, and of `serial(table)`, which does all of them.
 
     Args:
       place: value -> where it lies.
-      timed: keep the CPU's clock in the global `times` [workers, units, 3]: before the barrier,
-        behind it, and at the end of a unit.
+      timed: keep the CPU's clock in the global `times` [workers, units, 3]: when the share was
+        done with what comes before, at the beginning of a unit, and at its end.
     """
     units, workers = layout.units, layout.workers
-    parts = [BARRIER] if workers > 1 else []
+    parts = []
     if timed:
         parts.append(_TIMES.format(size=3 * len(units) * workers, row=3 * len(units)))
     declared: set[str] = set()
@@ -114,48 +125,52 @@ def module_text(layout: Layout, place: Callable[[Any], Place], timed: bool = Fal
     return "\n".join(parts)
 
 
-def _calls(layout: Layout) -> list[tuple[int, str, str]]:
-    """What a worker calls, in order: number of the first unit, function, further arguments."""
-    strips = {first: last for first, last, _ in layout.strips}
-    found = []
-    number = 0
-    while number < len(layout.units):
-        if number in strips:
-            found.append((number, f"strip{number}", ""))
-            number = strips[number]
-        else:
-            found.append((number, f"unit{number}", ", i64 %worker"))
-        number += 1
-    return found
-
-
 def _step(layout: Layout, timed: bool) -> str:
-    lines = ["define void @step(ptr %table, i64 %worker, ptr %sync) {"]
+    """A share of a phase: one unit after the other."""
+    strips = {first for first, _, _ in layout.strips}
+    phases = layout.phases
+    cases = " ".join(f"i64 {i}, label %phase{i}" for i in range(len(phases)))
+    lines = ["define void @step(ptr %table, i64 %worker, i64 %phase) #1 {",
+             f"  switch i64 %phase, label %out [{cases}]"]  # fmt: skip
 
     def stamp(number: int, which: int) -> None:
         if timed:
             lines.append(f"  call void @stamp(i64 %worker, i64 {3 * number + which})")
 
-    for number, name, more in _calls(layout):
-        stamp(number, 0)
-        if layout.workers > 1 and layout.meets[number]:
-            lines.append(f"  call void @barrier(ptr %sync, i64 {layout.workers}, i64 %worker)")
-        stamp(number, 1)
-        lines.append(f"  call void @{name}(ptr %table, i64 %worker{more})")
-        if name.startswith("unit"):
+    for i, phase in enumerate(phases):
+        lines.append(f"phase{i}:")
+        for number in phase:
+            if number != phase[0] or not number:  # else the phase before has done it
+                stamp(number, 0)
+            stamp(number, 1)
+            if number in strips:
+                lines.append(f"  call void @strip{number}(ptr %table, i64 %worker)")
+                continue
+            lines.append(f"  call void @unit{number}(ptr %table, i64 %worker, i64 %worker)")
             stamp(number, 2)
-    return "\n".join([*lines, "  ret void", "}"])
+        if i + 1 < len(phases):
+            stamp(phases[i + 1][0], 0)
+        lines.append("  br label %out")
+    return "\n".join([*lines, "out:", "  ret void", "}"])
 
 
 def _serial(layout: Layout) -> str:
-    lines = ["define void @serial(ptr %table) {"]
-    for number, name, more in _calls(layout):
-        cut = layout.cuts[number]
-        for worker in range(layout.workers):
-            if cut.bounds[worker * cut.each] < cut.bounds[(worker + 1) * cut.each]:
-                more = f", i64 {worker}" if more else ""
-                lines.append(f"  call void @{name}(ptr %table, i64 {worker}{more})")
-    return "\n".join([*lines, "  ret void", "}"])
+    return f"""
+define void @serial(ptr %table) {{
+entry:
+  br label %one
+one:
+  %n = phi i64 [0, %entry], [%next, %one]
+  %phase = udiv i64 %n, {layout.workers}
+  %share = urem i64 %n, {layout.workers}
+  call void @step(ptr %table, i64 %share, i64 %phase)
+  %next = add i64 %n, 1
+  %more = icmp slt i64 %next, {len(layout.phases) * layout.workers}
+  br i1 %more, label %one, label %out
+out:
+  ret void
+}}
+"""
 
 
 def _strip(first: int, last: int, parts: int, timed: bool) -> str:
