@@ -251,6 +251,10 @@ def _fault() -> type[Exception]:
     return Fault
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 class Tiers:
     """Chooses how plans of a session run, and owns the threads that this takes."""
 
@@ -260,7 +264,7 @@ class Tiers:
         threads: that share a native step; 0: as many as cores.
         """
         self.tier = tier
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or _cores()
         self._lock = threading.Lock()
         self._team: Any = None
         self._compiler: ThreadPoolExecutor | None = None
@@ -289,7 +293,7 @@ class Tiers:
             if self._closed:
                 return None
             if self._team is None:
-                self._team = Team(threads)
+                self._team = Team(threads, _cores())  # more threads would only be in the way
         return NativeProgram(plan, self._team, program.kernels())
 
     def _submit(self, function: Callable[[], None]) -> Future[None] | None:
