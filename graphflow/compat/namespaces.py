@@ -167,6 +167,10 @@ RENAMED: Final = MappingProxyType(
             "right_shift": "ops.compare.right_shift",
         },
         "client": {"timeline": "module:graphflow.compat.timeline"},
+        "config": {"experimental": "namespace:config.experimental"},
+        "config.experimental": {
+            "enable_op_determinism": "session.options.enable_op_determinism",
+        },
         "version": {"VERSION": "__version__"},
         "graph_util": {
             name: f"serialize.{name}"

@@ -11,6 +11,7 @@ from graphflow.base.shapes import Dims, format_dims
 from graphflow.build.opdef import OpDef
 
 CONTEXT = 0  # the slot that holds the run's context, for kernels that take one
+TRANSFERS = frozenset({"Send", "Recv", "AllReducePart"})  # what devices exchange values by
 
 
 class Step(NamedTuple):

@@ -208,7 +208,7 @@ class Cluster:
                 session.conductor.lose(name, "its process has ended")
             self.replacement(name, actor)  # where there is no session
 
-    def _conductor(self, names: Sequence[str], seed: int) -> Conductor:
+    def _conductor(self, names: Sequence[str], seed: int, tier: str) -> Conductor:
         """A new session on some workers."""
         session = uuid.uuid4().hex
         actors = {name: self._actors[name] for name in names}
@@ -223,7 +223,7 @@ class Cluster:
             every=self._every,
             start_deadline=self._start_deadline,
         )
-        conductor.open(seed)
+        conductor.open(seed, tier)
         return conductor
 
     def replacement(self, worker: str, lost: Any) -> Any:
@@ -242,12 +242,14 @@ class Cluster:
             if self._finalizer.alive and len(self._spares) < self._wanted_spares:
                 self._spares.append(self._spare())
 
-    def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:
+    def open(self, config: Any = None, seed: int = 0, tier: str = "auto") -> ClusterTarget:
         """A session's place on the workers; what `Session(cluster=…)` calls.
 
         Args:
           config: the session's `ConfigProto`.
           seed: seed of its random ops that have none.
+          tier: which tier executes, see `Settings`; "auto" is "native" where all workers have a
+            compiler.
 
         Raises:
           RuntimeError: the cluster is closed.
@@ -255,7 +257,7 @@ class Cluster:
         """
         if not self._finalizer.alive:
             raise RuntimeError("the cluster is closed")
-        target = ClusterTarget(self.topology, self._conductor(list(self._actors), seed))
+        target = ClusterTarget(self.topology, self._conductor(list(self._actors), seed, tier))
         with self._lock:
             self._sessions.add(target)
         return target

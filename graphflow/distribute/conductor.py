@@ -25,7 +25,7 @@ from graphflow.distribute import coordinator as machine
 from graphflow.distribute.calls import gather
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.host import Shipment
-from graphflow.distribute.messages import Message, Prepared, Rebuild, Refused, Save, Step
+from graphflow.distribute.messages import Message, Prepared, Rebuild, Refused, Save, Shapes, Step
 from graphflow.distribute.replacements import Replacement, Replacements
 from graphflow.distribute.stalls import Stalls
 from graphflow.distribute.watch import Watch
@@ -111,6 +111,11 @@ class Conductor:
     def seed(self) -> int:
         """Of the session's random ops that have none."""
         return self._replacements.seed
+
+    @property
+    def tier(self) -> str:
+        """Which tier its workers were asked for."""
+        return self._replacements.tier
 
     @property
     def numerics(self) -> Mapping[str, Any]:
@@ -349,6 +354,8 @@ class Conductor:
                     self._handle(event)
             elif not isinstance(answer, Gone):
                 self._watch.heard(worker, self._clock())
+                for told in answer.shapes if isinstance(answer, Refused) else ():
+                    self._replacements.learn(worker, told)
                 if answer is not None:
                     self._handle(machine.Answered(worker, answer))
             elif answer.worker_lost or isinstance(message, Rebuild):
@@ -402,15 +409,29 @@ class Conductor:
 
     # ---- calls that are no steps
 
-    def open(self, seed: int) -> None:
+    def open(self, seed: int, tier: str = "reference") -> None:
         """Make the session known to the workers.
+
+        Args:
+          seed: of its random ops that have none.
+          tier: see `Tiers`, whose choice is fixed; where one worker has no compiler, all have the
+            reference tier.
 
         Raises:
           OpError: one does not answer within the deadline.
         """
-        self._replacements.seed = seed
-        given: dict[str, tuple[Any, ...]] = {w: (seed, self._deadline, {}) for w in self.workers}
-        self._replacements.numerics = self._call("open", given)
+        told = self._replacements
+        told.seed, told.tier = seed, tier
+        terms: tuple[Any, ...] = (seed, self._deadline, {}, tier)
+        told.numerics = self._call("open", dict.fromkeys(self.workers, terms))
+        tiers = {each.tier for each in told.numerics.values() if each is not None}
+        if len(tiers) > 1:
+            self.open(seed, "reference")
+
+    def shapes(self, worker: str, plan: int) -> tuple[Shapes, ...]:
+        """What a worker has told of its share in a plan, see `Shapes`."""
+        with self._lock:
+            return self._replacements.shapes(worker, plan)
 
     def load(self, plan: int, shipments: Mapping[str, Shipment]) -> None:
         """Ship a plan.

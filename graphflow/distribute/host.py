@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from graphflow.base.errors import CancelledError, InternalError, OpError
 from graphflow.base.waiting import Flag, waits
 from graphflow.compile.plan import Plan
@@ -28,6 +30,7 @@ from graphflow.distribute.messages import (
     Refused,
     Save,
     Saved,
+    Shapes,
     Step,
     Ticket,
 )
@@ -39,6 +42,8 @@ from graphflow.execute.devices import Device, open_device
 from graphflow.execute.program import Program
 from graphflow.execute.rendezvous import Rendezvous
 from graphflow.execute.store import Conflict
+from graphflow.execute.tiered import TieredProgram
+from graphflow.execute.tiers import Tiers
 from graphflow.execute.trace import Trace
 
 _making = threading.Lock()  # of what steps make when they first need it
@@ -67,16 +72,18 @@ class Shipment(NamedTuple):
       routes: key of a transfer -> the worker it goes to; those that stay here are not in it.
       outputs: (part, position among its outputs) of each value that the driver wants.
       alone: no other worker has a share.
+      shapes: what workers that had this share before have told of it.
     """
 
     parts: tuple[Part, ...]
     routes: Mapping[str, str]
     outputs: tuple[tuple[int, int], ...]
     alone: bool = False
+    shapes: tuple[Shapes, ...] = ()
 
 
 class _Loaded(NamedTuple):
-    programs: tuple[Program, ...]
+    programs: tuple[Program | TieredProgram, ...]
     shipment: Shipment
 
 
@@ -132,6 +139,14 @@ class _Work:
         self.rendezvous.abort(error)
 
 
+class _Rehearsed(Conflict):
+    """The attempt has only told shapes; the next one finds native code."""
+
+    def __init__(self, shapes: Sequence[Shapes]):
+        super().__init__()
+        self.shapes = shapes
+
+
 class _Notice:
     """A message that is no step, until it is answered."""
 
@@ -154,17 +169,20 @@ class Host:
         channel: Channel,
         patience: float = 30.0,
         shipments: Mapping[int, Shipment] | None = None,
+        tiers: Tiers | None = None,
     ):
         """Args:
         seed: the session's seed, for random ops that have none.
         channel: the way to the peers.
         patience: seconds that a message waits for those sent before it.
         shipments: plans, where the session has begun without this worker.
+        tiers: make programs of plans; None: the reference tier.
         """
         self.store = ShardStore()
         self._seed = seed
         self._channel = channel
         self._patience = patience
+        self._tiers = tiers or Tiers("reference", 1)
         self._resources = Resources()
         self._machine = machine.Worker()
         self._lock = threading.RLock()
@@ -191,9 +209,15 @@ class Host:
           InvalidArgumentError: a device is not here.
         """
         failpoints.hit("load")
-        programs = tuple([Program(p.plan, self._device(p.device)) for p in shipment.parts])
+        programs = tuple(
+            [self._tiers.program(p.plan, self._device(p.device)) for p in shipment.parts]
+        )
         for program in programs:
             in_place(program)
+        for told in shipment.shapes:
+            program = programs[told.part]
+            if isinstance(program, TieredProgram):
+                program.learn(*observed(told))
         with self._lock:
             self._loaded[plan] = _Loaded(programs, shipment)
 
@@ -228,15 +252,26 @@ class Host:
             )
         if isinstance(error, Conflict):
             holder = error.holder if isinstance(error, Promised) else None
-            return Refused(ticket, applied, None, holder)
+            shapes = error.shapes if isinstance(error, _Rehearsed) else ()
+            return Refused(ticket, applied, None, holder, shapes)
         return Refused(ticket, applied, portable(error or _cancelled()))
 
     def _prepare(self, step: Step, work: _Work, trace: Trace | None) -> list[Any]:
         """Execute a step so that it can be committed; values for the driver."""
         values = self._execute(step, work, trace)
-        _begun(work).prepare()
+        attempt = _begun(work)
+        if attempt.rehearsed:
+            raise _Rehearsed(self._told(step.plan, attempt))
+        attempt.prepare()
         failpoints.hit("prepared")
         return values
+
+    def _told(self, plan: int, attempt: Attempt) -> list[Shapes]:
+        programs = self._loaded[plan].programs
+        return [
+            shapes_of(plan, programs.index(program), inputs, found)
+            for program, inputs, found in attempt.rehearsed
+        ]
 
     def _starts(self, work: _Work) -> bool:
         """Wait for the messages that were sent before this one, and for the step that it builds
@@ -283,6 +318,7 @@ class Host:
             for work in self._work.values():
                 work.wake(_cancelled())
         self._resources.close()
+        self._tiers.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 
@@ -300,7 +336,7 @@ class Host:
         loaded = self._loaded[step.plan]
         mailbox = self._mailbox(step.ticket, loaded.shipment, work)
 
-        def one(program: Program, part: Part) -> list[Any]:
+        def one(program: Program | TieredProgram, part: Part) -> list[Any]:
             try:
                 feeds = [step.feeds[i] for i in part.feeds]
                 return program.run(_begun(work), feeds, mailbox, trace)
@@ -464,6 +500,18 @@ _PERFORM: Mapping[type, Callable[[Host, Any], None]] = {
     machine.Recall: Host._recall,
     machine.Drop: Host._drop,
 }
+
+
+def shapes_of(plan: int, part: int, inputs: Any, found: Mapping[int, Any]) -> Shapes:
+    """What a program has observed, as plain data."""
+    slots = [(slot, dtype.str, tuple(shape)) for slot, (shape, dtype) in found.items()]
+    return Shapes(plan, part, tuple(inputs), tuple(slots))
+
+
+def observed(told: Shapes) -> tuple[Any, dict[int, Any]]:
+    """Shapes of the inputs, and what a program has observed for them."""
+    inputs = tuple([tuple(shape) for shape in told.inputs])
+    return inputs, {s: (tuple(shape), np.dtype(kind)) for s, kind, shape in told.slots}
 
 
 def _set(event: threading.Event, patience: float) -> bool:

@@ -158,20 +158,38 @@ class Prepared(NamedTuple):
     outputs: Sequence[Any] = ()
 
 
+class Shapes(NamedTuple):
+    """What the slots of a plan hold, for inputs of some shapes: what native code is made for.
+
+    Attributes:
+      plan: its number.
+      part: which of the worker's.
+      inputs: shapes of the part's inputs.
+      slots: slot, element type and shape.
+    """
+
+    plan: int
+    part: int
+    inputs: Sequence[Sequence[int]]
+    slots: Sequence[tuple[int, str, Sequence[int]]]
+
+
 class Refused(NamedTuple):
     """The worker has undone its part.
 
     Attributes:
       ticket: the attempt.
       applied: number of the last decision it has applied.
-      error: why; None: another run has written what this one read and writes.
+      error: why; None: another run has written what this one read and writes, or see `shapes`.
       holder: the undecided attempt that has; None: it is committed already.
+      shapes: the attempt was a rehearsal, which has told these; native code is ready for them now.
     """
 
     ticket: Ticket
     applied: int
     error: OpError | None
     holder: Ticket | None = None
+    shapes: Sequence[Shapes] = ()
 
 
 class Applied(NamedTuple):

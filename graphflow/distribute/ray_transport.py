@@ -48,6 +48,7 @@ from graphflow.distribute.messages import (
 )
 from graphflow.execute.devices import count_gpus
 from graphflow.execute.numerics import Numerics, numerics
+from graphflow.execute.tiers import Tiers
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
 
 _LOST = (
@@ -194,13 +195,15 @@ class Executor:
         except Exception as error:
             return portable(error)
 
-    def _open(self, session: str, seed: int, deadline: float, plans: Any) -> Numerics:
+    def _open(self, session: str, seed: int, deadline: float, plans: Any, tier: str) -> Numerics:
         channel: Any = RayChannel(session, self._peers)
         if self._values is not None:
             channel = FastChannel(session, self._values, channel)
         self._channels[session] = channel
-        self._hosts[session] = Host(seed, channel, deadline, plans)
-        return numerics("reference", int(os.environ.get("OMP_NUM_THREADS", "0")))
+        threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+        tiers = Tiers(tier, threads, fixed=True)
+        self._hosts[session] = Host(seed, channel, deadline, plans, tiers)
+        return numerics(tiers.tier, threads)
 
     def _load(self, session: str, plan: int, shipment: Any) -> None:
         self._hosts[session].load(plan, shipment)

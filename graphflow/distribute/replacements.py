@@ -11,6 +11,7 @@ from graphflow.base.errors import OpError
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.events import Irreplaceable, Replaced
 from graphflow.distribute.host import Shipment
+from graphflow.distribute.messages import Shapes
 
 TRIES = 3  # workers that are tried, one after the other, in the place of a lost one
 
@@ -31,6 +32,7 @@ class Replacements:
 
     Attributes:
       seed: of the session's random ops that have none.
+      tier: which tier its workers have.
       numerics: worker -> what the last bits of its results depend on.
     """
 
@@ -54,6 +56,7 @@ class Replacements:
         counts: worker -> what was done, for the statistics.
         """
         self.seed = 0
+        self.tier = "reference"
         self.numerics: Mapping[str, Any] = {}
         self._link = link
         self._deadline = deadline
@@ -62,11 +65,22 @@ class Replacements:
         self._hears = hears
         self._counts = counts
         self._shipments: dict[str, dict[int, Shipment]] = {worker: {} for worker in workers}
+        self._shapes: dict[tuple[str, int], list[Shapes]] = {}  # by worker and plan
         self._current: dict[str, Replacement] = {}
 
     def keep(self, worker: str, plan: int, shipment: Shipment) -> None:
         """Note a plan, which whoever takes the worker's place needs, too."""
         self._shipments[worker][plan] = shipment
+
+    def learn(self, worker: str, told: Shapes) -> None:
+        """Note what a worker tells of shapes: whoever takes its place has no run to rehearse in."""
+        known = self._shapes.setdefault((worker, told.plan), [])
+        if told not in known:
+            known.append(told)
+
+    def shapes(self, worker: str, plan: int) -> tuple[Shapes, ...]:
+        """What a worker has told of its share in a plan."""
+        return tuple(self._shapes.get((worker, plan), ()))
 
     def start(self, worker: str, tries: int = 1) -> None:
         """Ask for a worker in the place of a lost one."""
@@ -86,7 +100,9 @@ class Replacements:
             return self._again(worker, reason)
         if replacement.stage == "replace":
             replacement.stage = "open"
-            arguments = self.seed, self._deadline, self._shipments[worker]
+            shares = {plan: share._replace(shapes=self.shapes(worker, plan))
+                      for plan, share in self._shipments[worker].items()}  # fmt: skip
+            arguments = self.seed, self._deadline, shares, self.tier
             self._link.call(worker, "open", *arguments, hear=self._hears(worker, replacement))
             return None
         if answer != self.numerics.get(worker, answer):

@@ -8,6 +8,7 @@ copied.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from graphflow.compile.plan import Plan, Step
 from graphflow.distribute.tables import Table
 from graphflow.execute.program import Program
 from graphflow.execute.store import Transaction
+from graphflow.execute.tiered import TieredProgram
 from graphflow.ops.gathering import check_indices
 from graphflow.ops.scatter import CHANGES, checked_rows
 
@@ -96,25 +98,42 @@ def changed(table: Any, rows: Any, change: Callable[[Any, Any], None]) -> RowWri
     return RowWrite(table, distinct, values)
 
 
-def in_place(program: Program) -> None:
+def in_place(program: Program | TieredProgram) -> None:
     """Let a program write rows as rows, where nothing takes the variable's whole new value, and
-    look rows up, where nothing takes anything else of it."""
-    if not program.device.is_host:
-        return
+    look rows up, where nothing takes anything else of it.  Native code, which would copy the
+    variable, leaves that to kernels where it is large."""
+    if isinstance(program, TieredProgram):
+        names = _in_place(program.reference)
+        program.stays = lambda step, spec: step.name in names and _bytes(spec) >= SMALLEST
+    elif program.device.is_host:
+        _in_place(program)
+
+
+def _bytes(spec: Any) -> int:
+    """Of an array of this shape and dtype."""
+    return 0 if spec is None else math.prod(spec[0]) * int(spec[1].itemsize)
+
+
+def _in_place(program: Program) -> set[str]:
+    """Names of the steps that read and write variables by rows."""
+    names = set()
     plan = program.plan
     readers = _readers(plan)
     tables: set[int] = set()  # slots that hold one
     calls = []
     for step, call in zip(plan.steps, program._calls, strict=True):
         if step.opdef.name in CHANGES and readers.keys().isdisjoint(step.outputs):
+            names.add(step.name)
             call = call._replace(function=_written(step, call.function))
         elif step.opdef.name == "ReadVariable" and _by_rows(readers.get(step.outputs[0], ())):
+            names.add(step.name)
             tables.update(step.outputs)
             call = call._replace(function=_read)
         elif not tables.isdisjoint(step.inputs):
             call = call._replace(function=_looked_up(call.function))
         calls.append(call)
     program._calls = calls
+    return names
 
 
 def _readers(plan: Plan) -> dict[int, list[Step | None]]:

@@ -14,7 +14,7 @@ from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan
 from graphflow.distribute.channel import worker_of
 from graphflow.distribute.conductor import Conductor, Outcome
-from graphflow.distribute.host import Part, Shipment
+from graphflow.distribute.host import Part, Shipment, observed
 from graphflow.distribute.messages import Prepared
 from graphflow.distribute.snapshot import Snapshot
 from graphflow.execute.numerics import Numerics
@@ -71,13 +71,13 @@ class ClusterTarget:
         self.conductor.load(executable.number, executable.shipments)
         return executable
 
-    def move(self, topology: Topology, open_conductor: Callable[[int], Conductor]) -> None:
+    def move(self, topology: Topology, open_conductor: Callable[[int, str], Conductor]) -> None:
         """Go on with other workers: all state is brought to them, plans are made anew.
 
         Args:
           topology: the devices of those workers.
-          open_conductor: opens the session on them, with its seed; those that leave are still
-            there.
+          open_conductor: opens the session on them, with its seed and its tier; those that leave
+            are still there.
 
         Raises:
           DeadlineExceededError: runs that are under way do not end.
@@ -91,10 +91,10 @@ class ClusterTarget:
             old.admit()  # what has waited is refused, and begins again on the other workers
 
     def _move(
-        self, old: Conductor, topology: Topology, open_conductor: Callable[[int], Conductor]
+        self, old: Conductor, topology: Topology, open_conductor: Callable[[int, str], Conductor]
     ) -> None:
         state = self.capture()
-        fresh = open_conductor(old.seed)
+        fresh = open_conductor(old.seed, old.tier)
         self.heirs = heirs(old.workers, fresh.workers)
         try:
             self._restore(fresh, inherited(state, self.heirs, fresh.workers))
@@ -232,6 +232,35 @@ class ClusterExecutable:
         """Does a run keep what is fed for this tensor, so that it must be a copy?  What reaches a
         worker is one; but the journal keeps what it may have to send again."""
         return self.conductor.recovers
+
+    def explain(self, feeds: Sequence[Any]) -> list[Any]:
+        """As `reports`; on workers, nothing is run for it."""
+        return self.reports()
+
+    def reports(self) -> list[Any]:
+        """A `Report` per device and combination of shapes that its worker has met.
+
+        It is made here, as the worker has made it; what was not run yet has no native code.
+        """
+        from graphflow.compile.native.build import build_native
+        from graphflow.compile.native.cache import default_cache
+        from graphflow.compile.native.report import Report
+
+        reports = []
+        for worker, shipment in self.shipments.items():
+            told = self.conductor.shapes(worker, self.number)
+            numerics = self.conductor.numerics[worker]
+            for number, part in enumerate(shipment.parts):
+                known = [observed(shapes) for shapes in told if shapes.part == number]
+                if not known:
+                    reports.append(Report(part.plan, f"the reference tier, on {part.device}"))
+                for inputs, found in known:
+                    native = build_native(
+                        part.plan, found, numerics.threads, default_cache(), exact=True
+                    )
+                    status = f"native code, on {part.device}"
+                    reports.append(Report(part.plan, status, inputs, native))
+        return reports
 
     def run(
         self, feeds: Sequence[Any], timeout: float | None = None, trace: Any = None

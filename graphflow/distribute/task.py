@@ -112,8 +112,8 @@ class Task:
         return Found(self._node, cpus, count_gpus())
 
     def _open(
-        self, session: str, seed: int, deadline: float, _: Any, handles: Mapping[str, Any],
-        opener: str, past: bool,
+        self, session: str, seed: int, deadline: float, _: Any, tier: str,
+        handles: Mapping[str, Any], opener: str, past: bool,
     ) -> None:  # fmt: skip
         members = {name: self._reach(handle) for name, handle in handles.items()}
         channel: Any = MemberChannel(session, members)

@@ -166,6 +166,8 @@ class Run:
       transaction: the state as this run sees it.
       cancelled: set when the run must stop waiting.
       seed: the session's own seed, for random ops without one.
+      rehearsed: (program, shapes of its inputs, what it observed) where the run has only told
+        shapes to programs that compile: it must be aborted, and begin anew.
     """
 
     __slots__ = (
@@ -174,6 +176,7 @@ class Run:
         "cancelled",
         "inputs",
         "lock",
+        "rehearsed",
         "resources",
         "seed",
         "transaction",
@@ -196,6 +199,7 @@ class Run:
         self.inputs = inputs
         self.cancelled = cancelled
         self.lock = threading.Lock()
+        self.rehearsed: list[tuple[Any, Any, Any]] = []
         self._outputs: list[Output] = []
         self._reserved: list[Any] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -26,7 +26,8 @@ from graphflow.execute.program import Program
 from graphflow.execute.rendezvous import Rendezvous
 from graphflow.execute.store import Conflict, Store
 from graphflow.execute.threads import limit_threads
-from graphflow.execute.tiers import TieredProgram, Tiers
+from graphflow.execute.tiered import TieredProgram
+from graphflow.execute.tiers import Tiers
 from graphflow.execute.trace import Trace
 from graphflow.partition import Partitions
 from graphflow.place import Topology, local_topology
@@ -51,6 +52,7 @@ class LocalTarget:
         gpus: int | None = None,
         threads: int = 0,
         tier: str = "reference",
+        fixed: bool = False,
     ):
         """Args:
         seed: seed of random ops that have none.
@@ -68,7 +70,7 @@ class LocalTarget:
         self.store = Store()
         if threads:
             limit_threads(threads)
-        self.tiers = Tiers(tier, threads)
+        self.tiers = Tiers(tier, threads, fixed, max(1, cpus))
         self._threads = threads
         self._seed = seed
         self._resources = Resources()
@@ -114,7 +116,8 @@ class LocalTarget:
     @property
     def numerics(self) -> Numerics:
         """What the last bits of its results depend on."""
-        return numerics(self.tiers.tier, self._threads)
+        native = self.tiers.tier == "native"
+        return numerics(self.tiers.tier, self.tiers.threads if native else self._threads)
 
     def cancellation(self, timeout: float | None) -> threading.Event:
         """An event that is set when a run must stop waiting."""
@@ -195,14 +198,25 @@ class LocalExecutable:
         """A `Report` per program and combination of shapes; native code is built if it can be.
 
         What was not compiled yet is run once for its shapes, and that run is aborted.  A plan
-        that takes input, or is cut in parts, is reported as it stands.
+        that takes input is reported as it stands.
         """
-        if len(self._programs) == 1 and not any(map(takes_input, self.plans.values())):
+        if not any(map(takes_input, self.plans.values())):
             run = self._target.begin(InputLog(), self._target.cancellation(None))
             try:
-                self._programs[0].observe(run, [feeds[i] for i in self._feeds[0]])
+                if len(self._programs) == 1:
+                    self._programs[0].observe(run, [feeds[i] for i in self._feeds[0]])
+                else:
+                    self._together(
+                        run.cancelled,
+                        lambda program, values, meet: program.observe(run, values, meet),
+                        feeds,
+                    )
             finally:
                 run.abort()
+        return self.reports()
+
+    def reports(self) -> list[Any]:
+        """A `Report` per program and combination of shapes, as it is by now."""
         return [report for program in self._programs for report in program.report()]
 
     def run(
@@ -278,7 +292,15 @@ class LocalExecutable:
                     self._programs[0].run(run, [feeds[i] for i in self._feeds[0]], None, trace)
                 ]
             else:
-                values = self._together(run, feeds, trace)
+                values = self._together(
+                    cancelled,
+                    lambda program, values, meet: program.run(run, values, meet, trace),
+                    feeds,
+                )
+                if run.rehearsed:  # all devices begin anew, on native code
+                    if trace is not None:
+                        trace.restart()
+                    raise Conflict
             results = [self._hand_out(values, *output) for output in self._outputs]
             run.commit()
         except BaseException:
@@ -299,13 +321,15 @@ class LocalExecutable:
                     raise ResourceExhaustedError(None, None, f"a fetched value: {error}") from error
         return value
 
-    def _together(self, run: Run, feeds: Sequence[Any], trace: Trace | None) -> list[list[Any]]:
-        """Run the programs of all devices at once."""
-        rendezvous = Rendezvous(run.cancelled)
+    def _together(
+        self, cancelled: threading.Event, work: Callable[[Any, Any, Any], Any], feeds: Sequence[Any]
+    ) -> list[Any]:
+        """What the programs of all devices give, at once: (program, its feeds, where they meet)."""
+        rendezvous = Rendezvous(cancelled)
 
-        def one(program: Program | TieredProgram, indices: list[int]) -> list[Any]:
+        def one(program: Program | TieredProgram, indices: list[int]) -> Any:
             try:
-                return program.run(run, [feeds[i] for i in indices], rendezvous, trace)
+                return work(program, [feeds[i] for i in indices], rendezvous)
             except BaseException as error:
                 rendezvous.abort(error)
                 raise

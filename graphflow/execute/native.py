@@ -16,9 +16,11 @@ from graphflow.compile.native.blas import find_blas
 from graphflow.compile.native.build import Assign, Call, NativePlan, Port, Segment, Source
 from graphflow.compile.native.jit import function
 from graphflow.compile.native.module import ARENA, GEMM, STATUS
+from graphflow.compile.plan import TRANSFERS
 from graphflow.execute.buffers import Ring, aligned
 from graphflow.execute.context import Context
 from graphflow.execute.failures import explained
+from graphflow.execute.store import Conflict
 from graphflow.execute.team import Team
 
 _TINY = 1024  # bytes up to which a feed is copied to a fixed place: sooner done than looked at
@@ -82,8 +84,11 @@ class NativeProgram:
         self._kernels = kernels
         self._free: list[_Instance] = []
 
-    def run(self, context: Context | None, feeds: Sequence[Any]) -> list[Any]:
+    def run(self, context: Context | None, feeds: Sequence[Any], trace: Any = None) -> list[Any]:
         """Outputs of the plan.
+
+        Args:
+          trace: a `trace.Trace` to enter each native call and each kernel in, or None.
 
         Raises:
           Fault: nothing that was written counts.
@@ -92,7 +97,7 @@ class NativeProgram:
         free = self._free
         instance = free.pop() if free else _Instance(self.plan, self._team, self._kernels)
         try:
-            return instance.run(context, feeds)
+            return instance.run(context, feeds, trace)
         finally:
             free.append(instance)
 
@@ -119,17 +124,17 @@ class _Instance:
         self.held: list[Any] = [None] * plan.entries  # the array of each entry
         for entry, array in plan.constants.items():
             self._hold(entry, array)
+        self.fixed: set[int] = set()  # small arrays that are written to again and again
         self.feeds = [self._feed(i, port) for i, port in enumerate(plan.inputs)]
         self.variables = [(key, port.entry, port) for key, port in plan.variables]
         self.keys = [key for key, _ in plan.variables]
         self.known: dict[int, tuple[Any, int]] = {e: (None, 0) for _, e, _ in self.variables}
         assigned = {a.entry for a in plan.actions if isinstance(a, Assign)}
         self.rings = []
-        self.fixed: set[int] = set()  # small fetches: copied out, which is sooner done
         for port in plan.owned:
             if _size(port) > _TINY or port.entry in assigned:
                 self.rings.append((port.entry, Ring(port.shape, port.dtype).take))
-            else:
+            else:  # a small fetch: to copy it out is sooner done
                 self._hold(port.entry, aligned(port.shape, port.dtype)[0])
                 self.fixed.add(port.entry)
         pointer, number = ctypes.c_void_p, ctypes.c_int64
@@ -143,6 +148,8 @@ class _Instance:
             self._action(kind, list(same)) for kind, same in groupby(plan.actions, type)
         ]
         self.outputs = [self._output(source, copy) for source, copy in plan.outputs]
+        self.given = [port.entry for action in plan.actions if isinstance(action, Call)
+                      for port in action.outputs if isinstance(port, Port)]  # fmt: skip
 
     def _hold(self, entry: int, array: Any) -> None:
         self.held[entry] = array
@@ -155,11 +162,12 @@ class _Instance:
             return index, port, None
         array = aligned(port.shape, port.dtype)[0]
         self._hold(port.entry, array)
+        self.fixed.add(port.entry)
         return index, port, array
 
     # ---- a run
 
-    def run(self, context: Any, feeds: Sequence[Any]) -> list[Any]:
+    def run(self, context: Any, feeds: Sequence[Any], trace: Any = None) -> list[Any]:
         held, table = self.held, self.table
         self.objects: dict[int, Any] = {}
         self.context = context
@@ -175,7 +183,7 @@ class _Instance:
             self._read(context)
         for entry, take in self.rings:
             held[entry], table[entry] = take()
-        for action in self.actions:
+        for action in self.actions if trace is None else self._traced(trace, context.device):
             action()
         results = [output() for output in self.outputs]
         self._release()
@@ -196,6 +204,8 @@ class _Instance:
     def _release(self) -> None:
         """Hold nothing that the user, or a variable, may want to be the only one to hold."""
         for entry, _ in self.rings:
+            self.held[entry] = None
+        for entry in self.given:  # memory of another worker's, perhaps
             self.held[entry] = None
 
     def _enter(self, port: Port, value: Any) -> int:
@@ -225,6 +235,20 @@ class _Instance:
                 call()
 
         return every
+
+    def _traced(self, trace: Any, device: str) -> list[Any]:
+        """The actions one by one, each entering its span."""
+        timed = []
+        for action in self.plan.actions:
+            function = self._action(type(action), [action])
+            if isinstance(action, Segment):
+                title = self.plan.titles[action.number]
+                function = trace.watched(function, title, "Native", device)
+            elif isinstance(action, Call):
+                name, op = action.step.name, action.step.opdef.name
+                function = trace.watched(function, name, op, device)
+            timed.append(function)
+        return timed
 
     def _native(self, segment: Segment) -> Any:
         step, serial, alone = self.calls[segment.number]
@@ -266,13 +290,17 @@ class _Instance:
         # state, queues, lists: they may hold on to what they are given
         keeps = step.opdef.takes_ctx and not step.opdef.random
         keeps = keeps or not all(isinstance(output, Port) for output in action.outputs)
-        arguments = [self._argument(a, keeps) for a in action.inputs]
+        sends = step.opdef.name in TRANSFERS  # never what lies in the arena, see `build`
+        arguments = [self._argument(a, not self._lasts(a) if sends else keeps)
+                     for a in action.inputs]  # fmt: skip
         borrowed = any(isinstance(a, Source) and a.entry == ARENA for a in action.inputs)
 
         def call() -> None:
             values = [argument() for argument in arguments]
             try:
                 result = kernel(*values)
+            except Conflict:  # no failure: the run is tried again
+                raise
             except Exception as error:
                 values = [v for v in values if v is not self.context]
                 raise explained(error, step, values) from (
@@ -290,6 +318,10 @@ class _Instance:
                     self.objects[output] = value
 
         return call
+
+    def _lasts(self, source: Any) -> bool:
+        """Does an array stay as it is for those who hold it, beyond the step?"""
+        return isinstance(source, Source) and source.entry not in self.fixed | {ARENA}
 
     def _argument(self, source: Any, keeps: bool) -> Any:
         if source is None:

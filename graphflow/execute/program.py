@@ -52,8 +52,10 @@ class Program:
         pairs = zip(self.plan.steps, self._calls, strict=True)
         return {step.name: call.function for step, call in pairs}
 
-    def observe(self, run: Run, values: Sequence[Any]) -> None:
-        """There is nothing to compile."""
+    def observe(self, run: Run, values: Sequence[Any], rendezvous: Any = None) -> None:
+        """There is nothing to compile; others may wait for what it gives."""
+        if rendezvous is not None:
+            self.run(run, values, rendezvous)
 
     def report(self) -> list[Any]:
         """One `Report`: the reference tier runs it."""
@@ -79,8 +81,11 @@ class Program:
         Raises:
           OpError: a kernel failed; the error names the node, and notes tell the user's lines.
         """
+        return self.run_in(Context(run, self.device, rendezvous), values, trace)
+
+    def run_in(self, context: Context, values: Sequence[Any], trace: Any = None) -> list[Any]:
+        """As `run`, within a context."""
         device = self.device
-        context = Context(run, device, rendezvous)
         calls = self._calls if trace is None else trace.timed(self._calls, self.plan, device.name)
         with device, np.errstate(all="ignore"):
             if self._needed is not None:

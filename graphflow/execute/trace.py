@@ -52,13 +52,21 @@ class Trace:
     def timed(self, calls: Sequence[Any], plan: Plan, device: str) -> list[Any]:
         """The calls of a program, each entering its span when it returns."""
         return [
-            call._replace(function=self._timed(call.function, step.name, step.opdef.name, device))
+            call._replace(function=self.watched(call.function, step.name, step.opdef.name, device))
             for call, step in zip(calls, plan.steps, strict=True)
         ]
 
-    def _timed(
+    def restart(self) -> None:
+        """Forget what was entered: it is done again."""
+        with self._lock:
+            self.spans.clear()
+            self._began = time.perf_counter()
+            self._date = time.time()
+
+    def watched(
         self, function: Callable[..., Any], name: str, op: str, device: str
     ) -> Callable[..., Any]:
+        """The function, entering a span each time that it returns."""
         clock = time.perf_counter
 
         def call(*arguments: Any) -> Any:

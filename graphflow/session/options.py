@@ -91,6 +91,11 @@ class ConfigProto(_Message):
       memory_limit: bytes of computed values that a step may hold at once, variables and feeds
         aside; what would be more is computed again where it is needed.  0: none.  Sizes that the
         graph does not tell are those of the first feeds.  TensorFlow has no such field.
+      deterministic: what runs a step is fixed before the first one, so that the same program gives
+        the same bits in each process, on machines with as many cores of that kind; the session's
+        seed is 0 unless one is given.  By default, native code takes over when it is ready.
+        TensorFlow has no such field, but `tf.config.experimental.enable_op_determinism()`, which
+        sets it for all sessions from then on.
     """
 
     device_count: dict[str, int] = field(default_factory=dict)
@@ -111,6 +116,19 @@ class ConfigProto(_Message):
     share_cluster_devices_in_session: bool = False
     experimental: Any = None
     memory_limit: int = 0
+    deterministic: bool = field(default_factory=lambda: _deterministic)
+
+
+_deterministic = False  # what `ConfigProto` says where its user does not
+
+
+def enable_op_determinism() -> None:
+    """Have all sessions that are opened from now on be deterministic, see `ConfigProto`.
+
+    TensorFlow demands a seed then for each random op; here the session has one for all.
+    """
+    global _deterministic
+    _deterministic = True
 
 
 @dataclass(slots=True)

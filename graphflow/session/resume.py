@@ -81,6 +81,11 @@ class Resumption:
         self._past = [Done(*record) for record in records[1:]]
         self._state, self._restored = self._last_state()
 
+    @property
+    def tier(self) -> str | None:
+        """Which tier has computed so far; None: there was no run."""
+        return self._numerics and self._numerics.tier
+
     def agree(self, now: Numerics) -> None:
         """Compute by these from the first run to the last.
 

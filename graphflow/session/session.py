@@ -109,11 +109,12 @@ class BaseSession:
           graph: the graph to run; the default graph if None.
           config: options.
           cluster: a `graphflow.Cluster` to run on; None: this process, without Ray.
-          seed: seed of random ops that have none; None: drawn at random.
+          seed: seed of random ops that have none; None: drawn at random, unless the session is
+            to be deterministic.
           resume: a folder from which the session goes on if its process has ended, once the
             script is started again from the top: runs that were done are answered from there, and
-            checked against what was asked then.  Such a session runs one step at a time, and on
-            the reference tier unless GRAPHFLOW_TIER says "native".
+            checked against what was asked then.  Such a session runs one step at a time, and what
+            runs it, native code or the reference tier, is fixed before the first one.
           resume_every: runs from one copy of its state in that folder to the next.
 
         Raises:
@@ -136,13 +137,14 @@ class BaseSession:
         if not (isinstance(limit, Real) and float(limit) >= 0):
             raise ValueError(f"memory_limit is a number of bytes, not {limit!r}")
         self.graph = (graph or get_default_graph()).root
-        self.seed = random.SystemRandom().getrandbits(62) if seed is None else seed
+        self._config = config or ConfigProto()
+        drawn = 0 if self._config.deterministic else random.SystemRandom().getrandbits(62)
+        self.seed = drawn if seed is None else seed
         self._resumption: Resumption | None = None
         if resume is not None:
             folder = os.fspath(resume)
             self._resumption = Resumption(folder, self.seed, seed is not None, resume_every)
             self.seed = self._resumption.seed
-        self._config = config or ConfigProto()
         self._settings = Settings.from_environment()
         self._cache: dict[Any, Prepared] = {}
         self._version = 0  # of the workers
@@ -153,7 +155,8 @@ class BaseSession:
         self._planner = Planner(
             self._target.topology,
             open_session=_siblings(self._config, cluster),
-            learns=self._settings.learn and not name,  # others compute on servers, too
+            # What is measured differs from process to process; and others compute on servers, too.
+            learns=self._settings.learn and not name and not self._fixed,
             default=getattr(self._target, "default", None),
         )
         self._name = name
@@ -164,7 +167,7 @@ class BaseSession:
 
     def _open(self, name: str, cluster: Any) -> Target:
         if cluster is not None:
-            target: Target = cluster.open(self._config, self.seed)
+            target: Target = cluster.open(self._config, self.seed, self._tier)
             return target
         if name.startswith("grpc://"):
             from graphflow.distribute.servers import serving
@@ -178,13 +181,19 @@ class BaseSession:
             ),
             threads=self._config.intra_op_parallelism_threads,
             tier=self._tier,
+            fixed=self._fixed,
         )
 
     @property
+    def _fixed(self) -> bool:
+        """Do the same bits have to come again in another process?"""
+        return self._resumption is not None or self._config.deterministic
+
+    @property
     def _tier(self) -> str:
-        """Where bits must come again, the clock may not decide on them."""
-        fixed = self._resumption is None or self._settings.tier != "auto"
-        return self._settings.tier if fixed else "reference"
+        """That of the session's first process, where there was one; "auto": it may be chosen."""
+        begun = self._resumption and self._resumption.tier
+        return begun if begun and self._settings.tier == "auto" else self._settings.tier
 
     # ---- running
 
@@ -476,7 +485,8 @@ class BaseSession:
         """What became of the computation of these fetches: loops, kernels, memory, code.
 
         Where it was not compiled yet for such feeds, it is: the step is run once, and undone.  A
-        step that takes input (a dequeue, a Python function) is reported as it is so far.
+        step that takes input (a dequeue, a Python function), or runs on a cluster, is reported as
+        it is so far.
 
         Returns:
           What prints as text: what was fused, with the user's lines; what calls reference kernels,
@@ -484,7 +494,7 @@ class BaseSession:
           each with the attributes `ir`, `llvm`, `assembly` and `cuda`.
 
         Raises:
-          As `run`; UnimplementedError on a cluster, whose workers run the reference tier.
+          As `run`; UnimplementedError on servers, which run the reference tier.
         """
         feeds = expand(feed_dict or {})
         prepared = self._prepare((key_of(fetches), tuple(feeds), self.graph.epoch), fetches, feeds)[
@@ -493,7 +503,7 @@ class BaseSession:
         explain = getattr(prepared.executable, "explain", None)
         if explain is None:
             raise UnimplementedError(
-                None, None, "explain: workers of a cluster run the reference tier, op by op"
+                None, None, "explain: servers run the reference tier, op by op"
             )
         from graphflow.compile.native.report import Reports
 

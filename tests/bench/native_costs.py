@@ -51,7 +51,7 @@ for name in ("tensorflow", "tensorflow.compat", "tensorflow.compat.v1"):
     sys.modules[name] = types.ModuleType(name)
 sys.modules["tensorflow.compat"].v1 = sys.modules["tensorflow.compat.v1"] = graphflow
 import bench_tf1
-from graphflow.execute.tiers import TieredProgram
+from graphflow.execute.tiered import TieredProgram
 
 programs, asked = [], []
 usual = TieredProgram.__init__

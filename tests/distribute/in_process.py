@@ -16,6 +16,7 @@ from graphflow.distribute.host import Host, portable
 from graphflow.distribute.messages import Message, Step
 from graphflow.distribute.target import ClusterTarget
 from graphflow.execute.numerics import numerics
+from graphflow.execute.tiers import Tiers
 from graphflow.execute.whereabouts import whereabouts
 from graphflow.place import topology_of
 
@@ -50,18 +51,18 @@ class InProcess:
         self.threads = 1
         self.pool = ThreadPoolExecutor(64)
 
-    def open(self, config: Any = None, seed: int = 0) -> ClusterTarget:
-        target = ClusterTarget(self.topology, self._conductor(seed))
+    def open(self, config: Any = None, seed: int = 0, tier: str = "auto") -> ClusterTarget:
+        target = ClusterTarget(self.topology, self._conductor(seed, tier))
         self.targets.append(target)
         return target
 
-    def _conductor(self, seed: int) -> Conductor:
+    def _conductor(self, seed: int, tier: str) -> Conductor:
         link = Link(self)
         self.links.append(link)
         conductor = Conductor(
             link, self.names, self.deadline, self.slots, every=self.every, start_deadline=2.0
         )
-        conductor.open(seed)
+        conductor.open(seed, tier)
         return conductor
 
     def resize(self, workers: int) -> None:
@@ -158,9 +159,10 @@ class Link(channel.Link):
             self.waiting[worker].remove(hear)
         hear(pickle.loads(pickle.dumps(answer)))
 
-    def _open(self, worker: str, seed: int, deadline: float, plans: Any) -> Any:
-        self.hosts[worker] = Host(seed, Channel(self), deadline, plans)
-        return numerics("reference", self.cluster.threads)
+    def _open(self, worker: str, seed: int, deadline: float, plans: Any, tier: str) -> Any:
+        tiers = Tiers(tier, self.cluster.threads, fixed=True)
+        self.hosts[worker] = Host(seed, Channel(self), deadline, plans, tiers)
+        return numerics(tiers.tier, self.cluster.threads)
 
     def _load(self, worker: str, plan: int, shipment: Any) -> None:
         self.hosts[worker].load(plan, shipment)

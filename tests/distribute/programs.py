@@ -17,6 +17,7 @@ def train(
     steps: int,
     scopes: tuple[str | None, str | None] = (None, None),
     on_step: Any = None,
+    tier: str = "reference",
 ) -> tuple[list[Any], list[Any]]:
     """Losses and weights of a small network, trained by Adam with dropout.
 
@@ -24,6 +25,7 @@ def train(
       cluster: where to run; None: in this process.
       scopes: devices of the first and the second layer; ignored without a cluster.
       on_step: called with the session after each step.
+      tier: that of all steps; the clock may not decide.
     """
     here = scopes if cluster is not None else (None, None)
     rng = np.random.default_rng(0)
@@ -45,8 +47,7 @@ def train(
     step = tf.train.AdamOptimizer(0.01).minimize(loss)
     variables = [w1, b1, w2]
     losses = []
-    # Workers have the reference tier; here the clock would decide when native code takes over.
-    with mock.patch.dict(os.environ, GRAPHFLOW_TIER="reference"):
+    with mock.patch.dict(os.environ, GRAPHFLOW_TIER=tier):
         session = tf.Session(cluster=cluster, seed=11)
     with session:
         session.run(tf.global_variables_initializer())

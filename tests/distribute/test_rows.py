@@ -174,7 +174,11 @@ def test_workers_train_with_the_same_bits_whoever_is_killed(which, victim, monke
     np.testing.assert_array_equal(values, whole)
 
 
-def test_a_step_on_a_worker_copies_the_rows_that_it_changes_and_nothing_else(cluster):
+@pytest.mark.parametrize("tier", ["reference", "native"])
+def test_a_step_on_a_worker_copies_the_rows_that_it_changes_and_nothing_else(
+    cluster, tier, monkeypatch
+):
+    monkeypatch.setenv("GRAPHFLOW_TIER", tier)
     with tf.Graph().as_default():
         ids, loss, step, _ = embeddings(tf.train.GradientDescentOptimizer(0.1))
         with tf.Session(cluster=cluster) as session:

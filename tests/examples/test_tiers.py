@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-from graphflow.execute.tiers import TieredProgram
+from graphflow.execute.tiered import TieredProgram
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SLOW = pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-from graphflow.execute import tiers
+from graphflow.execute import tiered, tiers
 from tests.execute.test_native import native_programs
 
 
@@ -56,10 +57,10 @@ def test_code_takes_over_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = tiers.Tiers._build
     hold = []
 
-    def slow(self: Any, program: Any, found: Any) -> Any:
+    def slow(*arguments: Any) -> Any:
         while not hold:
             time.sleep(0.001)
-        return usual(self, program, found)
+        return usual(*arguments)
 
     monkeypatch.setattr(tiers.Tiers, "_build", slow)
     total = tf.Variable(np.zeros(3, np.float32))
@@ -107,7 +108,7 @@ def test_many_threads_ask_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_shapes_used_last_stay_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAPHFLOW_TIER", "native")
-    monkeypatch.setattr(tiers, "_SIGNATURES", 2)
+    monkeypatch.setattr(tiered, "_SIGNATURES", 2)
     x = tf.placeholder(tf.float32, [None])
     y = tf.exp(x) * 2.0
     with tf.Session() as session:
@@ -146,3 +147,34 @@ def test_a_long_chain_needs_no_recursion(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_very_long_chain_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAPHFLOW_TIER", "native")
     chain(50_000)
+
+
+@pytest.mark.parametrize("tier", ["auto", "native"])
+def test_a_failure_to_compile_is_told_once_with_the_ops_and_the_run_goes_on(
+    tier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graphflow.compile.native import kernels
+
+    def broken(self: Any) -> Any:
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setenv("GRAPHFLOW_TIER", tier)
+    monkeypatch.setattr(kernels._Writer, "kernel", broken)
+    monkeypatch.setattr(tiered, "_warned", set())
+    x = tf.placeholder(tf.float32, [None])
+    fetches = [tf.exp(x, name="grown"), tf.tanh(x) * tf.reduce_sum(x, name="whole")]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(2):  # sessions
+            with tf.Session() as session:
+                for n in (3, 4, 3, 4, 3, 4):
+                    value = np.ones(n, np.float32)
+                    got = session.run(fetches, {x: value})
+                    np.testing.assert_allclose(got[0], np.exp(value))
+                report = str(session.explain(fetches, {x: np.ones(3)}))
+                assert "the reference tier: native code could not be built: no such" in report
+    (warning,) = [str(w.message) for w in told]
+    assert "RuntimeError: no such instruction" in warning
+    assert "in the code of " in warning
+    assert "grown" in warning
+    assert "the reference tier runs the plan" in warning

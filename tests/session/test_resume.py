@@ -161,12 +161,21 @@ def test_errors_come_again(tmp_path, graph):
 
 
 def test_other_libraries_and_seeds_are_told_so(tmp_path, graph, monkeypatch):
+    monkeypatch.setenv("GRAPHFLOW_TIER", "auto")
     tf.Session(resume=tmp_path, seed=1).close()
     with pytest.raises(ValueError, match="seed 1, not 2"):
         tf.Session(resume=tmp_path, seed=2)
-    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
-    with pytest.raises(errors.FailedPreconditionError, match="tier was 'reference', is 'native'"):
+    monkeypatch.setenv("GRAPHFLOW_TIER", "reference")
+    with pytest.raises(errors.FailedPreconditionError, match="tier was 'native', is 'reference'"):
         tf.Session(resume=tmp_path)
+
+
+def test_a_session_goes_on_with_the_tier_that_it_began_with(tmp_path, graph, monkeypatch):
+    monkeypatch.setenv("GRAPHFLOW_TIER", "reference")
+    tf.Session(resume=tmp_path, seed=1).close()
+    monkeypatch.setenv("GRAPHFLOW_TIER", "auto")
+    with tf.Session(resume=tmp_path) as session:
+        assert session._target.numerics.tier == "reference"
 
 
 def test_a_record_that_was_cut_short_does_not_count(tmp_path):

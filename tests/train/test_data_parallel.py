@@ -43,7 +43,9 @@ def train(
             loss = model(x, y)
             step = optimizer.minimize(loss)
         fetch = getattr(optimizer, "loss", None)
-        config = tf.ConfigProto(device_count={"CPU": 4}, allow_soft_placement=True)
+        config = tf.ConfigProto(
+            device_count={"CPU": 4}, allow_soft_placement=True, deterministic=True
+        )
         with tf.Session(config=config, seed=7, cluster=cluster) as session:
             session.run(tf.global_variables_initializer())
             losses = []
@@ -63,8 +65,12 @@ def assert_same(a: Any, b: Any) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("batch", [32, 30])  # 30: replicas of 7 and 8 examples
-def test_bits_do_not_depend_on_the_devices(batch):
+@pytest.mark.parametrize(
+    ("batch", "tier"),
+    [(32, "reference"), (30, "reference"), (30, "native")],  # 30: replicas of 7 and 8 examples
+)
+def test_bits_do_not_depend_on_the_devices(batch, tier, monkeypatch):
+    monkeypatch.setenv("GRAPHFLOW_TIER", tier)
     alone = train(parallel(4, CPUS[:1]), batch=batch)
     for devices in (CPUS[:2], CPUS[:3], CPUS):
         assert_same(train(parallel(4, devices), batch=batch), alone)

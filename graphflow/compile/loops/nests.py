@@ -197,6 +197,11 @@ class Product:
 Unit: TypeAlias = Nest | Product
 
 
+def names_of(unit: Unit) -> Sequence[str]:
+    """The operations that a unit computes."""
+    return (unit.names or (unit.name,)) if isinstance(unit, Nest) else (unit.name,)
+
+
 def canonical(
     shape: Shape, strides: Sequence[Shape], keep_last: bool
 ) -> tuple[Shape, list[Shape], int | None]:

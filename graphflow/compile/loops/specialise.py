@@ -6,7 +6,7 @@ rule, or remains a call of its reference kernel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ from graphflow.compile.loops.values import (
     whole,
     writes,
 )
-from graphflow.compile.plan import CONTEXT, Plan, Step
+from graphflow.compile.plan import CONTEXT, TRANSFERS, Plan, Step
 from graphflow.ops.expression import Node, compute, scalar_expression
 
 _RULES = {**RULES, **IMAGES, **SLICES, **GATHERS, **FILLS}
@@ -42,7 +42,7 @@ _SCATTERS = {"ScatterAdd": "add", "ScatterSub": "subtract"}
 _FOLDED = 65536  # elements at most of what is computed here
 _OF_SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _ONLY_READ = frozenset({"ReadVariable", "IsVariableInitialized"})
-_STATELESS = frozenset({"Print", "Send", "Recv"})
+_STATELESS = frozenset({"Print", *TRANSFERS})
 _DTYPES = frozenset(["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"])
 
 
@@ -68,6 +68,7 @@ def specialise(
     observed: Mapping[int, tuple[Shape, np.dtype[Any]]],
     lowers: Any = None,
     products: bool = True,
+    kept: Collection[str] = (),
 ) -> Specialised:
     """Tasks that compute a plan on inputs of the observed shapes.
 
@@ -76,13 +77,23 @@ def specialise(
       observed: slot -> shape and dtype of the array that it held in a run.
       lowers: expression -> can code be generated for it; None: all can.
       products: is there a GEMM?
+      kept: names of steps that their kernels compute; what such a one reads of a variable may be
+        something else than an array.
     """
-    return _Specialiser(plan, observed, lowers or (lambda _: True), products).result()
+    return _Specialiser(plan, observed, lowers or (lambda _: True), products, kept).result()
 
 
 class _Specialiser:
-    def __init__(self, plan: Plan, observed: Mapping[int, Any], lowers: Any, products: bool):
+    def __init__(
+        self,
+        plan: Plan,
+        observed: Mapping[int, Any],
+        lowers: Any,
+        products: bool,
+        kept: Collection[str],
+    ):
         self.plan = plan
+        self.kept = kept
         self.products = products
         self.unfolded: dict[Any, Any] = {}  # rows of images that products share
         self.pooled: dict[Any, View] = {}  # images and maxima -> which tap was the maximum
@@ -182,6 +193,9 @@ class _Specialiser:
         arguments = [self.views.get(s) for s in step.inputs if s != CONTEXT]
         outputs = None
         if step.opdef.name == "NoOp":
+            return
+        if step.name in self.kept:
+            self._foreign(step, arguments, plain=step.opdef.name != "ReadVariable")
             return
         if self._state(step, arguments):
             return
@@ -301,12 +315,12 @@ class _Specialiser:
             self.state[key] = whole(self.variables[key])
         return self.state[key]
 
-    def _foreign(self, step: Step, arguments: list[Any]) -> None:
-        """Let the reference kernel compute it."""
+    def _foreign(self, step: Step, arguments: list[Any], plain: bool = True) -> None:
+        """Let the reference kernel compute it; `plain`: it gives arrays."""
         inputs = tuple([None if s == CONTEXT else self.views.get(s, s) for s in step.inputs])
         outputs: list[Value | None] = []
         for slot in step.outputs:
-            value = self._outside(slot)
+            value = self._outside(slot) if plain else None
             outputs.append(value)
             self.views[slot] = slot if value is None else whole(value)
         why = ""

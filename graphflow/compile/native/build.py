@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from graphflow.compile.loops.inline import inline
 from graphflow.compile.loops.listing import Names, listing
 from graphflow.compile.loops.lives import Lives, row_bytes
 from graphflow.compile.loops.memory import Arena, Interval, arrange
-from graphflow.compile.loops.nests import Access, Product, Unit, access
+from graphflow.compile.loops.nests import Access, Product, Unit, access, names_of
 from graphflow.compile.loops.schedule import Schedule, Strip, schedule
 from graphflow.compile.loops.specialise import Specialised, specialise
 from graphflow.compile.loops.stack import in_place, stack
@@ -27,9 +27,10 @@ from graphflow.compile.native.cache import ObjectCache
 from graphflow.compile.native.jit import Code, load
 from graphflow.compile.native.module import ARENA, FIRST, Layout, Place, module_text
 from graphflow.compile.native.scalars import can_emit
-from graphflow.compile.plan import Plan, Step
+from graphflow.compile.plan import TRANSFERS, Plan, Step
 
 _SMALL = 5_000_000  # flops of a plan below which one thread is as fast as several: 50 us
+_TITLED = 3  # operations that the name of a segment tells
 
 
 class Unprofitable(Exception):
@@ -97,7 +98,8 @@ class NativePlan:
       inputs: per input of the plan, its port; None where nothing reads it.
       slots: per input of the plan, its slot.
       variables: key and port of what is read.
-      owned: ports of arrays that the step makes: new values of variables, and fetches.
+      owned: ports of arrays that the step makes: new values of variables, fetches, and what other
+        devices get.
       constants: entry of the table -> array.
       actions: what to do, in order.
       outputs: per output of the plan: source, and whether to copy.
@@ -109,6 +111,7 @@ class NativePlan:
       products: does it call GEMM?
       called: steps that their reference kernels compute -> why.
       units: the loops of each segment.
+      titles: what each segment computes, for traces.
       text: the LLVM IR of each segment.
     """
 
@@ -127,6 +130,7 @@ class NativePlan:
     products: bool
     called: Mapping[str, str]
     units: tuple[tuple[Unit, ...], ...]
+    titles: tuple[str, ...]
     text: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -146,31 +150,44 @@ def build_native(
     threads: int,
     cache: ObjectCache | None = None,
     timed: bool = False,
+    exact: bool = False,
+    kept: Collection[str] = (),
 ) -> NativePlan:
     """Specialise a plan for the shapes that were observed, and compile it.
 
     Args:
       threads: workers at most; small plans get one.
       timed: see `module_text`.
+      exact: each operation rounds for itself, so that bits do not depend on what is fused, and a
+        plan that is cut in parts gives the same.  Costs up to 8 % where loops do nothing but
+        compute (W5 of the benchmarks), and nothing where they wait for memory.
+      kept: names of steps that are left to their kernels.
 
     Raises:
       Unprofitable: too little lowers.
     """
-    return _Builder(
-        specialise(plan, observed, can_emit, find_blas() is not None), threads, cache, timed
-    ).build(plan)
+    special = specialise(plan, observed, can_emit, find_blas() is not None, kept)
+    return _Builder(special, threads, cache, timed, exact).build(plan)
 
 
 class _Builder:
-    def __init__(self, special: Specialised, threads: int, cache: ObjectCache | None, timed: bool):
+    def __init__(
+        self,
+        special: Specialised,
+        threads: int,
+        cache: ObjectCache | None,
+        timed: bool,
+        exact: bool,
+    ):
         self.special = special
         self.timed = timed
+        self.exact = exact
         self.threads = threads
         self.cache = cache
         self.entry: dict[int, int] = {}  # value outside of the arena -> entry
         self.ports: list[Any] = []
         self.constants: dict[int, Any] = {}
-        self.made: dict[int, Value] = {}  # kept: new values of variables, and fetches
+        self.made: dict[int, Value] = {}  # kept: new values of variables, fetches, and what is sent
         self.private: dict[int, tuple[Strip, int, int]] = {}  # of strips: place in their scratch
         self.begins: dict[int, int] = {}  # segment -> position of its first unit
         self.meets: dict[int, list[bool]] = {}  # segment -> per unit
@@ -234,6 +251,7 @@ class _Builder:
             products=any(isinstance(u, Product) for s in segments for u in s.units),
             called={b.name: b.reason for b in blocks if isinstance(b, Foreign) and b.reason},
             units=tuple([s.units for s in segments]),
+            titles=tuple([_title(s.units) for s in segments]),
             text=text,
         )
 
@@ -243,6 +261,10 @@ class _Builder:
         for task in self.special.tasks:
             if isinstance(task, Write):
                 self.made[id(task.value.value)] = task.value.value
+            elif isinstance(task, Foreign) and task.step.opdef.name in TRANSFERS:
+                # Who gets it may read it when the arena holds something else by then.
+                self.made |= {id(v.value): v.value for v in reads(task)
+                              if v.value.kind == "computed"}  # fmt: skip
         for output in self.special.outputs:
             if isinstance(output, View) and output.value.kind == "computed":
                 self.made[id(output.value)] = output.value
@@ -351,7 +373,9 @@ class _Builder:
             for i in range(strip.first, strip.last + 1):
                 cuts[i] = finer(cuts[i], strip.parts)
         strips = [strip[:3] for strip in segment.strips]
-        return Layout(segment.units, cuts, self.meets[id(segment)], strips, workers)
+        meets = self.meets[id(segment)]
+        contracts = not self.exact
+        return Layout(segment.units, cuts, meets, strips, workers, contracts=contracts)
 
     # ---- actions
 
@@ -395,6 +419,13 @@ class _Builder:
     def _constant_entry(self, value: Value) -> None:
         self._enter(value)
         self.constants[self.entry[id(value)]] = np.array(value.constant, order="C")
+
+
+def _title(units: Sequence[Unit]) -> str:
+    """The first operations of a segment, and how many more there are."""
+    names = list(dict.fromkeys(n for u in units for n in names_of(u)))
+    more = f" and {len(names) - _TITLED} more" if len(names) > _TITLED else ""
+    return ", ".join(names[:_TITLED]) + more
 
 
 def _homes(value: Value) -> list[int]:

@@ -30,16 +30,16 @@ class Kernel:
     declared: set[str] = field(default_factory=set)
 
 
-def kernel(nest: Nest, name: str) -> Kernel:
-    """Code of a nest."""
-    return _Writer(nest, name).kernel()
+def kernel(nest: Nest, name: str, contracts: bool = True) -> Kernel:
+    """Code of a nest; `contracts`: see `Emitter`."""
+    return _Writer(nest, name, contracts).kernel()
 
 
 class _Writer:
-    def __init__(self, nest: Nest, name: str):
+    def __init__(self, nest: Nest, name: str, contracts: bool):
         self.nest = nest
         self.name = name
-        self.e = Emitter()
+        self.e = Emitter(contracts)
         self.values: list[Any] = []
         self.number: dict[int, int] = {}
         self.block = "entry"

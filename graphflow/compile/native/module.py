@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from graphflow.compile.loops.nests import Access, Nest, Product, Unit
+from graphflow.compile.loops.nests import Access, Nest, Product, Unit, names_of
 from graphflow.compile.loops.shares import Share
 from graphflow.compile.native.kernels import kernel
 from graphflow.compile.native.scalars import Emitter
@@ -75,6 +75,7 @@ class Layout(NamedTuple):
       meets: must all that comes before be done on all shares before it?
       strips: first unit, last unit and parts of what runs part by part.
       workers: how many there are.
+      contracts: see `Emitter`.
     """
 
     units: Sequence[Unit]
@@ -82,6 +83,7 @@ class Layout(NamedTuple):
     meets: Sequence[bool]
     strips: Sequence[tuple[int, int, int]]
     workers: int
+    contracts: bool = True
 
     @property
     def phases(self) -> list[list[int]]:
@@ -111,10 +113,14 @@ def module_text(layout: Layout, place: Callable[[Any], Place], timed: bool = Fal
     declared: set[str] = set()
     nests: dict[str, str] = {}  # code of a nest -> the name of its function: steps repeat
     for number, (unit, cut) in enumerate(zip(units, layout.cuts, strict=True)):
-        if isinstance(unit, Nest):
-            text, needs = _nest(unit, cut, number, place, nests)
-        else:
-            text, needs = _product(unit, cut, number, place)
+        try:
+            if isinstance(unit, Nest):
+                text, needs = _nest(unit, cut, number, place, nests, layout.contracts)
+            else:
+                text, needs = _product(unit, cut, number, place)
+        except Exception as error:
+            error.add_note(f"in the code of {', '.join(names_of(unit))}")
+            raise
         parts.append(text)
         declared |= needs
     parts += [_strip(*strip, timed) for strip in layout.strips]
@@ -235,9 +241,9 @@ class _Unit:
 
 
 def _nest(
-    unit: Nest, cut: Share, number: int, place: Any, nests: dict[str, str]
+    unit: Nest, cut: Share, number: int, place: Any, nests: dict[str, str], contracts: bool
 ) -> tuple[str, set[str]]:
-    code = kernel(unit, "nest")
+    code = kernel(unit, "nest", contracts)
     name = nests.get(code.text)
     text = ""
     if name is None:

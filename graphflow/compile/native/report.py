@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphflow.base.shapes import format_dims
 from graphflow.compile.cuda import NoSource
 from graphflow.compile.loops.cuda import cuda_kernel
 from graphflow.compile.loops.listing import Names, listing
-from graphflow.compile.loops.nests import Nest, Unit
+from graphflow.compile.loops.nests import Nest, Unit, names_of
 from graphflow.compile.loops.values import Shape
 from graphflow.compile.native.build import NativePlan
 from graphflow.compile.native.jit import assembly
@@ -67,7 +67,7 @@ class Report:
         where = {step.name: step for step in self.plan.steps}
         for number, (unit, text) in enumerate(zip(self._units, self._listing, strict=True)):
             yield f"#{number} {text}"
-            for name in _names(unit):
+            for name in names_of(unit):
                 step = where.get(name.removesuffix("/total"))
                 if step is not None:
                     yield f"    | {step.opdef.name} {name!r} {_first(step.where)}"
@@ -150,10 +150,6 @@ class Reports:
 
     def __iter__(self) -> Iterator[Report]:
         return iter(self.reports)
-
-
-def _names(unit: Unit) -> Sequence[str]:
-    return (unit.names or (unit.name,)) if isinstance(unit, Nest) else (unit.name,)
 
 
 def _first(where: str) -> str:

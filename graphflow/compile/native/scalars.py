@@ -100,11 +100,14 @@ def literal(value: Any, kind: str) -> str:
 class Emitter:
     """Appends instructions; each method returns the name of its result.
 
-    Arguments are names or Python numbers.  `contract` lets a * b + c become one instruction; no
-    flag assumes that there are no NaNs.
+    Arguments are names or Python numbers.  No flag assumes that there are no NaNs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, contracts: bool = True) -> None:
+        """Args:
+        contracts: a * b + c of float32 may become one instruction, which rounds once.
+        """
+        self._flags = "contract " if contracts else ""
         self.lines: list[str] = []
         self.declared: set[str] = set()
         self._count = 0
@@ -289,7 +292,7 @@ class Emitter:
     def _float(self, op: str, args: list[Name], kind: str) -> Name:
         if op in _FLOAT_BINARY:
             # float64 keeps the bits of the reference tier: nobody uses it for speed
-            flags = "contract " if kind == "float" else ""
+            flags = self._flags if kind == "float" else ""
             return self.binary(_FLOAT_BINARY[op], args[0], args[1], kind, flags)
         if op == "negative":
             return self.emit(kind, f"fneg {kind} {args[0].text}")
