@@ -7,13 +7,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+FORMS = ("fused", "memory", "ir", "llvm", "assembly", "cuda")  # of code, for `inspect`
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status.
 
     Commands:
       demo: train a digit classifier, here and on two Ray workers.
-      inspect: run a program, and explain which device runs what.
+      inspect: run a program, and explain which device runs what, or what its steps became.
       whatif: run a program, and predict its step on a cluster that need not exist.
       run: run a TensorFlow 1 program unmodified, here, on workers, or as a job of many tasks.
       submit: hand such a program to a Ray cluster.
@@ -45,6 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         layout = _layout(options)
         layout = layout._replace(address=layout.address or submit.default_address())
         return submit.main(options.script, options.arguments, layout, not options.no_wait)
+    if options.command == "inspect" and (options.code or _is_saved(options.script)):
+        from graphflow.cli import code
+
+        return code.main(
+            options.script, options.arguments, options.code or "fused", options.all,
+            options.fetch, options.shape,
+        )  # fmt: skip
     if options.command == "inspect":
         from graphflow.cli import inspect
 
@@ -55,6 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return inspect.whatif(options.script, options.arguments, options.cluster, options.save)
     parser.print_help()
     return 2
+
+
+def _is_saved(path: str) -> bool:
+    """A graph in a file, and no program?"""
+    return path.endswith((".pb", ".pbtxt"))
 
 
 def _layout(options: argparse.Namespace) -> Any:
@@ -98,9 +112,24 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--gpus-per-worker", type=int, default=0)
         each.add_argument("script", help="the program; it may import tensorflow")
         each.add_argument("arguments", nargs=argparse.REMAINDER, help="what the program gets")
-    inspect = commands.add_parser("inspect", help="explain which device runs what, and why")
+    inspect = commands.add_parser(
+        "inspect", help="explain which device runs what and why, or what code a step became"
+    )
     inspect.add_argument("--placement", action="store_true", help="the placement (the default)")
+    inspect.add_argument(
+        "--code",
+        choices=FORMS,
+        help="what was fused and where values lie, the memory plan alone, the loops, LLVM's IR, "
+        "the machine code, or the loops as CUDA C++",
+    )
     inspect.add_argument("--all", action="store_true", help="each plan, not only the largest")
+    inspect.add_argument(
+        "--fetch", action="append", default=[], metavar="NAME", help="a tensor of a saved graph"
+    )
+    inspect.add_argument(
+        "--shape", action="append", default=[], metavar="NAME=2,3",
+        help="of a placeholder of a saved graph; sizes that are not told are 1",
+    )  # fmt: skip
     whatif = commands.add_parser("whatif", help="predict a step on a cluster that one lacks")
     whatif.add_argument("--cluster", required=True, help="YAML or JSON; see graphflow.place.spec")
     for each in (inspect, whatif):
@@ -111,7 +140,8 @@ def _parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help="Gantt chart (.svg, .png) or Chrome trace (.json); may be repeated",
         )
-        each.add_argument("script", help="the program; it may import tensorflow")
+        saved = ", or a saved graph (.pb, .pbtxt)" if each is inspect else ""
+        each.add_argument("script", help=f"the program; it may import tensorflow{saved}")
         each.add_argument("arguments", nargs=argparse.REMAINDER, help="what the program gets")
     return parser
 
