@@ -40,7 +40,7 @@ def test_a_program_is_explained_by_its_lines(script, capsys):
     told = capsys.readouterr().out
     assert "native code" in told
     assert "hidden = tf.tanh(" in told
-    assert "program.py:6" in told
+    assert "program.py:7" in told
     assert "product [3, 4]" in told
     assert "arena of " in told
     assert "call their reference kernels" in told

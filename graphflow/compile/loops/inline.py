@@ -65,8 +65,17 @@ def inline(tasks: Sequence[Task], kept: set[int]) -> list[Task]:
 
 def tables(node: Node) -> set[int]:
     """Arguments that are read where an index puts it."""
-    found = {node.args[0].value} if node.op == "gather" else set()
-    return found.union(*[tables(a) for a in node.args])
+    found: set[int] = set()
+    seen: set[int] = set()  # what is used twice is a node of its own, and paths to it are many
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            stack += node.args
+            if node.op == "gather":
+                found.add(node.args[0].value)
+    return found
 
 
 def _moves(task: Map, views: Sequence[View]) -> bool:
