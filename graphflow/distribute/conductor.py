@@ -25,7 +25,18 @@ from graphflow.distribute import coordinator as machine
 from graphflow.distribute.calls import gather
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.host import Shipment
-from graphflow.distribute.messages import Message, Prepared, Rebuild, Refused, Save, Shapes, Step
+from graphflow.distribute.messages import (
+    Broken,
+    Message,
+    Notice,
+    Prepared,
+    Rebuild,
+    Refused,
+    Save,
+    Saved,
+    Shapes,
+    Step,
+)
 from graphflow.distribute.replacements import Replacement, Replacements
 from graphflow.distribute.stalls import Stalls
 from graphflow.distribute.watch import Watch
@@ -352,14 +363,20 @@ class Conductor:
                 event = self._replacements.heard(worker, message, answer)
                 if event is not None:
                     self._handle(event)
+            elif isinstance(answer, Broken):
+                self._handle(machine.Lost(worker, answer.reason))
             elif not isinstance(answer, Gone):
                 self._watch.heard(worker, self._clock())
                 for told in answer.shapes if isinstance(answer, Refused) else ():
                     self._replacements.learn(worker, told)
                 if answer is not None:
                     self._handle(machine.Answered(worker, answer))
-            elif answer.worker_lost or isinstance(message, Rebuild):
+            elif answer.worker_lost or isinstance(message, Rebuild | Notice):
                 self._handle(machine.Lost(worker, answer.reason))
+            elif isinstance(message, Save):
+                error = UnavailableError(None, None, f"{worker} cannot copy it: {answer.reason}")
+                saved = Saved(0, message.generation, message.cut, None, error)
+                self._handle(machine.Answered(worker, saved))
             elif isinstance(message, Step):
                 error = UnavailableError(None, None, f"{worker} did not answer: {answer.reason}")
                 refused = Refused(message.ticket, 0, error)

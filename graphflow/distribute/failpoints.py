@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+import os
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 POINTS = (
     "receive",  # a value from a peer has come
@@ -14,6 +18,24 @@ POINTS = (
     "rebuild",  # the state of a cut is to be taken
     "load",  # a plan has come
 )
+
+
+def _run_out_of_memory(_: float) -> None:
+    raise MemoryError("so a test wants it")
+
+
+def _send(number: int) -> Callable[[float], Any]:
+    return lambda _: os.kill(os.getpid(), number)
+
+
+# What may happen then.
+FAULTS: Mapping[str, Callable[[float], Any]] = {
+    "kill": _send(signal.SIGKILL),
+    "stop": _send(signal.SIGSTOP),
+    "memory": _run_out_of_memory,
+    # Calls through PyDLL keep the global lock.
+    "hold": lambda seconds: ctypes.PyDLL(None).usleep(int(seconds * 1e6)),
+}
 
 _armed: dict[str, tuple[int, Callable[[], object]]] = {}
 

@@ -5,6 +5,7 @@ It knows no transport: Ray calls its methods in production, tests call them in o
 
 from __future__ import annotations
 
+import logging
 import pickle
 import threading
 import traceback
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphflow.base.errors import CancelledError, InternalError, OpError
+from graphflow.base.errors import CancelledError, InternalError, OpError, ResourceExhaustedError
 from graphflow.base.waiting import Flag, waits
 from graphflow.compile.plan import Plan
 from graphflow.distribute import failpoints
@@ -23,6 +24,7 @@ from graphflow.distribute import worker as machine
 from graphflow.distribute.channel import Channel, Meeting
 from graphflow.distribute.messages import (
     Applied,
+    Broken,
     Notice,
     Prepared,
     Rebuild,
@@ -47,6 +49,7 @@ from graphflow.execute.tiers import Tiers
 from graphflow.execute.trace import Trace
 
 _making = threading.Lock()  # of what steps make when they first need it
+_log = logging.getLogger("graphflow")
 _MANY = 4096  # threads at most for the second and further devices of a worker
 
 
@@ -197,6 +200,7 @@ class Host:
         self._failures: deque[tuple[Ticket, OpError]] = deque(maxlen=8)
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
+        self._broken: str | None = None  # what failed outside of the kernels
         for plan, shipment in (shipments or {}).items():
             self.load(plan, shipment)
 
@@ -221,8 +225,51 @@ class Host:
         with self._lock:
             self._loaded[plan] = _Loaded(programs, shipment)
 
-    def step(self, step: Step) -> Prepared | Refused:
+    def step(self, step: Step) -> Prepared | Refused | Broken:
         """Execute a share of a plan, and prepare to commit it."""
+        return self._guarded(self._step, step)
+
+    def notice(self, message: Notice | Save | Rebuild) -> Applied | Saved | Rebuilt | Broken:
+        """Apply decisions; keep the state as it is then, or go back to such a state."""
+        return self._guarded(self._notice, message)
+
+    def deliver(self, ticket: Ticket, key: str, value: Any) -> None:
+        """Take a value from a peer."""
+        try:
+            failpoints.hit("receive")
+            with self._lock:
+                self._handle(machine.Delivered(ticket, key, value))
+        except Exception as error:  # who waits for the value answers for it
+            self._break(error)
+
+    def _guarded(self, answer: Callable[[Any], Any], message: Any) -> Any:
+        """The answer to a message; `Broken` where something fails outside of the kernels."""
+        if self._broken is None:
+            try:
+                reply = answer(message)
+            except Exception as error:
+                self._break(error)
+        return reply if self._broken is None else Broken(self._broken)
+
+    def _break(self, error: Exception) -> None:
+        """Nobody may go on with this state; wakes whoever waits."""
+        with self._lock:
+            if self._broken is not None:
+                return
+            _log.error("a session is in no known state on this worker", exc_info=error)
+            what = "it ran out of memory" if isinstance(error, MemoryError) else "it failed"
+            self._broken = f"{what} outside of any kernel: {type(error).__name__}: {error}"
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for work in self._work.values():
+            work.wake(_cancelled())
+            if work.started is not None:
+                work.started.set()
+        for notice in self._notices.values():
+            notice.taken.set()
+
+    def _step(self, step: Step) -> Prepared | Refused:
         ticket = step.ticket
         work = _Work(self._channel.bell)
         with self._lock:
@@ -285,8 +332,7 @@ class Host:
                     work.abandoned |= not (begun or work.started.is_set())
                     return not work.abandoned
 
-    def notice(self, message: Notice | Save | Rebuild) -> Applied | Saved | Rebuilt:
-        """Apply decisions; keep the state as it is then, or go back to such a state."""
+    def _notice(self, message: Notice | Save | Rebuild) -> Applied | Saved | Rebuilt:
         if isinstance(message, Rebuild):
             with self._lock:
                 self._handle(machine.Arrived(message))
@@ -304,12 +350,6 @@ class Host:
                 return Applied(applied, tuple(self._failures), key[0])
         error = None if notice.snapshot else notice.error or self._stuck()
         return Saved(applied, key[0], message.cut, notice.snapshot, error)
-
-    def deliver(self, ticket: Ticket, key: str, value: Any) -> None:
-        """Take a value from a peer."""
-        failpoints.hit("receive")
-        with self._lock:
-            self._handle(machine.Delivered(ticket, key, value))
 
     def close(self) -> None:
         """Give up everything that belongs to the session; wakes whoever waits."""
@@ -445,7 +485,6 @@ class Host:
             notice.taken.set()
 
     def _keep(self, command: machine.Keep) -> None:
-        failpoints.hit("save")
         message = command.message
         for cut in [cut for cut in self._snapshots if cut < message.last]:
             del self._snapshots[cut]
@@ -453,6 +492,7 @@ class Host:
         inputs = {run: log.copy() for run, log in self._inputs.items()}
         notice = self._notices.get((message.generation, message.sequence), _Notice())
         try:
+            failpoints.hit("save")
             snapshot = Snapshot(self.store.entries, self._resources.copies(), inputs)
             self._snapshots[message.cut] = notice.snapshot = snapshot
         except Exception as error:  # a resource that cannot be copied
@@ -558,6 +598,8 @@ def _together(
 
 def portable(error: BaseException) -> OpError:
     """An error that can be sent: typed, with its notes."""
+    if isinstance(error, MemoryError):
+        return ResourceExhaustedError(None, None, f"a worker ran out of memory: {error}")
     if not isinstance(error, OpError):
         text = "".join(traceback.format_exception(error))
         return InternalError(None, None, f"a worker failed outside of any kernel:\n{text}")

@@ -228,6 +228,17 @@ class Rebuilt(NamedTuple):
     generation: int
 
 
+class Broken(NamedTuple):
+    """Answer to anything: something failed outside of the kernels, and the worker's part of the
+    session may be neither as it was before nor as it should be afterwards.  Nobody may build on it.
+
+    Attributes:
+      reason: what failed.
+    """
+
+    reason: str
+
+
 Reply = Prepared | Refused | Applied | Saved | Rebuilt
 
 Feeds = Mapping[str, Sequence[Any]]  # worker -> values for its part

@@ -36,6 +36,7 @@ from graphflow.distribute.fast.peers import Access, Address, Peers
 from graphflow.distribute.fast.service import Service
 from graphflow.distribute.host import Host, portable
 from graphflow.distribute.messages import (
+    Broken,
     Message,
     Notice,
     Prepared,
@@ -130,9 +131,9 @@ class Executor:
         self._values: Peers | None = None  # past Ray
 
     @_group("control")
-    def arm(self, point: str, count: int, number: int) -> None:
-        """Send this process a signal at a moment, see `failpoints`."""
-        failpoints.arm(point, count, lambda: os.kill(os.getpid(), number))
+    def arm(self, point: str, count: int, fault: str, seconds: float = 0.0) -> None:
+        """Have one of `failpoints.FAULTS` at a moment."""
+        failpoints.arm(point, count, lambda: failpoints.FAULTS[fault](seconds))
 
     @_group("control")
     def meet(self, peers: Mapping[str, Any]) -> None:
@@ -226,7 +227,7 @@ class Executor:
             host.close()
 
     @_group("control")
-    def notice(self, session: str, notice: Notice | Save | Rebuild) -> Reply | None:
+    def notice(self, session: str, notice: Notice | Save | Rebuild) -> Reply | Broken | None:
         """See `Host.notice`."""
         host = self._hosts.get(session)
         return host.notice(notice) if host else None
@@ -243,7 +244,7 @@ class Executor:
             host.deliver(ticket, key, value)
 
     @_group("steps")
-    def step(self, session: str, step: Step) -> Prepared | Refused:
+    def step(self, session: str, step: Step) -> Prepared | Refused | Broken:
         """See `Host.step`."""
         return self._hosts[session].step(step)
 

@@ -7,6 +7,7 @@ done again in its order; `coordinator` draws the phases.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +37,7 @@ from graphflow.distribute.series import DECIDED, Series
 _LONGEST = 6  # doublings of the distance of cuts, for the sake of long runs
 _FED = 256 << 20  # bytes of feeds that the journal holds, more or less
 _DEADLY = 3  # workers that are lost for a run before it is given up
+_HOPELESS = 8  # workers of one name that are lost before the state is back
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Recovery(Series):
         self._rebuilding: set[str] = set()
         self._position = 0  # in the journal, while it is done again
         self._again: dict[int, Run] = {}  # by the number of the run
+        self._losses: Counter[str] = Counter()  # by name, since the state was whole
 
     @property
     def recovers(self) -> bool:
@@ -172,6 +175,11 @@ class Recovery(Series):
             return self._give_up(event, hit)
         if self.phase == "serving":
             self.recoveries += 1
+            self._losses.clear()
+        self._losses[event.worker] += 1
+        if self._losses[event.worker] >= _HOPELESS:
+            more = f"; {_HOPELESS} of that name in a row, before its state was back"
+            return self._fail(partial(self._loss, event, more=more))
         self.phase = "replacing"
         self._valid = self.generation
         self._cut = None

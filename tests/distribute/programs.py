@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 
 import graphflow as tf
+from graphflow.ops.collectives import all_reduce
 
 
 def train(
@@ -56,6 +57,50 @@ def train(
             if on_step is not None:
                 on_step(session)
         return losses, session.run(variables)
+
+
+def summed(
+    cluster: Any, steps: int, on_step: Any = None, size: int = 7
+) -> tuple[list[Any], list[Any]]:
+    """Losses and weights of two replicas that sum their gradients in each step.
+
+    Args:
+      cluster, steps, on_step: as for `train`.
+      size: of the weights.
+    """
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(size=(steps, 2, size)).astype(np.float32)
+    start = rng.normal(size=size).astype(np.float32)
+    x = tf.placeholder(tf.float32, [2, size])
+    scopes = [f"/job:worker/task:{i}" if cluster is not None else None for i in range(2)]
+    copies, gradients, losses = [], [], []
+    for i, scope in enumerate(scopes):
+        with _device(scope):
+            copies.append(tf.Variable(start))
+            error = tf.tanh(copies[i] * x[i]) - 0.3
+            losses.append(tf.reduce_sum(error * error))
+            gradients.append(tf.gradients(losses[i], copies[i])[0])
+    updates = []
+    for i, total in enumerate(all_reduce(gradients)):
+        with _device(scopes[i]):
+            updates.append(copies[i].assign_sub(total * 0.1).op)
+    found = []
+    with mock.patch.dict(os.environ, GRAPHFLOW_TIER="reference"):
+        session = tf.Session(cluster=cluster, seed=11)
+    with session:
+        session.run(tf.global_variables_initializer())
+        for given in inputs:
+            found += session.run([*losses, *updates], {x: given})[:2]
+            if on_step is not None:
+                on_step(session)
+        return found, session.run(copies)
+
+
+def same(found: tuple[list[Any], list[Any]], wanted: tuple[list[Any], list[Any]]) -> None:
+    """Two such results have the same bits."""
+    np.testing.assert_array_equal(found[0], wanted[0])
+    for one, other in zip(found[1], wanted[1], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def _device(name: str | None) -> Any:

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import pytest
 
 import graphflow as tf
 from graphflow.distribute import failpoints
-from tests.distribute.programs import train
+from tests.distribute.programs import same, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -28,12 +27,6 @@ def undisturbed() -> tuple[list[Any], list[Any]]:
     with tf.Graph().as_default(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAPHFLOW_TIER", "reference")  # as workers compute
         return train(None, STEPS)
-
-
-def same(found: tuple[list[Any], list[Any]], wanted: tuple[list[Any], list[Any]]) -> None:
-    np.testing.assert_array_equal(found[0], wanted[0])
-    for one, other in zip(found[1], wanted[1], strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def pids(cluster: tf.Cluster) -> list[int]:
@@ -94,7 +87,7 @@ def test_kill_9_at_every_named_moment(cluster, graph, undisturbed):
         if number % 5 == 0 and (point := next(points, None)) is not None:
             seen.append(set(pids(cluster)))
             actors = list(cluster._actors.values())
-            ray.get(actors[number % 2].arm.remote(point, 1, int(signal.SIGKILL)))
+            ray.get(actors[number % 2].arm.remote(point, 1, "kill"))
             if point == "rebuild":
                 os.kill(pids(cluster)[1 - number % 2], signal.SIGKILL)
 

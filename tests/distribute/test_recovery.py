@@ -15,7 +15,7 @@ from graphflow.base import errors
 from graphflow.distribute import failpoints
 from graphflow.distribute.messages import Notice, Rebuild, Save, Step
 from tests.distribute.in_process import InProcess
-from tests.distribute.programs import train
+from tests.distribute.programs import same, train
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 12
@@ -46,12 +46,6 @@ class Killer:
             self.count -= 1
             if self.count == 0:
                 self.cluster.kill(self.victim)
-
-
-def same(found: tuple[list[Any], list[Any]], wanted: tuple[list[Any], list[Any]]) -> None:
-    np.testing.assert_array_equal(found[0], wanted[0])
-    for one, other in zip(found[1], wanted[1], strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -23,6 +23,7 @@ from graphflow.base import dtypes, errors
 from graphflow.base.errors import OpError
 from graphflow.distribute.messages import (
     Applied,
+    Broken,
     Notice,
     Prepared,
     Refused,
@@ -321,7 +322,8 @@ class Elsewhere(NamedTuple):
     """The answer is no plain data: it lies ready for another way."""
 
 
-_CLASSES = (Step, Notice, Save, Prepared, Refused, Applied, Parcel, Failed, Missed, Elsewhere)
+_ANSWERS = (Prepared, Refused, Applied, Broken)
+_CLASSES = (Step, Notice, Save, *_ANSWERS, Parcel, Failed, Missed, Elsewhere)
 
 
 # ---- fields that hold values, which need more care than MessagePack takes

@@ -1,0 +1,176 @@
+"""Ray workers that end, freeze, keep Python's lock or run out of memory, at named moments."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.base import errors
+from tests.distribute.programs import same, summed
+
+pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(300)]
+
+T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
+STEPS = 24
+DEADLINE = 2.0
+
+
+@pytest.fixture(scope="module")
+def sums() -> tuple[list[Any], list[Any]]:
+    with tf.Graph().as_default():
+        return summed(None, STEPS)
+
+
+@pytest.fixture
+def cluster(ray_is_up: None, request: Any) -> Iterator[tf.Cluster]:
+    options = {"deadline": DEADLINE, "start_deadline": 80, "snapshot_every": 5, "spares": 1}
+    with tf.Cluster(workers=2, cpus_per_worker=0, **options | request.param) as cluster:
+        yield cluster
+        for worker in cluster.workers.values():  # what a test has stopped
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGCONT)
+
+
+def pids(cluster: tf.Cluster) -> list[int]:
+    return [worker.pid for worker in cluster.workers.values()]
+
+
+def arm(cluster: tf.Cluster, task: int, *fault: Any) -> None:
+    import ray
+
+    ray.get(list(cluster._actors.values())[task].arm.remote(*fault), timeout=20)
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [{}, {"transport": "sockets"}, {"transport": "ray", "deadline": 20.0}],
+    ids=["memory", "ring", "ray"],
+    indirect=True,
+)
+def test_workers_end_between_the_chunks_of_a_sum(cluster, graph):
+    """Each way to sum, and each of its messages."""
+    steps, seen = iter(range(1, 1000)), [pids(cluster)]
+    with tf.Graph().as_default():
+        wanted = summed(None, STEPS, size=1000)
+
+    def on_step(session: Any) -> None:
+        number = next(steps)
+        if number % 6 == 0 and number < STEPS:
+            arm(cluster, number // 6 % 2, "sum", 1 + number // 12, "kill")
+        elif number % 6 == 2:
+            seen.append(pids(cluster))
+
+    same(summed(cluster, STEPS, on_step, size=1000), wanted)
+    assert len({tuple(one) for one in seen}) == 4
+
+
+@pytest.mark.parametrize("cluster", [{}], indirect=True)
+def test_a_worker_freezes_in_a_sum(cluster, graph, sums):
+    """Its peer waits in the same sum: for the deadline, and no longer."""
+    steps, first, stopped = iter(range(1, 1000)), pids(cluster), []
+
+    def on_step(session: Any) -> None:
+        number = next(steps)
+        if number == 8:
+            arm(cluster, 1, "sum", 1, "stop")
+            stopped.append(time.monotonic())
+        if number == 9:
+            stopped.append(time.monotonic())
+
+    same(summed(cluster, STEPS, on_step), sums)
+    assert pids(cluster)[0] == first[0]
+    assert pids(cluster)[1] != first[1]
+    assert stopped[1] - stopped[0] < DEADLINE + 3
+
+
+@pytest.mark.parametrize("cluster", [{}], indirect=True)
+def test_a_kernel_keeps_pythons_lock(cluster, graph, sums):
+    """For less than the deadline: nothing happens.  For longer: no thread of the worker can give a
+    sign of life, and it counts as frozen."""
+    steps, seen = iter(range(1, 1000)), [pids(cluster)]
+
+    def on_step(session: Any) -> None:
+        number = next(steps)
+        if number in (6, 12):
+            arm(cluster, 1, "kernel", 1, "hold", DEADLINE / 2 if number == 6 else 60)
+        if number in (7, 13):
+            seen.append(pids(cluster))
+
+    same(summed(cluster, STEPS, on_step), sums)
+    first, after_short, after_long = seen
+    assert first == after_short
+    assert first[0] == after_long[0]
+    assert first[1] != after_long[1]
+
+
+@pytest.mark.parametrize("cluster", [{"deadline": 1.0}], indirect=True)
+def test_a_kernel_that_always_keeps_the_lock_is_given_up(cluster, graph):
+    """With the reason, and what to do; the session lives on."""
+    with tf.device(T1):
+        a = tf.Variable(1.0)
+        held = tf.py_func(_hold, [a], tf.float32)
+    with tf.Session(cluster=cluster) as session:
+        session.run(a.initializer)
+        start = time.monotonic()
+        with pytest.raises(errors.DeadlineExceededError, match=r"given up: 3 times.*deadline="):
+            session.run(held)
+        assert time.monotonic() - start < 30
+        assert session.run(a) == 1.0
+
+
+def _hold(value: Any) -> Any:
+    import ctypes
+
+    ctypes.PyDLL(None).sleep(60)
+    return value
+
+
+@pytest.mark.parametrize("cluster", [{"deadline": 20.0}, {"transport": "ray", "deadline": 20.0}],
+                         indirect=True)  # fmt: skip
+def test_memory_ends_outside_of_kernels(cluster, graph, sums):
+    points = iter(["receive", "committed", "save"])
+    steps, seen = iter(range(1, 1000)), set()
+
+    def on_step(session: Any) -> None:
+        seen.add(pids(cluster)[1])
+        if next(steps) % 5 == 2 and (point := next(points, None)) is not None:
+            arm(cluster, 1, point, 1, "memory")
+
+    same(summed(cluster, STEPS, on_step), sums)
+    assert next(points, None) is None
+    assert len(seen) == 3  # a copy that fails costs no worker
+
+
+@pytest.mark.parametrize("cluster", [{"deadline": 20.0}], indirect=True)
+def test_a_kernel_asks_for_more_memory_than_the_process_may_have(cluster, graph):
+    """The limit is real, by the system."""
+    size = tf.placeholder(tf.int32, [])
+    with tf.device(T1):
+        a = tf.Variable(1.0)
+        limited = tf.py_func(_limit, [a], tf.float32)
+        up = a.assign_add(tf.reduce_sum(tf.fill([size], 1.0)))
+    with tf.Session(cluster=cluster) as session:
+        session.run(a.initializer)
+        first = pids(cluster)
+        assert session.run(limited) == 1.0
+        with pytest.raises(errors.ResourceExhaustedError, match="Fill"):
+            session.run(up, {size: 1 << 30})
+        np.testing.assert_array_equal(session.run(up, {size: 3}), 4.0)
+        assert pids(cluster) == first
+
+
+def _limit(value: Any) -> Any:
+    import resource
+
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + (1 << 30), resource.RLIM_INFINITY))
+    return value
