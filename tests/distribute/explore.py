@@ -9,17 +9,19 @@ order.
 from __future__ import annotations
 
 import pickle
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
 from graphflow.base.errors import CancelledError, InvalidArgumentError
 from graphflow.distribute import events as e
-from graphflow.distribute import worker as w
+from graphflow.distribute import worker
 from graphflow.distribute.coordinator import Coordinator
-from graphflow.distribute.messages import Applied, Prepared, Rebuilt, Refused, Saved
+from graphflow.distribute.messages import Applied, Prepared, Rebuilt, Refused, Saved, Verdict
 
 CANCELLED = CancelledError(None, None, "cancelled")
 LOST = "lost"  # stands in the queue to the coordinator where a connection ended
@@ -39,11 +41,13 @@ class Attempt:
 class Shard:
     """A worker: the real machine, and a model of its store."""
 
-    machine: w.Worker = field(default_factory=w.Worker)
+    machine: Any
     runs: tuple[int, ...] = ()
     snapshots: dict[int, tuple[int, ...]] = field(default_factory=lambda: {0: ()})
     attempts: dict[Any, Attempt] = field(default_factory=dict)
     held: dict[Any, tuple[tuple[int, ...], tuple[Any, ...]]] = field(default_factory=dict)
+    released: dict[int, int] = field(default_factory=dict)  # run -> cut, as in `Host`
+    quiet: set[Any] = field(default_factory=set)  # attempts whose output has gone out before
 
     def promise(self, attempt: Attempt) -> Any:
         """Another attempt that has prepared a write, and is not one that this one builds on."""
@@ -60,19 +64,24 @@ class World:
     """One state of the system.
 
     Attributes:
-      left: how often a worker may still be killed.
+      kills: worker -> how often it may be killed.
+      left: how often it still may.
+      machine: the module of the workers' machines.
       waiting: runs that the user has not begun.
       ended: run -> whether it succeeded, and what its workers saw.
-      printed: runs whose output has gone out, in order.
+      printed: runs whose output the driver has let out, in order.
+      out: (worker, run) whose output the worker has let out -> how many had its name before it.
+      told: those of which the driver knows.
       series: each run but the first begins ahead, and is claimed when the one before has ended.
       fails: runs whose execution fails.
       unclaimed: runs that have begun ahead.
     """
 
-    coordinator: Coordinator
+    coordinator: Any
     shards: dict[str, Shard]
     plan: Mapping[int, tuple[str, ...]]  # run -> workers that take part
-    left: int
+    kills: Mapping[str, int]
+    left: dict[str, int]
     overlapping: int
     waiting: list[int]
     spares: int = 100
@@ -81,13 +90,21 @@ class World:
     series: bool = False
     fails: frozenset[int] = frozenset()
     unclaimed: list[int] = field(default_factory=list)
+    machine: str = worker.__name__
     ended: dict[int, Any] = field(default_factory=dict)
     printed: list[int] = field(default_factory=list)
+    out: dict[tuple[str, int], int] = field(default_factory=dict)
+    told: set[tuple[str, int]] = field(default_factory=set)
     to_worker: dict[str, deque[Any]] = field(default_factory=dict)
     to_driver: dict[str, deque[Any]] = field(default_factory=dict)
     resting: list[int] = field(default_factory=list)
     dead: set[str] = field(default_factory=set)
     replacing: list[str] = field(default_factory=list)
+
+    @property
+    def w(self) -> Any:
+        """The module of the workers' machines."""
+        return sys.modules[self.machine]
 
     @property
     def complete(self) -> bool:
@@ -97,22 +114,51 @@ class World:
     # ---- what may happen next
 
     def actions(self) -> Iterator[tuple[Any, ...]]:
+        """All of them."""
         if not self.complete:
             return  # runs that meet may rest any number of times
+        for name in self.shards:
+            yield from self._of_worker(name)
+        yield from self._of_driver()
+
+    def enough(self) -> list[tuple[Any, ...]]:
+        """As few as suffice: a persistent set (Godefroid, Partial-Order Methods for the
+        Verification of Concurrent Systems, 1996).
+
+        What a worker does touches itself and the ends of two queues.  While a message waits for it,
+        and messages keep their order, nothing that others do disables what it may do, enables
+        anything more, or comes to another result before than after: the others can wait.  What
+        each end sees, in which order, stays the same; `check` and the assertions are about that.
+        """
+        found = list(self.actions())
+        if self.overtaking:
+            return found
+        # An answer that is lost with its worker is as one that the worker was killed before:
+        # nobody has seen what it did in between.
+        found = [a for a in found if a[0] != "kill" or not a[2]]
+        own = ("to worker", "execute", "kill")
+        ready = [n for n in self.shards if n not in self.dead and self.to_worker[n]]
+        of = [[a for a in found if a[0] in own and a[1] == name] for name in ready]
+        return min([actions for actions in of if actions], key=len, default=found)
+
+    def _of_worker(self, name: str) -> Iterator[tuple[Any, ...]]:
+        if name in self.dead:
+            return
+        for i in range(len(self.to_worker[name]) if self.overtaking else 1):
+            if self.to_worker[name]:
+                yield "to worker", name, i
+        for ticket, attempt in self.shards[name].attempts.items():
+            if attempt.running:
+                yield "execute", name, ticket
+        if self.left[name]:
+            yield "kill", name, False
+            if self.to_driver[name]:
+                yield "kill", name, True
+
+    def _of_driver(self) -> Iterator[tuple[Any, ...]]:
         if self.waiting and len(self.coordinator._runs) < self.overlapping:
             yield ("begin",)
-        for name, shard in self.shards.items():
-            if name not in self.dead:
-                for i in range(len(self.to_worker[name]) if self.overtaking else 1):
-                    if self.to_worker[name]:
-                        yield "to worker", name, i
-                for ticket, attempt in shard.attempts.items():
-                    if attempt.running:
-                        yield "execute", name, ticket
-                if self.left:
-                    yield "kill", name, False
-                    if self.to_driver[name]:
-                        yield "kill", name, True
+        for name in self.shards:
             for i in range(len(self.to_driver[name]) if self.overtaking else 1):
                 if self.to_driver[name]:
                     yield "to driver", name, i
@@ -146,11 +192,15 @@ class World:
     def _to_worker(self, name: str, i: int) -> None:
         message = self.to_worker[name][i]
         del self.to_worker[name][i]
-        self._work(name, w.Arrived(message))
+        self._work(name, self.w.Arrived(message))
 
     def _to_driver(self, name: str, i: int) -> None:
         reply = self.to_driver[name][i]
         del self.to_driver[name][i]
+        if getattr(reply, "applied", 0) and _generation(reply) >= self.coordinator._valid:
+            for decision in self.coordinator._peers[name].pending:
+                if decision.number <= reply.applied and decision.verdict is Verdict.COMMIT:
+                    self.told.add((name, decision.ticket.run))
         self._drive(e.Lost(name, "killed") if reply == LOST else e.Answered(name, reply))
 
     def _execute(self, name: str, ticket: Any) -> None:
@@ -163,11 +213,11 @@ class World:
         if ticket.run in self.fails:
             ok, error = False, InvalidArgumentError("node", None, "bad")
         attempt.promised = ok
-        self._work(name, w.Executed(ticket, ok), Refused(ticket, 0, error, holder))
+        self._work(name, self.w.Executed(ticket, ok), Refused(ticket, 0, error, holder))
 
     def _kill(self, name: str, at_once: bool) -> None:
         """End a worker; `at_once`: what it has sent is lost with it."""
-        self.left -= 1
+        self.left[name] -= 1
         self.dead.add(name)
         self.to_worker[name].clear()
         if at_once:
@@ -177,7 +227,7 @@ class World:
     def _replace(self, name: str) -> None:
         self.replacing.remove(name)
         self.dead.discard(name)
-        self.shards[name] = Shard()
+        self.shards[name] = Shard(self.w.Worker())
         self.to_worker[name].clear()
         self._drive(e.Replaced(name))
 
@@ -215,12 +265,15 @@ class World:
             self._carry_out(name, shard, command, refusal)
 
     def _carry_out(self, name: str, shard: Shard, command: Any, refusal: Any) -> None:
-        machine, answers = shard.machine, self.to_driver[name]
+        w, machine, answers = self.w, shard.machine, self.to_driver[name]
         match command:
-            case w.Start():
-                ticket = command.step.ticket
+            case w.Start(step):
+                ticket = step.ticket
                 base, ahead = shard.held.pop(ticket, (shard.runs, ()))
                 shard.attempts[ticket] = Attempt((*base, *[t.run for t in ahead]), ahead)
+                known = ticket.run in shard.released
+                if step.replay is not None and (step.replay.released or known):
+                    shard.quiet.add(ticket)
             case w.Hold():
                 shard.held[command.ticket] = shard.runs, command.ahead
             case w.Skip():
@@ -230,6 +283,8 @@ class World:
                 attempt = shard.attempts.pop(command.ticket)
                 assert attempt.base == shard.runs, "what was prepared can be committed"
                 shard.runs = (*shard.runs, command.ticket.run)
+                if command.ticket.run % 2 == 0 and command.ticket not in shard.quiet:
+                    self._let_out(name, shard, command.ticket.run)
             case w.Rollback():
                 del shard.attempts[command.ticket]
             case w.Answer(ticket, "prepared"):
@@ -247,12 +302,24 @@ class World:
                 shard.snapshots[message.cut] = shard.runs
                 for cut in [c for c in shard.snapshots if c < message.last]:
                     del shard.snapshots[cut]
+                shard.released = {r: c for r, c in shard.released.items() if c >= message.last}
                 answers.append(Saved(machine.applied, message.generation, message.cut, shard.runs))
             case w.Recall(message):
                 if message.snapshot is not None:
                     shard.snapshots = {message.cut: message.snapshot}
                 shard.runs = shard.snapshots[message.cut]
                 answers.append(Rebuilt(message.generation))
+
+    def _let_out(self, name: str, shard: Shard, run: int) -> None:
+        former = self.former(name)
+        assert (name, run) not in self.told, "what the driver knows to be out does not go out again"
+        assert self.out.get((name, run)) != former, "nor what the worker knows to be out"
+        self.out[name, run] = former
+        shard.released[run] = max(shard.snapshots)
+
+    def former(self, name: str) -> int:
+        """How many were killed that had that name."""
+        return self.kills.get(name, 0) - self.left[name]
 
     # ---- what must hold
 
@@ -261,6 +328,12 @@ class World:
         assert len(set(self.printed)) == len(self.printed), "output goes out once"
         decided = [run for run, (good, _) in self.ended.items() if good]
         assert set(decided) <= set(self.printed), "it is out when the run ends"
+        for run in decided if self.coordinator.failure is None else ():
+            out = run % 2 or all((worker, run) in self.out for worker in self.plan[run])
+            assert out, "and so is what its workers let out"
+        for run in self.coordinator._runs.values():
+            owed = [w for w in run.missing if self.coordinator._owes(w, run.ticket)]
+            assert run.state != "committing" or owed, "a run ends when its output is out"
         for shard in self.shards.values():
             assert len(set(shard.runs)) == len(shard.runs), "no update is applied twice"
             assert not {*shard.runs} & {*self.unclaimed}, "nothing is committed before its turn"
@@ -300,16 +373,36 @@ class World:
                     assert left == right, f"run {run}"
 
 
+def worlds(plan: Mapping[int, tuple[str, ...]], kills: int, **options: Any) -> Iterator[World]:
+    """First states of systems in which workers may be killed so often, whichever: one for each way
+    to share the kills out, up to names.
+
+    Args:
+      plan: run -> workers that take part.
+      kills: of all workers together.
+      options: as for `world`.
+    """
+    names = sorted({name for workers in plan.values() for name in workers})
+    kinds = {name: [run for run, workers in plan.items() if name in workers] for name in names}
+    seen = set()
+    for victims in combinations_with_replacement(names, kills):
+        shares = tuple(sorted((kinds[name], victims.count(name)) for name in names))
+        if repr(shares) not in seen:
+            seen.add(repr(shares))
+            yield world(plan, {name: victims.count(name) for name in names}, **options)
+
+
 def world(
-    plan: Mapping[int, tuple[str, ...]], kills: int, every: int = 1, overlapping: int = 1,
-    spares: int = 100, attempts: int = 100, overtaking: bool = False, series: bool = False,
-    fails: frozenset[int] = frozenset(),
+    plan: Mapping[int, tuple[str, ...]], kills: Mapping[str, int], every: int = 1,
+    overlapping: int = 1, spares: int = 100, attempts: int = 100, overtaking: bool = False,
+    series: bool = False, fails: frozenset[int] = frozenset(),
+    machines: tuple[type, Any] = (Coordinator, worker),
 ) -> World:  # fmt: skip
     """The first state.
 
     Args:
       plan: run -> workers that take part.
-      kills: how often a worker may be killed.
+      kills: worker -> how often it may be killed.
       every: runs from cut to cut.
       overlapping: how many runs are under way at once.
       spares: how many workers there are for those that are lost.
@@ -317,13 +410,15 @@ def world(
       overtaking: messages between two ends do not keep their order.
       series: runs begin ahead.
       fails: runs whose execution fails.
+      machines: the class of the coordinator, and the module of workers.
     """
     names = sorted({name for workers in plan.values() for name in workers})
     return World(
-        Coordinator(names, every),
-        {name: Shard() for name in names},
+        machines[0](names, every),
+        {name: Shard(machines[1].Worker()) for name in names},
         plan,
         kills,
+        {name: kills.get(name, 0) for name in names},
         overlapping,
         list(plan),
         spares,
@@ -331,42 +426,61 @@ def world(
         overtaking,
         series,
         fails,
+        machine=machines[1].__name__,
         to_worker={name: deque() for name in names},
         to_driver={name: deque() for name in names},
     )
 
 
+def _generation(reply: Any) -> int:
+    found: int = reply.ticket.generation if hasattr(reply, "ticket") else reply.generation
+    return found
+
+
+class TooMany(Exception):
+    """There are more states than were to be visited."""
+
+
 class Explored(NamedTuple):
-    """How many states there are, and in how many of them nothing more can happen."""
+    """How many states were visited, and those in which nothing more can happen."""
 
     states: int
-    ends: int
+    ends: frozenset[Any]
 
 
-def explore(first: World, limit: int, gives_up: bool = False) -> Explored:
-    """Visit every state that can be reached, breadth first, and check it.
+def explore(first: World, limit: int, gives_up: bool = False, reduced: bool = True) -> Explored:
+    """Visit the states that can be reached, breadth first, and check them.
+
+    Args:
+      first: the first one.
+      limit: how many, at most.
+      gives_up: runs may fail.
+      reduced: visit those that suffice, see `World.enough`.
 
     Raises:
       AssertionError: something does not hold; its notes tell the way to that state.
+      TooMany: there are more.
     """
     seen = {key(first)}
     todo: deque[tuple[bytes, Any]] = deque([(pickle.dumps(first), None)])
-    ends = 0
+    ends = set()
     while todo:
         packed, way = todo.popleft()
-        actions = list(pickle.loads(packed).actions())
-        if not actions and pickle.loads(packed).complete:
-            ends += 1
-            _checked(pickle.loads(packed), way, lambda s: s.check_end(gives_up))
+        state = pickle.loads(packed)
+        actions = state.enough() if reduced else list(state.actions())
+        if not actions and state.complete:
+            ends.add(key(state))
+            _checked(state, way, lambda s: s.check_end(gives_up))
         for action in actions:
             state = pickle.loads(packed)
             _checked(state, (action, way), lambda s, a=action: (s.perform(a), s.check()))
             found = key(state)
             if found not in seen:
                 seen.add(found)
-                assert len(seen) <= limit, f"more than {limit} states"
+                if len(seen) > limit:
+                    raise TooMany(f"more than {limit} states")
                 todo.append((pickle.dumps(state), (action, way)))
-    return Explored(len(seen), ends)
+    return Explored(len(seen), frozenset(ends))
 
 
 def _checked(state: World, way: Any, check: Any) -> None:
