@@ -220,8 +220,9 @@ class _Builder:
                 used |= {id(v) for unit in units for v in values_of(unit)}
             order += [t for t in block if isinstance(t, Write)]
         lowered = sum(len(block) for block in blocks if isinstance(block, list))
-        if not segments or lowered < len(blocks) / 2:
-            raise Unprofitable  # a call in between costs more than what it replaces
+        few = lowered < len(blocks) / 2  # a call in between costs more than what it replaces
+        if not segments or (few and not self.exact):
+            raise Unprofitable
         written: list[Value] = []
         for segment in segments:
             for unit in segment.units:
