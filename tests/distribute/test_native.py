@@ -18,6 +18,7 @@ from graphflow.ops.collectives import all_reduce
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import train
 from tests.distribute.test_recovery import Killer, same
+from tests.distribute.test_series import builds, told
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 12
@@ -177,3 +178,10 @@ def test_ray_workers_give_these_bits_too(ray_is_up, undisturbed):
                 os.kill(list(cluster.workers.values())[1].pid, signal.SIGKILL)
 
         same(train(cluster, STEPS, scopes=(T0, T1), tier="auto", on_step=on_step), undisturbed)
+
+
+def test_a_series_of_steps_has_the_bits_of_a_loop(cluster):
+    """Steps that began beside the rehearsal begin anew with it."""
+    assert told(cluster, in_flight=4) == told(cluster, in_flight=1)
+    assert builds(cluster)
+    assert native_of(cluster, 0)

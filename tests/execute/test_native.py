@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import itertools
+import mmap
 import os
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -416,3 +421,57 @@ def test_nothing_is_written_outside_of_the_buffers(
     for memory, begin, end in made:
         assert (memory[:begin] == canary).all()
         assert (memory[end:] == canary).all()
+
+
+def at_the_edge(shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any, int]:
+    """As `buffers.aligned`: an array behind whose last byte lies a page that nobody may read."""
+    page = mmap.PAGESIZE
+    size = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
+    pages = -(-size // page)
+    memory = np.frombuffer(mmap.mmap(-1, (pages + 1) * page), np.uint8)
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mprotect(ctypes.c_void_p(memory.ctypes.data + pages * page), page, 0) == 0
+    array = memory[pages * page - size : pages * page].view(dtype).reshape(shape)
+    return array, memory, array.ctypes.data
+
+
+def run_at_the_edge() -> None:
+    """What `test_nothing_is_read_outside_of_the_buffers` runs in a process of its own."""
+    from graphflow.execute import buffers, native
+
+    buffers.aligned = native.aligned = at_the_edge
+    programs = [classifier(lambda: tf.train.AdamOptimizer(0.01)), _repeatable(cells),
+                images("SAME", 1), images("SAME", 16), _repeatable(reductions)]  # fmt: skip
+    draw = np.random.default_rng(7)
+    for _ in range(12):
+        choices = [tuple(row) for row in draw.integers(0, len(_UNARY) + len(_BINARY) + 1, (8, 3))]
+        programs.append(_repeatable(partial(_edged, choices, int(draw.integers(1, 40)))))
+    for program in programs:
+        fetches, feeds = program()
+        for tensor, value in feeds.items():
+            array, _, _ = at_the_edge(value.shape, tensor.dtype.np)
+            array[...] = value
+            feeds[tensor] = array
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            for _ in range(3):
+                session.run(fetches, feeds)
+            assert native_programs(session)
+    print("read nothing else")
+
+
+def _edged(choices: Any, n: int) -> Any:
+    x = tf.placeholder(tf.float32, [n, n + 3])
+    return [*_grown(choices, [x]), tf.tanh(x)], {x: floats(n, n + 3)}
+
+
+def test_nothing_is_read_outside_of_the_buffers(tmp_path: Path) -> None:
+    environment = {
+        **os.environ, "GRAPHFLOW_TIER": "native", "XDG_CACHE_HOME": str(tmp_path),
+        "PYTHONPATH": str(Path(tf.__file__).parents[1]),
+    }  # fmt: skip
+    script = "from tests.execute.test_native import run_at_the_edge as run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "read nothing else"), done.stderr[-2000:]

@@ -178,3 +178,31 @@ def test_a_failure_to_compile_is_told_once_with_the_ops_and_the_run_goes_on(
     assert "in the code of " in warning
     assert "grown" in warning
     assert "the reference tier runs the plan" in warning
+
+
+def test_each_device_of_a_session_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHFLOW_TIER", "auto")
+    x = tf.placeholder(tf.float32, [None, 400])
+    with tf.device("/cpu:0"):
+        total = tf.Variable(np.zeros(400, np.float32))
+        ahead = tf.exp(x)
+    with tf.device("/cpu:1"):
+        back = tf.tanh(ahead) * 2.0
+    with tf.device("/cpu:0"):
+        step = total.assign_add(tf.reduce_sum(back + ahead, 0))
+    config = tf.ConfigProto(device_count={"CPU": 2}, intra_op_parallelism_threads=1)
+    with tf.Session(config=config) as session:
+        session.run(total.initializer)
+        wanted = np.zeros(400, np.float32)
+        value = np.linspace(-1, 1, 1200, dtype=np.float32).reshape(3, 400)
+        while len(native_programs(session)) < 2:
+            session.run(step, {x: value})
+            wanted += (2 * np.tanh(np.exp(value)) + np.exp(value)).sum(0)
+        told = tf.RunMetadata()
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+        for _ in range(3):
+            got = session.run(step, {x: value}, options, told)
+            wanted += (2 * np.tanh(np.exp(value)) + np.exp(value)).sum(0)
+        np.testing.assert_allclose(got, wanted, rtol=1e-4)
+        assert {s.op for s in told.step_stats} == {"Native", "Send", "Recv"}
+        assert "native code" in str(session.explain(step, {x: value}))
