@@ -29,6 +29,7 @@ class Layout(NamedTuple):
         has tasks.
       address: of the Ray to use; None: one of its own.
       cpus, gpus: what Ray reserves for each worker.
+      record, replay: folders of what chance decides on parameter servers.
     """
 
     workers: int | None = None
@@ -36,6 +37,8 @@ class Layout(NamedTuple):
     address: str | None = None
     cpus: float = 1
     gpus: int = 0
+    record: str | None = None
+    replay: str | None = None
 
 
 def main(script: str, arguments: Sequence[str], layout: Layout | None = None) -> int:
@@ -113,6 +116,8 @@ def _in_tasks(script: str, text: str, arguments: Sequence[str], layout: Layout) 
             shape,
             in_task,
             lambda job, task: (where, command_line(text, arguments, shape.addresses(), job, task)),
+            record=layout.record,
+            replay=layout.replay,
         )
     finally:
         ray.disconnect()

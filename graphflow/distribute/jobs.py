@@ -21,7 +21,7 @@ import ray
 
 from graphflow.base.errors import InvalidArgumentError, UnavailableError
 from graphflow.distribute import ray_transport
-from graphflow.distribute.ray_tasks import start_task
+from graphflow.distribute.ray_tasks import RECORD, REPLAY, start_task
 from graphflow.distribute.servers import JOB, task_name
 
 RESTARTS = 3  # of each task
@@ -97,6 +97,8 @@ def run(
     program: Callable[..., int],
     arguments: Callable[[str, int], Sequence[Any]],
     restarts: int | None = None,
+    record: str | None = None,
+    replay: str | None = None,
 ) -> int:
     """Run a program in each task, until all workers have ended.
 
@@ -110,6 +112,8 @@ def run(
       program: called in each task's process; returns its exit status.
       arguments: job and number of a task -> the program's arguments.
       restarts: how often each task may be lost; RESTARTS by default.
+      record, replay: folders of the servers' decisions, see `decisions`.  After a loss these have
+        another history: what they decide then goes to a folder in that one, and no log decides.
 
     Returns:
       0, or the status of the first program that failed; the others are ended then.
@@ -117,7 +121,7 @@ def run(
     Raises:
       UnavailableError: a task was lost for good.
     """
-    running = _Running(shape, program, arguments)
+    running = _Running(shape, program, arguments, record, replay)
     try:
         for task in shape.tasks():
             running.start(task)
@@ -130,10 +134,14 @@ def run(
 class _Running:
     """The tasks of a job."""
 
-    def __init__(self, shape: Shape, program: Any, arguments: Any):
+    def __init__(
+        self, shape: Shape, program: Any, arguments: Any, record: str | None, replay: str | None
+    ):
         self._shape = shape
         self._program = program
         self._arguments = arguments
+        self._record = record
+        self._replay = replay
         self._space = f"graphflow-{uuid.uuid4().hex[:12]}"
         self._actors: dict[tuple[str, int], Any] = {}
         self._results: dict[Any, tuple[str, int]] = {}  # of programs that have not ended
@@ -152,7 +160,14 @@ class _Running:
 
     def _variables(self, job: str, number: int) -> Mapping[str, str]:
         told = {"cluster": self._shape.addresses(), "task": {"type": job, "index": number}}
-        return {JOB: self._space, "TF_CONFIG": json.dumps(told)}
+        variables = {JOB: self._space, "TF_CONFIG": json.dumps(told)}
+        losses = self._losses.total()
+        if job == "ps" and self._record:
+            again = f"after-loss-{losses}" if losses else ""
+            variables[RECORD] = os.path.join(os.path.abspath(self._record), again)
+        if job == "ps" and self._replay and not losses:
+            variables[REPLAY] = os.path.abspath(self._replay)
+        return variables
 
     def wait(self, restarts: int) -> int:
         """The status of the job: servers may serve for ever, workers end."""

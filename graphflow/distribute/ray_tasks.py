@@ -17,6 +17,7 @@ import ray
 
 from graphflow.distribute import ray_transport
 from graphflow.distribute.channel import Channel, Hear
+from graphflow.distribute.decisions import decided
 from graphflow.distribute.fast.channel import FastChannel, opened, place_of
 from graphflow.distribute.fast.exchange import Invitation
 from graphflow.distribute.fast.parcels import Frame
@@ -27,6 +28,8 @@ from graphflow.distribute.ray_transport import _call, _group
 from graphflow.distribute.task import THREADS, LocalMember, Member, Task
 
 _GROUPS = {"steps": THREADS, "values": 4, "control": 4, "program": 1, "life": 64}
+# Environment variables of a task: folders of decisions to write, and to follow.
+RECORD, REPLAY = "GRAPHFLOW_RECORD_DECISIONS", "GRAPHFLOW_REPLAY_DECISIONS"
 _LOOK = 0.05  # seconds between looks for a task that has not come up
 
 here: LocalMember | None = None  # the task that this process is the actor of
@@ -74,6 +77,8 @@ class TaskActor:
             return here if here and handle._actor_id == ours else RayMember(handle)
 
         self._task = Task(name, reach, context.get_node_id(), self._past)
+        environment = os.environ.get
+        self._task.state.decisions = decided(name, environment(RECORD), environment(REPLAY))
         self._services: dict[str, Service] = {}  # by driver
         self._known: dict[str, Address] = {}  # where the tasks take values
         self._locating = threading.Lock()

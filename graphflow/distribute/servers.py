@@ -16,8 +16,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphflow.base.devices import DeviceSpec, parse
-from graphflow.base.errors import AlreadyExistsError, NotFoundError, UnavailableError
+from graphflow.base.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    UnavailableError,
+    UnimplementedError,
+)
 from graphflow.distribute.conductor import Conductor
+from graphflow.distribute.decisions import decided
 from graphflow.distribute.fast.member import TaskNetwork
 from graphflow.distribute.target import ClusterTarget
 from graphflow.distribute.task import Found, LocalMember, Member, MemberLink, Task
@@ -28,6 +34,10 @@ DEADLINE = 30.0  # seconds without a sign of life after which a task is given up
 OVERLAPPING = 128  # runs at once
 JOB = "GRAPHFLOW_JOB"  # environment variable: Ray's namespace of the job, set by `graphflow run`
 PREFIX = "grpc://"
+NOT_HERE = (
+    "the server's actor may have sessions before this program begins: give the folder to "
+    "`graphflow run` as --record-decisions or --replay-decisions"
+)
 
 _servers: dict[str, list[Serving]] = {}  # by address; the last one counts
 _lock = threading.Lock()
@@ -43,7 +53,13 @@ class Serving:
     """
 
     def __init__(
-        self, job: str, task: int, address: str, tasks: Sequence[str], protocol: str = "grpc"
+        self,
+        job: str,
+        task: int,
+        address: str,
+        tasks: Sequence[str],
+        protocol: str = "grpc",
+        decisions: tuple[str | None, str | None] = (None, None),
     ):
         """Start to serve.
 
@@ -53,8 +69,10 @@ class Serving:
           tasks: names of all tasks.
           protocol: "ray": the messages and values of its sessions go by Ray's calls; otherwise
             past them, where the tasks are other processes.
+          decisions: folders of a log to write, and of one to follow.
 
         Raises:
+          UnimplementedError: decisions are asked for, and this process is not the server's.
           UnavailableError: Ray cannot be reached.
         """
         self.name = task_name(job, task)
@@ -68,6 +86,9 @@ class Serving:
         self._by_ray = protocol == "ray" or os.environ.get("RAY_ADDRESS", "").startswith("ray://")
         self._network: TaskNetwork | None = None
         self._connecting = threading.Lock()
+        here = not self._space and not os.environ.get("RAY_ADDRESS")
+        if any(decisions) and not (here or len(self.tasks) == 1):
+            raise UnimplementedError(None, None, NOT_HERE)
         if self._space:
             self._member = _own_task(self.name, self._space)
         elif os.environ.get("RAY_ADDRESS") and len(self.tasks) > 1:
@@ -75,7 +96,9 @@ class Serving:
             self._member = _side_task(self.name, self._space)
             self._beside = True
         else:
-            self._member = LocalMember(Task(self.name, lambda handle: handle))
+            served = Task(self.name, lambda handle: handle)
+            served.state.decisions = decided(self.name, *decisions)
+            self._member = LocalMember(served)
         with _lock:
             _servers.setdefault(address, []).append(self)
 

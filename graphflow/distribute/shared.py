@@ -16,14 +16,16 @@ for another client:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from graphflow.distribute.channel import Channel
+from graphflow.distribute.decisions import PATIENCE, Decisions, Part, Place, digest, effectful
 from graphflow.distribute.host import Host, Shipment, _Work
-from graphflow.distribute.messages import OUTPUT, WRITES, Step, Ticket
+from graphflow.distribute.messages import OUTPUT, WRITES, Decision, Step, Ticket
 from graphflow.distribute.rows import RowTransaction
 from graphflow.distribute.transactions import Attempt, kept
 from graphflow.execute.context import InputLog, RandomStream, Resources
@@ -44,11 +46,14 @@ class ServerState:
     Attributes:
       store: values of variables.
       resources: queues, accumulators, tables.
+      decisions: writes down in which order runs change these, or has them do it in that of a log;
+        None: neither.
     """
 
     def __init__(self) -> None:
         self.store = SharedStore()
         self.resources = Resources()
+        self.decisions: Decisions | None = None
 
 
 class SharedStore(Store):
@@ -112,17 +117,26 @@ class SharedAttempt(Attempt):
 
     Attributes:
       again: gives the part executed anew, on the state as it is then.
+      place: among the parts of other runs, where that is logged or replayed.
       done: it is committed.
+      applied: set when that has taken effect, where it has a place.
     """
 
-    __slots__ = ("_store", "again", "done")
+    __slots__ = ("_store", "_view", "again", "applied", "done", "place")
 
     def __init__(self, ticket: Ticket, store: SharedStore, session: str, *rest: Any):
         view: Any = _View(store, session)
         super().__init__(ticket, view, *rest)
         self._store = store
+        self._view = view
         self.again: Callable[[], SharedAttempt] | None = None
+        self.place: Place | None = None
         self.done = False
+        self.applied: threading.Event | None = None
+
+    def renew(self) -> None:
+        """See the state as it is now."""
+        self.transaction = self._two_phase = self._view.begin()
 
     @property
     def releases(self) -> int:
@@ -142,6 +156,17 @@ class SharedAttempt(Attempt):
         if self.done:
             return
         self.done = True
+        if self.place is None:
+            self._apply()
+        else:
+            self.applied = self.place.commit(self._apply)
+
+    def abort(self) -> None:
+        super().abort()
+        if self.place is not None:
+            self.place.abandon()
+
+    def _apply(self) -> None:
         with self._store.exclusive():
             try:
                 self.transaction.commit()
@@ -157,8 +182,19 @@ class SharedAttempt(Attempt):
 class _Borrowed:
     """The objects of a server, for a session: they stay when it ends."""
 
-    def __init__(self, resources: Resources):
-        self.get = resources.get
+    def __init__(self, state: ServerState):
+        self._state = state
+
+    def get(self, key: Hashable, factory: Callable[[], Any]) -> Any:
+        """See `Resources.get`; what decides something is told by whom."""
+
+        def made() -> Any:
+            fresh = factory()
+            if hasattr(fresh, "decisions"):
+                fresh.decisions = self._state.decisions
+            return fresh
+
+        return self._state.resources.get(key, made)
 
     def close(self) -> None:
         """Nothing: they are not the session's."""
@@ -235,12 +271,28 @@ class SharedHost(Host):
     """One session on a server."""
 
     def __init__(
-        self, state: ServerState, session: str, seed: int, channel: Channel, patience: float
+        self,
+        state: ServerState,
+        session: str,
+        seed: int,
+        channel: Channel,
+        patience: float,
+        opener: tuple[str, int] = ("", 1),
     ):
+        """Args:
+        state: the server's.
+        session: its name.
+        seed, channel, patience: see `Host`.
+        opener: the task that has opened the session, and its number among those.
+        """
         super().__init__(seed, channel, patience)
+        self._state = state
         self._shared = state.store
-        self._resources: Any = _Borrowed(state.resources)
+        self._resources: Any = _Borrowed(state)
         self._session = session
+        self._opener = opener
+        self._parts: dict[int, Part] = {}  # by plan, those that have effects
+        self._placed: dict[Ticket, SharedAttempt] = {}  # until they are decided on
         self._incoming: dict[int, frozenset[str]] = {}
         self._replays: dict[Ticket, _Replay] = {}
 
@@ -249,6 +301,9 @@ class SharedHost(Host):
         sent = {s.attrs["key"] for s in steps if s.opdef.name == "Send"}
         received = {s.attrs["key"] for s in steps if s.opdef.name == "Recv"}
         self._incoming[plan] = frozenset(received - sent)
+        plans = [part.plan for part in shipment.parts]
+        if any(effectful(plan) for plan in plans):
+            self._parts[plan] = Part(*self._opener, digest(plans))
         super().load(plan, shipment)
 
     def _attempt(self, ticket: Ticket, work: _Work, quiet: bool = False) -> SharedAttempt:
@@ -278,15 +333,40 @@ class SharedHost(Host):
                 del self._replays[ticket]
             return fresh
 
+        attempt = work.attempt
+        assert isinstance(attempt, SharedAttempt)
+        attempt.again = again
+        decisions, part = self._state.decisions, self._parts.get(step.plan)
         try:
+            if decisions is not None and part is not None:
+                attempt.place = decisions.begin(part, attempt.renew, work.cancelled)
+                self._placed[ticket] = attempt
             values = super()._prepare(step, work, trace)
-            assert isinstance(work.attempt, SharedAttempt)
-            work.attempt.again = again
             if shipment.alone:  # nobody else can refuse: one message and its answer are enough
-                work.attempt.commit()
+                attempt.commit()
+                if attempt.applied is not None:
+                    attempt.applied.wait(PATIENCE)
             return values
         finally:
             del self._replays[ticket]
+
+    def step(self, step: Step) -> Any:
+        """See `Host.step`."""
+        answer = super().step(step)
+        self._await_visible(step.decisions)
+        return answer
+
+    def notice(self, notice: Any) -> Any:
+        """See `Host.notice`; what was committed is visible to all at the answer."""
+        answer = super().notice(notice)
+        self._await_visible(notice.decisions)
+        return answer
+
+    def _await_visible(self, decisions: Sequence[Decision]) -> None:
+        for decision in decisions if self._placed else ():
+            attempt = self._placed.pop(decision.ticket, None)
+            if attempt is not None and attempt.applied is not None:
+                attempt.applied.wait(PATIENCE)
 
     def close(self) -> None:
         super().close()

@@ -99,6 +99,7 @@ class Task:
         self._hosts: dict[str, SharedHost] = {}
         self._channels: dict[str, Any] = {}
         self._openers: dict[str, str] = {}  # by session
+        self._opened: Counter[str] = Counter()  # sessions, by who has opened them
 
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """Describe, open, load, close, reset, statistics; an error is returned, not raised."""
@@ -121,7 +122,9 @@ class Task:
             channel = self._past(session, channel)
         self._channels[session] = channel
         self._openers[session] = opener
-        self._hosts[session] = SharedHost(self.state, session, seed, channel, deadline)
+        self._opened[opener] += 1
+        who = opener, self._opened[opener]
+        self._hosts[session] = SharedHost(self.state, session, seed, channel, deadline, who)
 
     def _load(self, session: str, plan: int, shipment: Any) -> None:
         self._known(session).load(plan, shipment)
@@ -187,6 +190,8 @@ class Task:
         for session in list(self._hosts):
             self._close(session)
         self.state.resources.close()
+        if self.state.decisions is not None:
+            self.state.decisions.close()
 
 
 _METHODS: Mapping[str, Callable[..., Any]] = {

@@ -11,6 +11,7 @@ twice, since giving is logged as input is.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,8 @@ class Rows(NamedTuple):
 
 class _Given(NamedTuple):
     rank: int
-    order: int  # of arrival, among those of one rank
+    number: int  # of those of its rank
+    step: int
     gradient: Any
 
 
@@ -39,24 +41,27 @@ class AccumulatorState:
 
     Attributes:
       step: gradients of older steps are dropped.
+      decisions: what logs of which gradients a mean is made, or decides so by a log, see
+        `distribute.decisions`; None: nobody does.
     """
 
     def __init__(self, name: str, mean: bool):
         self.name = name
         self.step = 0
+        self.decisions: Any = None
+        self._gifts: Counter[int] = Counter()  # by rank, those that were dropped, too
         self._mean = mean
         self._given: list[_Given] = []
-        self._order = 0
         self._closed = False
         self._changed = threading.Condition()
 
     def give(self, gradient: Any, step: int, rank: int) -> bool:
         """Take a gradient, unless it is of an older step; was it taken?"""
         with self._changed:
-            if step < self.step:
+            self._gifts[rank] += 1
+            if step < self.step and self._wanted() is None:
                 return False
-            self._order += 1
-            self._given.append(_Given(rank, self._order, gradient))
+            self._given.append(_Given(rank, self._gifts[rank], step, gradient))
             self._changed.notify_all()
             return True
 
@@ -69,16 +74,31 @@ class AccumulatorState:
           CancelledError: the run was cancelled while it waited.
         """
         with self._changed:
-            while len(self._given) < count:
+            while (chosen := self._chosen(count)) is None:
                 if cancelled.is_set() or self._closed:
                     raise CancelledError(
                         None, None, f"the run was cancelled while it waited for {self.name!r}"
                     )
                 self._changed.wait(_POLL)
-            given = [g.gradient for g in sorted(self._given, key=lambda g: (g.rank, g.order))]
-            self._given = []
+            taken = [(g.rank, g.number) for g in chosen]
+            self._given = [
+                g for g in self._given if g.step > self.step and (g.rank, g.number) not in taken
+            ]
             self.step += 1
-        return self._sum(given)
+            if self.decisions is not None:
+                self.decisions.taken(self.name, taken)
+        return self._sum([g.gradient for g in chosen])
+
+    def _wanted(self) -> Any:
+        return None if self.decisions is None else self.decisions.wanted(self.name)
+
+    def _chosen(self, count: int) -> list[_Given] | None:
+        """What the next mean is made of, in order; None: that is not there yet."""
+        wanted = self._wanted()
+        given = [g for g in self._given if wanted is None or (g.rank, g.number) in wanted]
+        if len(given) < (count if wanted is None else len(wanted)):
+            return None
+        return sorted(given, key=lambda g: (g.rank, g.number))
 
     def _sum(self, gradients: list[Any]) -> Any:
         total = gradients[0]

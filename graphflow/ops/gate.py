@@ -25,11 +25,14 @@ _POLL = 0.05  # seconds between looks at whether the run was cancelled; an openi
 class Gate:
     """Attributes:
     step: the newest step that workers may go on to.
+    decisions: what logs to which one they go on, or decides so by a log, see
+      `distribute.decisions`; None: nobody does.
     """
 
     def __init__(self, name: str):
         self.name = name
         self.step = 0
+        self.decisions: Any = None
         self._ahead = 0  # how many may pass without a new step
         self._changed = threading.Condition()
 
@@ -45,23 +48,32 @@ class Gate:
             self._ahead += count
             self._changed.notify_all()
 
-    def wait(self, step: int, cancelled: threading.Event) -> int:
-        """Wait until there is a newer step; that one.
+    def wait(self, step: int, rank: int, cancelled: threading.Event) -> int:
+        """Have the worker of that number wait until there is a newer step; that one.
 
         Raises:
           CancelledError: the run was cancelled.
         """
         with self._changed:
-            while self.step <= step:
-                if self._ahead:
-                    self._ahead -= 1
-                    break
+            wanted = None if self.decisions is None else self.decisions.step(self.name, rank)
+            while not self._lets_pass(step, wanted):
                 if cancelled.is_set():
                     raise CancelledError(
                         None, None, f"the run was cancelled while it waited for {self.name!r}"
                     )
                 self._changed.wait(_POLL)
-            return self.step
+            reached = self.step if wanted is None else wanted
+            if self.decisions is not None:
+                self.decisions.passed(self.name, rank, reached)
+            return reached
+
+    def _lets_pass(self, step: int, wanted: int | None) -> bool:
+        if wanted is not None:
+            return self.step >= wanted
+        if self.step <= step and self._ahead:
+            self._ahead -= 1
+            return True
+        return self.step > step
 
 
 @op("GateHandle", infer=lambda **_: [((), dtypes.resource)], grad=None, effect="state")
@@ -77,15 +89,16 @@ def _found(ctx: Any, handle: StateKey) -> Gate:
     return gate
 
 
-def _step(handle: Tensor, step: Tensor) -> Specs:
+def _step(handle: Tensor, step: Tensor, *, rank: Any) -> Specs:
     return [((), dtypes.int64)]
 
 
 @op("GateWait", infer=_step, grad=None, effect="input")
-def gate_wait(xp: Any, ctx: Any, handle: Handle, step: Index) -> Array:
-    """Wait until there is a newer step than this one; the newest."""
+def gate_wait(xp: Any, ctx: Any, handle: Handle, step: Index, *, rank: Any) -> Array:
+    """Have the worker of that number wait until there is a newer step than this one; the
+    newest."""
     gate = _found(ctx, handle)
-    return np.asarray(ctx.input(lambda: gate.wait(int(step), ctx.cancelled)), np.int64)
+    return np.asarray(ctx.input(lambda: gate.wait(int(step), rank, ctx.cancelled)), np.int64)
 
 
 @op("GateOpen", infer=nothing, grad=None, effect="output")

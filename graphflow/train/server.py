@@ -169,6 +169,8 @@ class Server:
         protocol: str | None = None,
         config: Any = None,
         start: bool = True,
+        record_decisions: str | None = None,
+        replay_decisions: str | None = None,
     ):
         """Args:
         server_or_cluster_def: a `ServerDef`, `ClusterDef`, `ClusterSpec`, or a mapping.
@@ -178,6 +180,10 @@ class Server:
           with keys that Ray hands out.  The results are the same, bit for bit.
         config: a `ConfigProto` for sessions that bring none.
         start: serve at once.
+        record_decisions: a folder, for a log of what chance decides on this server: the order in
+          which updates of several workers are applied, and which gradients a step leaves out.
+        replay_decisions: such a folder: all is decided as that log says, so that the same program
+          gives the same bits.
 
         Raises:
           ValueError: the cluster has no such task, or several and none is named.
@@ -195,6 +201,9 @@ class Server:
         self._job, self._task = _own(spec, job_name, task_index)
         self._config = config
         self._protocol = protocol or "grpc"
+        self._decisions = record_decisions, replay_decisions
+        if all(self._decisions):
+            raise GraphError("record_decisions and replay_decisions exclude each other")
         self._serving: Any = None
         if start:
             self.start()
@@ -208,8 +217,9 @@ class Server:
             if address.endswith(":0"):  # any port
                 address = f"{address[:-2]}:{20000 + next(self._ports)}"
             self._serving = Serving(
-                self._job, self._task, address, self._spec._names(), self._protocol
-            )
+                self._job, self._task, address, self._spec._names(), self._protocol,
+                self._decisions,
+            )  # fmt: skip
 
     @property
     def target(self) -> str:

@@ -112,7 +112,7 @@ class SyncReplicasOptimizer(Optimizer):
         with graph.colocate_with(global_step.handle.op), graph.name_scope(None):
             self._gate = gate_handle(shared_name="sync_token_q", name="sync_token_q")
             with graph.control_dependencies(given):
-                token = gate_wait(self._gate, now)
+                token = gate_wait(self._gate, now, rank=rank)
             with graph.control_dependencies([update]):
                 synced = self._open(global_step)
             if self._averages is not None:

@@ -230,3 +230,18 @@ def test_a_job_is_submitted_with_a_token_and_refused_with_another():
             assert "graphflow submit: Authentication failed" in refused.stderr
         finally:
             head.stdin.close()
+
+
+def test_python_dash_m_graphflow_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "graphflow", "run", "--help"], capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    told = " ".join(done.stdout.split())
+    for flag, text in (
+        ("--cpus-per-worker", "CPUs of each; 1"),
+        ("--gpus-per-worker", "GPUs of each; 0"),
+        ("--record-decisions", "log the order"),
+    ):
+        assert flag in told
+        assert text in told

@@ -1,0 +1,365 @@
+"""What chance decides on a server, written down and decided again.
+
+Asynchronous workers change variables in an order that nobody plans, and each sees the variables as
+they are when it asks; of gradients that are given to an accumulator, a step may leave some out.
+The log of a server says how that went.  One part of a run has one entry, at its commit, in the
+order of commits: whose it is, and how many commits it has seen.  With these entries a replay needs
+no clock: a part begins when exactly so many commits are done, and is committed in its turn.  All
+else follows from the values, and so has the same bits.
+
+    ["part", [opener, session, plan, turn], seen]      in the order of commits
+    ["taken", accumulator, [[rank, gift], …]]          what a mean was made of
+    ["passed", gate, rank, step]                       to which step a worker was let on
+
+Runs that only read are in no log: how often somebody looks whether it is time to begin depends on
+the clock.  A log that ends leaves the rest to chance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from graphflow.base.errors import (
+    AlreadyExistsError,
+    CancelledError,
+    FailedPreconditionError,
+    NotFoundError,
+)
+from graphflow.checkpoint.record import RecordFile
+from graphflow.compile.plan import Plan
+
+SUFFIX = ".decisions"
+PATIENCE = 60.0  # seconds that a replay waits for a part that the log has next
+_POLL = 0.05  # seconds between looks at whether a run was cancelled
+
+_log = logging.getLogger("graphflow")
+
+
+class Part(NamedTuple):
+    """A task's part of a run, by names that are the same when the program is started again.
+
+    Attributes:
+      opener: the task whose session it is.
+      session: number among the sessions that it has opened here, from 1.
+      plan: digest of the operations.
+      turn: number among the parts of the same plan that were committed, from 1.
+    """
+
+    opener: str
+    session: int
+    plan: str
+    turn: int = 0
+
+
+class Place(Protocol):
+    """The place of a part among the others."""
+
+    def commit(self, apply: Callable[[], None]) -> threading.Event:
+        """Apply the part's effects, now or in its turn; set when that is done.
+
+        Raises:
+          OpError: what `apply` raises, if it is now.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """It will not be committed."""
+        ...
+
+
+class Decisions(Protocol):
+    """What a server asks."""
+
+    def begin(self, part: Part, snapshot: Callable[[], None], cancelled: threading.Event) -> Place:
+        """Have a part see the state: calls `snapshot` at the right moment.
+
+        Raises:
+          CancelledError: the run was cancelled.
+          FailedPreconditionError: the log and the program do not agree.
+        """
+        ...
+
+    def wanted(self, accumulator: str) -> list[tuple[int, int]] | None:
+        """What the next mean is made of: (rank, number among its gradients); None: of all that
+        there are once these are enough."""
+        ...
+
+    def taken(self, accumulator: str, given: Iterable[tuple[int, int]]) -> None:
+        """A mean was made of these."""
+        ...
+
+    def step(self, gate: str, rank: int) -> int | None:
+        """The step to which a worker is let on next; None: the newest."""
+        ...
+
+    def passed(self, gate: str, rank: int, step: int) -> None:
+        """A worker was let on to a step."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more is asked."""
+        ...
+
+
+def effectful(plan: Plan) -> bool:
+    """Does a plan change state, take input or give output, or do its bodies?"""
+    return any(
+        step.opdef.writes
+        or step.opdef.effect in ("input", "output")
+        or any(effectful(a) for a in step.attrs.values() if isinstance(a, Plan))
+        for step in plan.steps
+    )
+
+
+def digest(plans: Iterable[Plan]) -> str:
+    """Names a set of plans by their operations."""
+    names = "\n".join(step.name for plan in plans for step in plan.steps)
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
+def file_of(folder: str, task: str) -> str:
+    """The log of a task, "/job:ps/replica:0/task:0"."""
+    return str(Path(folder) / (task.strip("/").replace("/", "-").replace(":", "") + SUFFIX))
+
+
+def decided(task: str, record: str | None, replay: str | None) -> Decisions | None:
+    """What a task's server asks, given the folder of a log to write, or of one to follow.
+
+    Raises:
+      AlreadyExistsError, NotFoundError: there is such a log, or there is none.
+    """
+    if record:
+        return Recorder(file_of(record, task))
+    return Replayer(file_of(replay, task)) if replay else None
+
+
+class Recorder:
+    """Decides nothing, and writes down what chance has decided."""
+
+    def __init__(self, path: str):
+        """Begin a log.
+
+        Raises:
+          AlreadyExistsError: there is one.
+        """
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if Path(path).exists():
+            raise AlreadyExistsError(
+                None, None, f"{path} has the decisions of another run: replay it, or take another "
+                "folder"
+            )  # fmt: skip
+        self._lock = threading.RLock()
+        self._commits = 0
+        self._turns: Counter[Part] = Counter()
+        self._file = RecordFile(path)
+        self._file.open()
+
+    def begin(self, part: Part, snapshot: Callable[[], None], cancelled: threading.Event) -> Place:
+        with self._lock:
+            snapshot()
+            return _Recorded(self, part, self._commits)
+
+    def committed(self, part: Part, seen: int, apply: Callable[[], None]) -> None:
+        """Apply a part's effects, and write that down."""
+        with self._lock:
+            apply()
+            self._commits += 1
+            self._turns[part] += 1
+            entry = part._replace(turn=self._turns[part])
+            self._file.append(["part", list(entry), seen])
+
+    def wanted(self, accumulator: str) -> None:
+        return None
+
+    def taken(self, accumulator: str, given: Iterable[tuple[int, int]]) -> None:
+        with self._lock:
+            self._file.append(["taken", accumulator, [list(each) for each in given]])
+
+    def step(self, gate: str, rank: int) -> None:
+        return None
+
+    def passed(self, gate: str, rank: int, step: int) -> None:
+        with self._lock:
+            self._file.append(["passed", gate, rank, step])
+
+    def close(self) -> None:
+        """Make the log durable."""
+        with self._lock:
+            self._file.sync()
+            self._file.close()
+
+
+class _Recorded(NamedTuple):
+    recorder: Recorder
+    part: Part
+    seen: int
+
+    def commit(self, apply: Callable[[], None]) -> threading.Event:
+        self.recorder.committed(self.part, self.seen, apply)
+        done = threading.Event()
+        done.set()
+        return done
+
+    def abandon(self) -> None:
+        """Nothing was written of it."""
+
+
+class Replayer:
+    """Decides as a log says, and as chance will where that has ended."""
+
+    def __init__(self, path: str):
+        """Read a log.
+
+        Raises:
+          NotFoundError: there is none.
+          OpError: it cannot be read.
+        """
+        records = RecordFile(path).records
+        if not records:
+            raise NotFoundError(None, None, f"there are no decisions to replay in {path}")
+        self._changed = threading.Condition(threading.RLock())
+        self._order = [(Part(*r[1]), int(r[2])) for r in records if r[0] == "part"]
+        self._seen = dict(self._order)
+        self._begins = Counter(seen for _, seen in self._order)  # that are still to come
+        self._commits = 0
+        self._turns: Counter[Part] = Counter()
+        self._waiting: dict[Part, Any] = {}  # commits whose turn has not come
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._taken: dict[str, deque[Any]] = defaultdict(deque)
+        self._passed: dict[tuple[str, int], deque[int]] = defaultdict(deque)
+        for kind, *rest in records:
+            if kind == "taken":
+                self._taken[rest[0]].append([(int(r), int(n)) for r, n in rest[1]])
+            elif kind == "passed":
+                self._passed[rest[0], int(rest[1])].append(int(rest[2]))
+
+    def begin(self, part: Part, snapshot: Callable[[], None], cancelled: threading.Event) -> Place:
+        with self._changed:
+            self._turns[part] += 1
+            entry = part._replace(turn=self._turns[part])
+            seen = self._seen.get(entry, len(self._order))  # not in the log: after it
+            self._await(lambda: self._commits >= seen, entry, cancelled)
+            snapshot()
+            if entry in self._seen:
+                self._begins[seen] -= 1
+                self._changed.notify_all()
+            return _Replayed(self, part, entry)
+
+    def _await(self, turn: Callable[[], bool], entry: Part, cancelled: threading.Event) -> None:
+        left = PATIENCE
+        before = self._commits
+        while not turn():
+            if cancelled.is_set():
+                raise CancelledError(None, None, "the run was cancelled before its turn came")
+            if left <= 0:
+                raise FailedPreconditionError(None, None, self._stuck(entry))
+            self._changed.wait(_POLL)
+            left, before = (left - _POLL if before == self._commits else PATIENCE), self._commits
+
+    def _stuck(self, entry: Part) -> str:
+        told = f"{entry.opener}'s run {entry.turn} of plan {entry.plan} is not due"
+        if self._commits == len(self._order):
+            return told
+        due = self._order[self._commits][0]
+        return (
+            f"{told}: the log has {due.opener}'s run {due.turn} of plan {due.plan} next, which "
+            f"has not come for {PATIENCE:g} s. Is the program the one that was logged?"
+        )
+
+    def committed(self, entry: Part, apply: Callable[[], None]) -> threading.Event:
+        """Have a part's effects applied in its turn; until then others go on."""
+        done = threading.Event()
+        with self._changed:
+            if entry in self._seen:
+                self._waiting[entry] = apply, done
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=self._commit, name="graphflow-replay", daemon=True
+                    )
+                    self._thread.start()
+                self._changed.notify_all()
+                return done
+        apply()
+        done.set()
+        return done
+
+    def _commit(self) -> None:
+        """Apply what is due, once all have begun that saw the state as it is before that.
+
+        On a thread of its own: whoever brings a commit holds its session's lock, which what is
+        computed anew for another one may need.
+        """
+        while (due := self._due()) is not None:
+            apply, done = due
+            try:
+                apply()
+            except Exception:
+                _log.warning("the output of a run that was replayed failed", exc_info=True)
+            with self._changed:
+                self._commits += 1
+                self._changed.notify_all()
+            done.set()
+
+    def _due(self) -> Any:
+        """The next commit; None: there is none any more."""
+        with self._changed:
+            while not self._closed and self._commits < len(self._order):
+                entry = self._order[self._commits][0]
+                if entry in self._waiting and not self._begins[self._commits]:
+                    return self._waiting.pop(entry)
+                self._changed.wait()
+            return None
+
+    def abandoned(self, part: Part, entry: Part) -> None:
+        """It failed, as it had failed before: its turn is the next one's."""
+        with self._changed:
+            if entry in self._seen:
+                self._begins[self._seen[entry]] += 1
+            self._turns[part] -= 1
+
+    def wanted(self, accumulator: str) -> list[tuple[int, int]] | None:
+        with self._changed:
+            waiting = self._taken[accumulator]
+            return waiting[0] if waiting else None
+
+    def taken(self, accumulator: str, given: Iterable[tuple[int, int]]) -> None:
+        with self._changed:
+            if self._taken[accumulator]:
+                self._taken[accumulator].popleft()
+
+    def step(self, gate: str, rank: int) -> int | None:
+        with self._changed:
+            waiting = self._passed[gate, rank]
+            return waiting[0] if waiting else None
+
+    def passed(self, gate: str, rank: int, step: int) -> None:
+        with self._changed:
+            if self._passed[gate, rank]:
+                self._passed[gate, rank].popleft()
+
+    def close(self) -> None:
+        """Decide nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+
+class _Replayed(NamedTuple):
+    replayer: Replayer
+    part: Part
+    entry: Part
+
+    def commit(self, apply: Callable[[], None]) -> threading.Event:
+        return self.replayer.committed(self.entry, apply)
+
+    def abandon(self) -> None:
+        self.replayer.abandoned(self.part, self.entry)

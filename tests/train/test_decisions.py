@@ -1,0 +1,198 @@
+"""What chance decides in asynchronous training is written down, and decided again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphflow as tf
+from graphflow.base import errors
+from graphflow.checkpoint.record import RecordFile
+from graphflow.distribute import decisions
+from graphflow.train import monitored_session
+
+Program = Callable[[tf.train.Server, int, Callable[[int], Any]], Any]
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: Any) -> None:
+    """A program that loses its server ends soon."""
+    monkeypatch.setattr(monitored_session, "RETURNING", 1.0)
+    monkeypatch.setattr(decisions, "PATIENCE", 5.0)
+
+
+def data(worker: int) -> Any:
+    return np.random.default_rng(worker).normal(size=(64, 8, 5)).astype(np.float32)
+
+
+@contextmanager
+def servers(workers: int, **options: Any) -> Iterator[list[tf.train.Server]]:
+    spec = {"ps": ["ps0:1"], "worker": [f"worker{i}:1" for i in range(workers)]}
+    ps = tf.train.Server(spec, "ps", 0, **options)
+    found = [tf.train.Server(spec, "worker", i) for i in range(workers)]
+    try:
+        yield found
+    finally:
+        for server in [*found, ps]:
+            server.stop()
+
+
+def model(worker: int, step: Any, pause: Callable[[int], Any]) -> Any:
+    def slow(value: Any) -> Any:
+        pause(worker)
+        return value
+
+    x = tf.py_func(slow, [tf.gather(tf.constant(data(worker)), step)], tf.float32)
+    x.set_shape([8, 5])
+    w = tf.get_variable("w", [5, 3], initializer=tf.constant_initializer(0.1))
+    return tf.reduce_mean(tf.square(tf.tanh(tf.matmul(x, w)) - 0.3))
+
+
+def asynchronous(server: tf.train.Server, worker: int, pause: Callable[[int], Any]) -> list[float]:
+    """Each worker applies ten gradients, at a time of its own."""
+    setter = tf.train.replica_device_setter(1, worker_device=f"/job:worker/task:{worker}")
+    with tf.Graph().as_default():
+        with tf.device(setter):
+            step = tf.train.get_or_create_global_step()
+            loss = model(worker, step, pause)
+            train = tf.train.MomentumOptimizer(0.3, 0.9).minimize(loss, step)
+        with tf.train.MonitoredTrainingSession(server.target, worker == 0) as session:
+            return [float(session.run([loss, train])[0]) for _ in range(10)]
+
+
+def with_backup(server: tf.train.Server, worker: int, pause: Callable[[int], Any]) -> list[float]:
+    """Two gradients of three make a step; who is last of all waits for ever."""
+    setter = tf.train.replica_device_setter(1, worker_device=f"/job:worker/task:{worker}")
+    with tf.Graph().as_default():
+        with tf.device(setter):
+            step = tf.train.get_or_create_global_step()
+            loss = model(worker, step, pause)
+            optimizer = tf.train.SyncReplicasOptimizer(tf.train.MomentumOptimizer(0.3, 0.9), 2, 3)
+            train = optimizer.minimize(loss, step)
+        hook = optimizer.make_session_run_hook(worker == 0, num_tokens=0)
+        losses = []
+        with suppress(errors.OpError), tf.train.MonitoredTrainingSession(
+            server.target, worker == 0, hooks=[hook]
+        ) as session:  # fmt: skip
+            now = 0
+            while now < 8:
+                now, found, _ = session.run([step, loss, train])
+                losses.append(float(found))
+        return losses
+
+
+def train(program: Program, workers: int, late: int, **options: Any) -> tuple[Any, Any]:
+    """Each worker's losses, and the weights; one worker is later than the others."""
+
+    def pause(worker: int) -> None:
+        time.sleep(0.03 if worker == late else 0.001)
+
+    with ThreadPoolExecutor(workers) as pool:
+        with servers(workers, **options) as found:
+            runs = [pool.submit(program, s, i, pause) for i, s in enumerate(found)]
+            enough = workers - (program is with_backup)
+            for _, run in zip(range(enough), as_completed(runs, 60), strict=False):
+                run.result()
+            with tf.Graph().as_default(), tf.device("/job:ps/task:0"):
+                w = tf.get_variable("w", [5, 3])
+                with tf.Session(found[0].target) as session:
+                    weights = session.run(w)
+        return [run.result(60) for run in runs], weights
+
+
+@pytest.mark.parametrize(("program", "workers"), [(asynchronous, 2), (with_backup, 3)])
+def test_a_replay_has_the_bits_of_the_run_that_was_logged(tmp_path, program, workers):
+    losses, weights = train(program, workers, late=workers - 1, record_decisions=str(tmp_path))
+    _, others = train(program, workers, late=0)
+    assert not np.array_equal(weights, others)  # chance decides
+    again, same = train(program, workers, late=0, replay_decisions=str(tmp_path))
+    for before, now in zip(losses, again, strict=True):
+        both = min(len(before), len(now))  # the last worker is stopped, sooner or later
+        assert both > 1
+        assert now[:both] == before[:both]
+    np.testing.assert_array_equal(same, weights)
+
+
+def test_the_log_tells_which_gradients_were_left_out(tmp_path):
+    train(with_backup, 3, late=2, record_decisions=str(tmp_path))
+    (path,) = Path(tmp_path).iterdir()
+    records = RecordFile(str(path)).records
+    taken = [each for kind, *rest in records if kind == "taken" for each in rest[1]]
+    assert sum(rank < 2 for rank, _ in taken) > sum(rank == 2 for rank, _ in taken)
+    opened = [record[1] for record in records if record[0] == "part"]
+    assert len({(tuple(each)) for each in opened}) == len(opened)
+
+
+def test_a_server_without_a_log_asks_nobody():
+    with servers(1) as found:
+        state = found[0]._serving._member.task.state
+        assert state.decisions is None
+
+
+def test_a_log_is_not_overwritten_and_must_be_there(tmp_path):
+    with servers(1, record_decisions=str(tmp_path)):
+        pass
+    with pytest.raises(errors.AlreadyExistsError, match="replay it, or take another"):
+        tf.train.Server({"ps": ["a:1"]}, "ps", 0, record_decisions=str(tmp_path))
+    with pytest.raises(errors.NotFoundError, match="no decisions"):
+        tf.train.Server({"ps": ["a:1"]}, "ps", 0, replay_decisions=str(tmp_path / "no"))
+    with pytest.raises(ValueError, match="exclude"):
+        tf.train.Server({"ps": ["a:1"]}, "ps", 0, record_decisions="a", replay_decisions="b")
+
+
+def part(opener: str, turn: int = 0) -> decisions.Part:
+    return decisions.Part(opener, 1, "plan", turn)
+
+
+def log(path: str, *entries: tuple[str, int, int]) -> decisions.Replayer:
+    file = RecordFile(path)
+    file.open()
+    for opener, turn, seen in entries:
+        file.append(["part", list(part(opener, turn)), seen])
+    file.close()
+    return decisions.Replayer(path)
+
+
+def test_parts_begin_and_are_committed_in_their_turn(tmp_path):
+    """b has seen what a has not: it begins after a's first commit, and is committed last."""
+    replayer = log(str(tmp_path / "log"), ("a", 1, 0), ("a", 2, 1), ("b", 1, 1))
+    told: list[str] = []
+    never = threading.Event()
+
+    def do(opener: str) -> None:
+        place = replayer.begin(part(opener), lambda: told.append(f"{opener} begins"), never)
+        assert place.commit(lambda: told.append(f"{opener} ends")).wait(20)
+
+    with ThreadPoolExecutor(2) as pool:
+        late = pool.submit(do, "b")
+        time.sleep(0.05)
+        assert not told
+        do("a")
+        early = pool.submit(do, "a")
+        late.result(20)
+        early.result(20)
+    assert told[:2] == ["a begins", "a ends"]
+    assert sorted(told[2:4]) == ["a begins", "b begins"]
+    assert told[4:] == ["a ends", "b ends"]
+    do("c")  # of whom the log says nothing: the rest is chance
+    replayer.close()
+
+
+def test_another_program_than_the_one_that_was_logged_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(decisions, "PATIENCE", 0.1)
+    replayer = log(str(tmp_path / "log"), ("a", 1, 0))
+    with pytest.raises(errors.FailedPreconditionError, match="a's run 1 of plan plan next"):
+        replayer.begin(part("c"), lambda: None, threading.Event())
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(errors.CancelledError):
+        replayer.begin(part("c"), lambda: None, cancelled)
+    replayer.close()
