@@ -173,7 +173,7 @@ def control(pipe: Any, rank: int, count: int) -> None:
                 step = Step(i, (), Ticket(0, i, i), 1, [], False)
                 exchange.send(worker, session, Kind.MESSAGE, hear, step)
             with bell:
-                bell.wait_for(lambda: len(answers) == count, 60)
+                assert bell.wait_for(lambda: len(answers) == count, 60), "an answer did not come"
             times.append(time.perf_counter() - start)
         pipe.send(statistics.median(times))
     for end in ends:
@@ -185,7 +185,7 @@ class _Echo:
     def step(self, step: Any) -> Any:
         from graphflow.distribute.messages import Prepared
 
-        return Prepared(step.ticket, 0, (), False)
+        return Prepared(step.ticket, 0, (), 0)
 
 
 def _answering(pipe: Any, invitation: Any) -> None:
