@@ -110,6 +110,7 @@ class Conductor:
         self._admits.set()
         self._bell = link.bell()  # rung when something is in the inbox, or is done
         self._inbox: deque[Any] = deque()
+        self._urgent = False  # something in there is no `Prepared`
         self._taken = 0  # how often something was taken up
         self._onlookers = 0  # threads in `_until`, who wait for what others may take up
         self._counts: dict[str, Counter[str]] = {worker: Counter() for worker in workers}
@@ -280,7 +281,9 @@ class Conductor:
             due = min([t for t in (look, outcome.expires, wakes) if t is not None])
             with self._bell:
                 self._bell.wait_for(
-                    lambda: self._inbox or outcome.done or outcome.wakes != wakes,  # noqa: B023
+                    lambda: (
+                        self._decides(number) or outcome.done or outcome.wakes != wakes  # noqa: B023
+                    ),
                     max(0.0, due - self._clock()),
                 )
             with self._lock:
@@ -288,6 +291,11 @@ class Conductor:
                 if self._clock() >= due and not outcome.done:
                     self._mind_the_time(number, outcome, timeout)
                     look = self._clock() + self._watch.pause(self._clock())
+
+    def _decides(self, number: int) -> bool:
+        """Is there something in the inbox that a run may go on with?  All its answers, or anything
+        else: to take up each answer when it comes took twice the time of taking up all."""
+        return self._urgent or len(self._inbox) >= self._machine.missing(number)
 
     def _until(self, condition: Callable[[], bool]) -> None:
         """Wait until no worker is lost and something else is so.
@@ -347,6 +355,7 @@ class Conductor:
         def hear(answer: Any) -> None:
             with self._bell:
                 self._inbox.append((worker, incarnation, message, answer))
+                self._urgent |= type(answer) is not Prepared
                 self._bell.notify_all()
 
         return hear
@@ -355,6 +364,7 @@ class Conductor:
         """Tell the machine what has come in.  The lock is held."""
         if not self._inbox:
             return
+        self._urgent = False
         while self._inbox:
             worker, incarnation, message, answer = self._inbox.popleft()
             if incarnation != self._incarnations[worker]:

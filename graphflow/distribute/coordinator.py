@@ -110,6 +110,11 @@ class Coordinator(Recovery):
         """Why no run can succeed any more; None: they can."""
         return self._end(0) if self._end else None
 
+    def missing(self, number: int) -> int:
+        """How many answers bring a run to its next decision, if nothing goes wrong."""
+        run = self._runs.get(number)
+        return len(run.missing) if run is not None and run.state == "running" else 1
+
     def awaited(self) -> set[str]:
         """Workers whose answer something waits for."""
         waiting = {worker for run in self._current.values() for worker in run.missing}

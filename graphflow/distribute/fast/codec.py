@@ -181,7 +181,8 @@ def decode(head: Buffer, arrays: Sequence[Buffer]) -> Any:
         message = form.decoder.decode(head[1:])
         fields = list(message)
         for i, _, opened in form.loose:
-            fields[i] = opened(fields[i], arrays)
+            if fields[i] is not None:
+                fields[i] = opened(fields[i], arrays)
         return form.kind._make(fields)
     except Malformed:
         raise
@@ -218,7 +219,7 @@ def _value(data: Any, arrays: Sequence[Buffer]) -> Any:
 
 
 def _sequence(data: Sequence[Any], arrays: Sequence[Buffer]) -> tuple[Any, ...]:
-    return tuple([_value(v, arrays) for v in data])
+    return tuple([_value(v, arrays) for v in data]) if data else ()
 
 
 def _unwrapped(data: Any, arrays: Sequence[Buffer]) -> list[Any]:

@@ -60,7 +60,13 @@ class Stream:
             data = self._connection.recv(_ROOM)
             if not data:
                 raise EOFError("the connection has ended")
-            self._left = self._left + data if self._left else data
+            if self._left:
+                self._left += data
+            elif (size := _alone(data)) is not None:  # what most messages are
+                yield [memoryview(data)[_ALONE.size : _ALONE.size + size]]
+                return
+            else:
+                self._left = data
         while (frame := self._next()) is not None:
             yield frame
 
@@ -102,6 +108,15 @@ class _Whole:
         self.memory = np.empty(size, np.uint8).data  # takes no memory until it is filled
         self.memory[: len(data)] = data
         self.filled = len(data)
+
+
+def _alone(data: bytes) -> int | None:
+    """The length of the only part of the only frame in there; None: there is more, or less."""
+    if len(data) < _ALONE.size:
+        return None
+    count, size = _ALONE.unpack_from(data)
+    whole: bool = count == 1 and len(data) == _ALONE.size + size + -size % _WORD
+    return size if whole else None
 
 
 def _start(count: int) -> int:
