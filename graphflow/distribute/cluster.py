@@ -17,6 +17,7 @@ from graphflow.base.errors import InvalidArgumentError, UnavailableError
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.fast.link import FastLink
 from graphflow.distribute.fast.network import Network
+from graphflow.distribute.moves import move
 from graphflow.distribute.target import ClusterTarget
 from graphflow.place import Device, Topology, assumed_device
 
@@ -166,8 +167,8 @@ class Cluster:
         Raises:
           ValueError: there would be none.
           RuntimeError: the cluster is closed.
-          DeadlineExceededError: a run does not end.
-          OpError: new workers do not start; all is as it was.
+          DeadlineExceededError: a run of some session does not end.
+          OpError: new workers do not start, or others are lost; all sessions are as they were.
         """
         if workers < 1:
             raise ValueError(f"workers={workers}: a cluster needs at least one")
@@ -185,10 +186,8 @@ class Cluster:
             found = {name: self.workers[name] for name in names}
             topology = _topology(found, *self._resources, self._carrier)
             with self._lock:
-                sessions = list(self._sessions)
-            for session in sessions:
-                if not session.conductor.closed:
-                    session.move(topology, partial(self._conductor, names))
+                sessions = [s for s in self._sessions if not s.conductor.closed]
+            move(sessions, topology, partial(self._conductor, names))
         except BaseException:
             for name, actor in joining.items():
                 del self._actors[name]

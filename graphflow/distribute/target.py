@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from graphflow.base.errors import UnimplementedError
+from graphflow.base.errors import CancelledError, OpError, UnimplementedError
 from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan
 from graphflow.distribute.channel import worker_of
@@ -21,24 +21,6 @@ from graphflow.execute.numerics import Numerics
 from graphflow.execute.trace import aligned
 from graphflow.partition import Partitions
 from graphflow.place import Topology
-
-
-def heirs(before: Sequence[str], after: Sequence[str]) -> dict[str, str]:
-    """Who has the state of whom, when workers join or leave: those that leave are shared out."""
-    left = [worker for worker in before if worker not in after]
-    stay = {worker: worker for worker in before if worker in after}
-    return stay | {worker: after[i % len(after)] for i, worker in enumerate(left)}
-
-
-def inherited(
-    state: Mapping[str, Any], heirs: Mapping[str, str], workers: Sequence[str]
-) -> dict[str, Any]:
-    """The state of each worker, once those that leave have handed over theirs."""
-    result: dict[str, Any] = {worker: ({}, {}) for worker in workers}
-    for worker, (entries, resources) in state.items():
-        had = result[heirs[worker]]
-        result[heirs[worker]] = ({**had[0], **entries}, {**had[1], **resources})
-    return result
 
 
 class ClusterTarget:
@@ -65,45 +47,26 @@ class ClusterTarget:
         """Compile partitions, and ship each worker its share, once.
 
         Raises:
+          CancelledError: the workers have changed since the partitions were made.
           OpError: a worker cannot take it, or does not answer within the deadline.
         """
-        executable = ClusterExecutable(self.conductor, next(self._plans), partitions)
-        self.conductor.load(executable.number, executable.shipments)
+        conductor = self.conductor
+        executable = ClusterExecutable(conductor, next(self._plans), partitions)
+        if not executable.shipments.keys() <= {*conductor.workers}:
+            raise CancelledError(None, None, "it was planned for workers that have left")
+        try:
+            conductor.load(executable.number, executable.shipments)
+        except OpError as error:
+            if not conductor.closed:
+                raise
+            message = "the session was closed, or its workers have changed, while a plan was loaded"
+            raise CancelledError(None, None, message) from error
         return executable
 
-    def move(self, topology: Topology, open_conductor: Callable[[int, str], Conductor]) -> None:
-        """Go on with other workers: all state is brought to them, plans are made anew.
-
-        Args:
-          topology: the devices of those workers.
-          open_conductor: opens the session on them, with its seed and its tier; those that leave
-            are still there.
-
-        Raises:
-          DeadlineExceededError: runs that are under way do not end.
-          OpError: workers are lost; the session stays where it was.
-        """
-        old = self.conductor
-        try:
-            old.quiesce()
-            self._move(old, topology, open_conductor)
-        finally:
-            old.admit()  # what has waited is refused, and begins again on the other workers
-
-    def _move(
-        self, old: Conductor, topology: Topology, open_conductor: Callable[[int, str], Conductor]
-    ) -> None:
-        state = self.capture()
-        fresh = open_conductor(old.seed, old.tier)
-        self.heirs = heirs(old.workers, fresh.workers)
-        try:
-            self._restore(fresh, inherited(state, self.heirs, fresh.workers))
-        except BaseException:
-            fresh.close()
-            raise
-        self.conductor, self.topology = fresh, topology
+    def follow(self, conductor: Conductor, topology: Topology, heirs: Mapping[str, str]) -> None:
+        """Go on with other workers, which have the state."""
+        self.conductor, self.topology, self.heirs = conductor, topology, heirs
         self.version += 1
-        old.close()
 
     def now(self, device: str) -> str:
         """The device that has the state that another one had before the workers changed."""
@@ -121,11 +84,7 @@ class ClusterTarget:
         Raises:
           InvalidArgumentError: it is not that of so many workers.
         """
-        self._restore(self.conductor, state)
-
-    def _restore(self, conductor: Conductor, state: Mapping[str, Any]) -> None:
-        found = {worker: Snapshot(parts[0], parts[1], {}) for worker, parts in state.items()}
-        conductor.restore(found)
+        self.conductor.restore({w: Snapshot(parts[0], parts[1], {}) for w, parts in state.items()})
 
     @property
     def numerics(self) -> Numerics:

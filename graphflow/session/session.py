@@ -240,18 +240,18 @@ class BaseSession:
         if version != self._version:
             self._follow()
         key = (key_of(fetches), tuple(feeds), self.graph.epoch)
-        prepared = self._cache.get(key)
-        if prepared is None:
-            feeds, prepared = self._prepare(key, fetches, feeds)
-        values = [
-            convert(feeds[k]) for k, convert in zip(prepared.keys, prepared.converters, strict=True)
-        ]
-        timeout = self._timeout(options)
         trace = _trace(options, run_metadata)
-        if trace is None and self._planner.curious(prepared.placement):
-            trace = RunMetadata()
         try:
-            results = prepared.executable.run(values, timeout, trace)
+            prepared = self._cache.get(key)
+            if prepared is None:
+                feeds, prepared = self._prepare(key, fetches, feeds)
+            values = [
+                convert(feeds[k])
+                for k, convert in zip(prepared.keys, prepared.converters, strict=True)
+            ]
+            if trace is None and self._planner.curious(prepared.placement):
+                trace = RunMetadata()
+            results = prepared.executable.run(values, self._timeout(options), trace)
         except CancelledError:
             if getattr(self._target, "version", 0) == version:
                 raise

@@ -14,6 +14,7 @@ from graphflow.distribute.cluster import OVERLAPPING
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.host import Host, portable
 from graphflow.distribute.messages import Message, Step
+from graphflow.distribute.moves import move
 from graphflow.distribute.target import ClusterTarget
 from graphflow.execute.numerics import numerics
 from graphflow.execute.tiers import Tiers
@@ -67,20 +68,29 @@ class InProcess:
 
     def resize(self, workers: int) -> None:
         """Have another number of workers."""
+        before = self.names
         self.names = [f"/job:worker/replica:0/task:{i}" for i in range(workers)]
-        self.topology = topology_of([f"{name}/device:CPU:0" for name in self.names])
-        for target in self.targets:
-            target.move(self.topology, self._conductor)
+        topology = topology_of([f"{name}/device:CPU:0" for name in self.names])
+        try:
+            move(self.targets, topology, self._conductor)
+        except BaseException:
+            self.names = before
+            raise
+        self.topology = topology
 
     def kill(self, worker: int) -> None:
         """End a worker: nothing comes back from it, and its callers are told."""
-        self.dead.add(self.names[worker])
+        self.dead.add(self.name(worker))
         for link in self.links:
-            link.died(self.names[worker])
+            link.died(self.name(worker))
 
     def freeze(self, worker: int) -> None:
         """Stop a worker: nothing comes back from it, and nobody is told."""
-        self.frozen.add(self.names[worker])
+        self.frozen.add(self.name(worker))
+
+    def name(self, worker: int) -> str:
+        """Of a worker, which may be about to join or to leave."""
+        return f"/job:worker/replica:0/task:{worker}"
 
     def host(self, worker: int, session: int = -1) -> Host:
         return self.links[session].hosts[self.names[worker]]
@@ -168,7 +178,8 @@ class Link(channel.Link):
         self.hosts[worker].load(plan, shipment)
 
     def _close(self, worker: str) -> None:
-        self.hosts[worker].close()
+        self.former.append(self.hosts.pop(worker))
+        self.former[-1].close()
 
     def _whereabouts(self, worker: str) -> Any:
         return whereabouts()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
+from graphflow.distribute import failpoints
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import train
 
@@ -61,6 +63,33 @@ def test_training_goes_on_bit_for_bit(cluster, graph, undisturbed, changes, kill
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("point", ["save", "rebuild", "load", "kernel"])
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_worker_is_lost_while_others_join_or_leave(graph, undisturbed, point, victim, workers):
+    """While its state is copied, while it is handed over, and while plans are made anew.  Where
+    that ends the change, nothing has changed."""
+    steps, lost = iter(range(1, 1000)), []
+    with InProcess(2, every=4, deadline=2.0) as cluster:
+
+        def die() -> None:
+            lost.append(victim)
+            cluster.kill(victim)
+
+        def on_step(session: Any) -> None:
+            if next(steps) == 5:
+                failpoints.arm(point, 1, die)
+                with suppress(errors.UnavailableError):
+                    cluster.resize(workers)
+
+        losses, weights = train(cluster, STEPS, on_step=on_step)
+    failpoints.disarm()
+    assert lost
+    np.testing.assert_array_equal(losses, undisturbed[0])
+    for one, other in zip(weights, undisturbed[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_state_of_a_worker_that_leaves_is_handed_over(cluster, graph):
     with tf.device("/job:worker/task:1"):
         a = tf.Variable(1.0)
@@ -99,16 +128,71 @@ def test_a_run_that_begins_during_a_change_is_not_lost(cluster, graph):
         session.run(up)
         conductor, begun = cluster._conductor, []
 
-        def slowly(seed):
+        def slowly(*arguments):
             """The state has been copied."""
             begun.append(pool.submit(session.run, up))
             wait(begun, 0.2)
-            return conductor(seed)
+            return conductor(*arguments)
 
         cluster._conductor = slowly
         cluster.resize(3)
         assert [each.result(10) for each in begun] == [3.0]
         assert session.run(a) == 3.0
+
+
+def test_where_one_session_cannot_move_the_others_stay_too(graph):
+    """The first has its state on the other workers when the second one's run does not end."""
+    a = tf.Variable(1.0)
+    up = a.assign_add(1.0)
+    queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
+    value, put = queue.dequeue(), queue.enqueue(1.0)
+    with (
+        InProcess(2, every=4, deadline=0.3) as cluster,
+        tf.Session(cluster=cluster) as first,
+        tf.Session(cluster=cluster) as second,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        first.run(a.initializer)
+        second.run(put)
+        second.run(value)
+        waiting = pool.submit(second.run, value)
+        while not second.target.conductor._machine.running:
+            pass
+        before = [session.target.conductor for session in (first, second)]
+        with pytest.raises(errors.DeadlineExceededError, match="still under way"):
+            cluster.resize(3)
+        assert [session.target.conductor for session in (first, second)] == before
+        assert first.run(up) == 2.0
+        second.run(put)
+        assert waiting.result(10) == 1.0
+        cluster.resize(3)
+        assert first.run(up) == 3.0
+        assert len(first.target.conductor.workers) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("where", ["before", "inside"])
+def test_a_plan_that_is_loaded_during_a_change_is_made_anew(cluster, graph, where, workers):
+    """It was made for the workers from before, and comes to those from afterwards, or to a session
+    that is closed."""
+    with tf.device("/job:worker/task:1"):
+        a = tf.Variable(1.0)
+    up = a.assign_add(1.0)
+    soft = tf.ConfigProto(allow_soft_placement=True)
+    with tf.Session(cluster=cluster, config=soft) as session:
+        session.run(a.initializer)
+        target = session.target
+        place = target if where == "before" else target.conductor
+        load = place.load
+
+        def late(*arguments):
+            place.load = load
+            cluster.resize(workers)
+            return load(*arguments)
+
+        place.load = late
+        assert session.run(up) == 2.0
+        assert session.run(a) == 2.0
 
 
 def test_workers_change_while_a_thread_trains_on(cluster, graph):

@@ -14,7 +14,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
-from tests.distribute.programs import same, summed
+from tests.distribute.programs import same, summed, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -70,6 +70,33 @@ def test_workers_end_between_the_chunks_of_a_sum(cluster, graph):
 
     same(summed(cluster, STEPS, on_step, size=1000), wanted)
     assert len({tuple(one) for one in seen}) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", [{"deadline": 20.0}], indirect=True)
+def test_workers_end_while_others_join_and_leave(cluster, graph):
+    """While the state is copied, while it is handed over, and when plans are made anew.  Where that
+    ends the change, nothing has changed, and it succeeds the next time."""
+    plan = {3: (3, "save"), 7: (2, "rebuild"), 11: (3, "load"), 15: (2, "kernel")}
+    steps, seen = iter(range(1, 1000)), [pids(cluster)[0]]
+    with tf.Graph().as_default():
+        wanted = train(None, 20)
+
+    def on_step(session: Any) -> None:
+        change = plan.get(next(steps))
+        if change is not None:
+            workers, point = change
+            arm(cluster, 0, point, 1, "kill")
+            try:
+                cluster.resize(workers)
+            except errors.UnavailableError:
+                cluster.resize(workers)
+        if pids(cluster)[0] != seen[-1]:
+            seen.append(pids(cluster)[0])
+
+    same(train(cluster, 20, on_step=on_step), wanted)
+    assert len(seen) == 5
+    assert len(pids(cluster)) == 2
 
 
 @pytest.mark.parametrize("cluster", [{}], indirect=True)
