@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from graphflow.compile.loops.memory import Arena, Interval, arrange
+from graphflow.compile.loops.nests import Unit
+from graphflow.compile.loops.overlay import Overlay, Use
+from graphflow.compile.loops.strips import values_of
 from graphflow.compile.loops.values import Value
 
 _LOOSE = 1.1  # of what is alive at once: an arena that takes more is worth further meetings
@@ -14,7 +18,12 @@ _TRIED = 8  # places for each
 
 
 class Lives:
-    """Collects uses of values, position by position."""
+    """Collects uses of values, position by position.
+
+    Attributes:
+      values: those that lie in the arena.
+      units: with their places, in order.
+    """
 
     def __init__(self, outside: set[int], workers: int):
         """Args:
@@ -29,6 +38,8 @@ class Lives:
         self._phase_at: list[int] = []
         self._held: set[int] = set()
         self._meetings: list[int] = []
+        self.units: list[tuple[Unit, Use]] = []
+        self._roots: dict[int, int] = {}  # value -> the one in whose memory it lies
 
     def advance(self, phase: int) -> None:
         """Go on to the next position."""
@@ -43,9 +54,30 @@ class Lives:
                 self.values[id(value)] = value
                 self._found.setdefault(id(value), []).append(at)
 
+    def run(self, unit: Unit, at: int) -> None:
+        """Note that a unit uses its values."""
+        self.touch(values_of(unit), at)
+        self.units.append((unit, Use(at, self._phase_of(at))))
+
     def drop(self, value: Value) -> None:
         """Forget a value that lies elsewhere after all."""
         del self.values[id(value)], self._found[id(value)]
+
+    def uses(self, value: Value) -> list[Use]:
+        """All uses; none where it lies elsewhere."""
+        return [Use(at, self._phase_of(at)) for at in self._found.get(id(value), ())]
+
+    def _phase_of(self, at: int) -> int:
+        """To a single worker each position is a phase."""
+        return self._phase_at[at] if self.workers > 1 else at
+
+    def overlay(self, found: Iterable[Overlay]) -> None:
+        """Let values take the memory of others; in the order of the units."""
+        for out, old in found:
+            root = self._roots.get(id(old), id(old))
+            self._roots[id(out)] = root
+            self._found[root] += self._found.pop(id(out))
+            del self.values[id(out)]
 
     def reserve(self, key: int, size: int, first: int, last: int) -> None:
         """Ask for bytes that are no value's."""
@@ -83,6 +115,7 @@ class Lives:
         Within a phase little memory can be used again.  Where that makes the arena much larger
         than what is alive at once, the workers meet more often.
         """
+        split -= {root for value, root in self._roots.items() if value not in split}
         meetings: list[int] = []
         best = arrange(self.intervals(split))
         while best.size > _LOOSE * best.bound and len(meetings) < _MEETINGS:
@@ -95,7 +128,8 @@ class Lives:
                 break
             best, meetings = arena, tried
         self._meetings = meetings
-        return best
+        inside = {value: best.offsets[root] for value, root in self._roots.items()}
+        return replace(best, offsets={**best.offsets, **inside}, roots=self._roots)
 
     def meets(self, first: int, count: int) -> list[bool]:
         """For each position from the first on: do workers meet before it?  Once all lie."""

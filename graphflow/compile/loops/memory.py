@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _ALIGNED = 64  # bytes: a cache line, and the widest vector
 
@@ -51,12 +51,14 @@ class Arena:
       size: bytes in all.
       bound: bytes that are alive at the worst moment: no plan needs less.
       intervals: what it was made for.
+      roots: value that is computed in place -> the one whose interval is its, too.
     """
 
     offsets: Mapping[int, int]
     size: int
     bound: int
     intervals: tuple[Interval, ...] = ()
+    roots: Mapping[int, int] = field(default_factory=dict)
 
 
 def arrange(intervals: list[Interval]) -> Arena:

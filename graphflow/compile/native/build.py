@@ -14,6 +14,7 @@ from graphflow.compile.loops.listing import Names, listing
 from graphflow.compile.loops.lives import Lives, row_bytes
 from graphflow.compile.loops.memory import Arena, Interval, arrange
 from graphflow.compile.loops.nests import Access, Product, Unit, access, names_of
+from graphflow.compile.loops.overlay import overlays
 from graphflow.compile.loops.schedule import Schedule, Strip, schedule
 from graphflow.compile.loops.specialise import Specialised, specialise
 from graphflow.compile.loops.stack import in_place, stack
@@ -22,6 +23,7 @@ from graphflow.compile.loops.sums import split_sums, work
 from graphflow.compile.loops.turned import turned
 from graphflow.compile.loops.values import Foreign, Shape, Value, View, Write, reads, writes
 from graphflow.compile.loops.verify import verify, verify_order
+from graphflow.compile.loops.verify_memory import MemoryCheck
 from graphflow.compile.native.blas import find_blas
 from graphflow.compile.native.cache import ObjectCache
 from graphflow.compile.native.jit import Code, load
@@ -231,6 +233,7 @@ class _Builder:
             written += segment.values
         self._enter_outside(kept)
         arena = self._arena(order, segments, workers)
+        self._verify_memory(order, segments, arena)
         actions = tuple([self._action(a, arena) for a in order])
         layouts = [self._layout(segment, workers) for segment in segments]
         text = tuple([module_text(each, self._place(arena), self.timed) for each in layouts])
@@ -313,6 +316,7 @@ class _Builder:
         split = frozenset[int]().union(*[s.split for s in segments])
         split -= {v for s in segments for v in map(id, s.values) if v not in s.split}
         self.keep = list(lives.values.values())
+        lives.overlay(overlays(lives.units, lives.uses, split))
         arena = lives.arena(split)
         for segment in segments:
             self.meets[id(segment)] = lives.meets(self.begins[id(segment)], len(segment.units))
@@ -323,7 +327,7 @@ class _Builder:
         self.begins[id(segment)] = begin
         for number, unit in enumerate(segment.units):
             lives.advance(before + segment.phases[number])
-            lives.touch(values_of(unit), begin + number)
+            lives.run(unit, begin + number)
         for strip in segment.strips:
             first, last = begin + strip.first, begin + strip.last
             inner = self._scratch(segment, strip)
@@ -367,6 +371,27 @@ class _Builder:
             return Place(ARENA, at, size, -value.nbytes // parts)
 
         return place
+
+    def _verify_memory(
+        self, order: Sequence[Any], segments: Sequence[Schedule], arena: Arena
+    ) -> None:
+        place = self._place(arena)
+
+        def where(value: Value) -> tuple[Any, int]:
+            found = place(value)
+            own = found.by_worker or found.by_share
+            return (id(value), 0) if own else (found.entry, found.offset)
+
+        check = MemoryCheck(where)
+        for action in order:
+            if isinstance(action, Segment):
+                segment = segments[action.number]
+                check.run(segment.units, segment.cuts, self.meets[id(segment)])
+            elif isinstance(action, Foreign):
+                inside = [_found(v).value for v in reads(action)]
+                check.read([v for v in inside if id(v) not in self.entry], action.name)
+                for value in writes(action):
+                    check.write(value)
 
     def _layout(self, segment: Schedule, workers: int) -> Layout:
         cuts = list(segment.cuts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,18 +31,26 @@ class Kernel:
     declared: set[str] = field(default_factory=set)
 
 
-def kernel(nest: Nest, name: str, contracts: bool = True) -> Kernel:
-    """Code of a nest; `contracts`: see `Emitter`."""
-    return _Writer(nest, name, contracts).kernel()
+def kernel(
+    nest: Nest, name: str, contracts: bool = True, place: Callable[[Any], Any] = id
+) -> Kernel:
+    """Code of a nest.
+
+    Args:
+      contracts: see `Emitter`.
+      place: value -> where it lies: what lies in the same place is one buffer.
+    """
+    return _Writer(nest, name, contracts, place).kernel()
 
 
 class _Writer:
-    def __init__(self, nest: Nest, name: str, contracts: bool):
+    def __init__(self, nest: Nest, name: str, contracts: bool, place: Callable[[Any], Any]):
         self.nest = nest
         self.name = name
+        self.place = place
         self.e = Emitter(contracts)
         self.values: list[Any] = []
-        self.number: dict[int, int] = {}
+        self.number: dict[Any, int] = {}  # place -> number of the parameter
         self.block = "entry"
         self.labels = 0
 
@@ -61,10 +70,11 @@ class _Writer:
         return Kernel(self.name, self.values, text, self.e.declared)
 
     def _buffer(self, value: Any) -> str:
-        if id(value) not in self.number:
-            self.number[id(value)] = len(self.values)
+        place = self.place(value)
+        if place not in self.number:
+            self.number[place] = len(self.values)
             self.values.append(value)
-        return f"%p{self.number[id(value)]}"
+        return f"%p{self.number[place]}"
 
     # ---- loops
 
@@ -242,11 +252,12 @@ class _Writer:
                 loaded[access] = self._load(access.value, self._at(access, index))
             return loaded[access]
 
-        for store in walk.stores:
-            value = e.expression(store.body, leaf, local)
+        # All is loaded before anything is stored: it may lie in the same place.
+        values = [e.expression(body, leaf, local) for body in bodies]
+        for store, value in zip(walk.stores, values, strict=False):
             self._store(store.access.value, self._at(store.access, index), value)
-        for reduction in walk.reductions:
-            value = e.expression(reduction.body, leaf, local)
+        reduced = values[len(walk.stores) :]
+        for reduction, value in zip(walk.reductions, reduced, strict=True):
             if reduction.partial is not None:
                 at = self._partial_at(reduction, index)
                 kind = value.type

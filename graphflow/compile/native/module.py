@@ -243,7 +243,7 @@ class _Unit:
 def _nest(
     unit: Nest, cut: Share, number: int, place: Any, nests: dict[str, str], contracts: bool
 ) -> tuple[str, set[str]]:
-    code = kernel(unit, "nest", contracts)
+    code = kernel(unit, "nest", contracts, place)
     name = nests.get(code.text)
     text = ""
     if name is None:

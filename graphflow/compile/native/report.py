@@ -90,10 +90,14 @@ class Report:
             f"{ratio:.3f} of the least there can be"
         ]
         names = self._value_names
+        heirs: dict[int, list[str]] = {}
+        for key, root in arena.roots.items():
+            heirs.setdefault(root, []).append(names.get(key, "?"))
         for each in sorted(arena.intervals, key=lambda i: (arena.offsets[i.key], i.first)):
             at = arena.offsets[each.key]
             lines.append(
-                f"  bytes {at}..{at + each.size}: {names.get(each.key, '?')}, "
+                f"  bytes {at}..{at + each.size}: "
+                f"{', in place '.join([names.get(each.key, '?'), *heirs.get(each.key, ())])}, "
                 f"alive at {each.first}..{each.last}"
             )
         return "\n".join(lines)
