@@ -30,7 +30,12 @@ def plain(x: Any, y: Any) -> Any:
 
 
 def train(
-    make: Any, model: Any = network, batch: int = 32, cluster: Any = None, built: bool = False
+    make: Any,
+    model: Any = network,
+    batch: int = 32,
+    cluster: Any = None,
+    built: bool = False,
+    on_step: Any = lambda step: None,
 ) -> tuple[list[Any], list[Any]]:
     """Losses of some steps, and the weights then."""
     rng = np.random.default_rng(0)
@@ -49,14 +54,38 @@ def train(
         with tf.Session(config=config, seed=7, cluster=cluster) as session:
             session.run(tf.global_variables_initializer())
             losses = []
-            for _ in range(5):
+            for i in range(5):
                 feeds = {x: rng.normal(size=(batch, 6)), y: rng.integers(0, 3, batch)}
                 losses.append(session.run([loss if fetch is None else fetch, step], feeds)[0])
+                on_step(i)
             return losses, session.run(tf.trainable_variables())
 
 
 def parallel(replicas: int, devices: Any = None, **options: Any) -> Any:
     return lambda inner: tf.distribute.DataParallel(inner, replicas, devices, **options)
+
+
+class ByHand:
+    """Towers, gradients added up by `add_n`, as TensorFlow 1's programs did it."""
+
+    def __init__(self, inner: Any, devices: Any = CPUS):
+        self.inner = inner
+        self.devices = devices
+
+    def minimize(self, model: Any, inputs: Any) -> Any:
+        shards = zip(*[tf.split(each, 2) for each in inputs], strict=True)
+        losses, grads = [], []
+        for i, shard in enumerate(shards):
+            with tf.device(self.devices[i]), tf.variable_scope("", reuse=i > 0):
+                losses.append(model(*shard))
+                grads.append(self.inner.compute_gradients(losses[-1]))
+        self.loss = tf.add_n(losses) / 2.0
+        with tf.device(self.devices[0]):
+            mean = [
+                (tf.add_n([g for g, _ in same]) / 2.0, same[0][1])
+                for same in zip(*grads, strict=True)
+            ]
+        return self.inner.apply_gradients(mean)
 
 
 def assert_same(a: Any, b: Any) -> None:
@@ -97,27 +126,6 @@ def test_replicas_together_do_what_one_does(batch):
 
 
 def test_in_graph_replication_by_hand_has_the_same_bits():
-    """Towers, gradients added up by `add_n`, as TensorFlow 1's programs did it."""
-
-    class ByHand:
-        def __init__(self, inner: Any):
-            self.inner = inner
-
-        def minimize(self, model: Any, inputs: Any) -> Any:
-            shards = zip(*[tf.split(each, 2) for each in inputs], strict=True)
-            losses, grads = [], []
-            for i, shard in enumerate(shards):
-                with tf.device(CPUS[i]), tf.variable_scope("", reuse=i > 0):
-                    losses.append(model(*shard))
-                    grads.append(self.inner.compute_gradients(losses[-1]))
-            self.loss = tf.add_n(losses) / 2.0
-            with tf.device(CPUS[0]):
-                mean = [
-                    (tf.add_n([g for g, _ in same]) / 2.0, same[0][1])
-                    for same in zip(*grads, strict=True)
-                ]
-            return self.inner.apply_gradients(mean)
-
     by_hand = train(ByHand, plain, built=True)
     assert_same(by_hand, train(parallel(2, CPUS[:2]), plain, built=True))
 

@@ -114,10 +114,12 @@ def test_a_replay_has_the_bits_of_the_run_that_was_logged(tmp_path, program, wor
     _, others = train(program, workers, late=0)
     assert not np.array_equal(weights, others)  # chance decides
     again, same = train(program, workers, late=0, replay_decisions=str(tmp_path))
+    compared = 0
     for before, now in zip(losses, again, strict=True):
         both = min(len(before), len(now))  # the last worker is stopped, sooner or later
-        assert both > 1
+        compared += both
         assert now[:both] == before[:both]
+    assert compared >= 16
     np.testing.assert_array_equal(same, weights)
 
 

@@ -34,7 +34,14 @@ def loss_of(logits: Any, labels: Any) -> Any:
     return tf.reduce_mean(losses)
 
 
-def train(order: Any, devices: Any, batch: int = 16, microbatches: int = 4) -> Any:
+def train(
+    order: Any,
+    devices: Any,
+    batch: int = 16,
+    microbatches: int = 4,
+    cluster: Any = None,
+    on_step: Any = lambda step: None,
+) -> Any:
     """Losses of some steps, and the weights; without an order, all at once."""
     rng = np.random.default_rng(1)
     with tf.Graph().as_default():
@@ -51,12 +58,13 @@ def train(order: Any, devices: Any, batch: int = 16, microbatches: int = 4) -> A
             step = made.minimize(x, loss_of, [y])
             loss = made.loss
         config = tf.ConfigProto(device_count={"CPU": 3}, allow_soft_placement=True)
-        with tf.Session(config=config) as session:
+        with tf.Session(config=config, cluster=cluster) as session:
             session.run(tf.global_variables_initializer())
             losses = []
-            for _ in range(4):
+            for i in range(4):
                 feeds = {x: rng.normal(size=(batch, 6)), y: rng.integers(0, 4, batch)}
                 losses.append(session.run([loss, step], feeds)[0])
+                on_step(i)
             return losses, session.run(tf.trainable_variables())
 
 
