@@ -6,14 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from graphflow.place.units import seconds
-from graphflow.session.session import BaseSession
+from graphflow.session.watching import Call, watched_by
 
 REFRESH = 4  # times a second
 LATE = 5.0  # seconds after which a run that is under way is shown as late
@@ -77,21 +76,19 @@ class Counter:
 def progress(console: Console | None = None) -> Iterator[Counter]:
     """Show the runs of the sessions inside, on standard error."""
     counter = Counter()
-    usual = BaseSession.run
 
-    def counting(self: BaseSession, *arguments: Any, **options: Any) -> Any:
+    @contextmanager
+    def counted(call: Call) -> Iterator[Call]:
         number = counter.begin()
         failed = True
         try:
-            result = usual(self, *arguments, **options)
+            yield call
             failed = False
-            return result
         finally:
             counter.end(number, failed)
 
-    BaseSession.run = counting  # type: ignore[method-assign]
-    try:
-        with Live(counter, console=console or Console(stderr=True), refresh_per_second=REFRESH):
-            yield counter
-    finally:
-        BaseSession.run = usual  # type: ignore[method-assign]
+    with (
+        watched_by(counted),
+        Live(counter, console=console or Console(stderr=True), refresh_per_second=REFRESH),
+    ):
+        yield counter

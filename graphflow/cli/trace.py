@@ -18,7 +18,7 @@ from graphflow.cli import run
 from graphflow.execute.trace import Span, chrome_trace, shares
 from graphflow.place.units import seconds
 from graphflow.session.options import RunMetadata, RunOptions
-from graphflow.session.session import BaseSession
+from graphflow.session.watching import Call, watched_by
 
 WARM = 3  # runs of the same fetches before one is traced: the first ones pay for what starts
 
@@ -39,30 +39,24 @@ class Traced(NamedTuple):
 def traces(warm: int = WARM) -> Iterator[dict[Any, Traced]]:
     """Fetches that the sessions inside run -> their run after `warm` others, or their last one."""
     found: dict[Any, Traced] = {}
-    usual = BaseSession.run
 
-    def listening(
-        self: BaseSession, fetches: Any, feed_dict: Any = None, options: Any = None,
-        run_metadata: Any = None,
-    ) -> Any:  # fmt: skip
-        key = repr(fetches)
+    @contextmanager
+    def listening(call: Call) -> Iterator[Call]:
+        key = repr(call.fetches)
         before = found.get(key)
         count = before.times + 1 if before else 1
-        if count > warm + 1 or run_metadata is not None:
+        if count > warm + 1 or call.run_metadata is not None:
             found[key] = Traced(before.spans if before else [], count)
-            return usual(self, fetches, feed_dict, options, run_metadata)
+            yield call
+            return
         told = RunMetadata()
-        timeout = getattr(options, "timeout_in_ms", 0)
+        timeout = getattr(call.options, "timeout_in_ms", 0)
         traced = RunOptions(trace_level=RunOptions.FULL_TRACE, timeout_in_ms=timeout)
-        result = usual(self, fetches, feed_dict, traced, told)
+        yield call._replace(options=traced, run_metadata=told)
         found[key] = Traced(list(told.step_stats), count)
-        return result
 
-    BaseSession.run = listening  # type: ignore[method-assign]
-    try:
+    with watched_by(listening):
         yield found
-    finally:
-        BaseSession.run = usual  # type: ignore[method-assign]
 
 
 def main(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 import sys
 import threading
@@ -80,7 +81,7 @@ class Cluster:
           object_store_memory: bytes for values under way, where it starts a Ray of its own.
 
         Raises:
-          ValueError: an argument is out of range.
+          TypeError, ValueError: an argument is not what it must be, or out of range.
           RuntimeError: address="local", and this process is connected to a Ray already.
           InvalidArgumentError: Ray has not what the workers need, or their GPUs cannot be used.
           UnavailableError: Ray or the workers did not start.
@@ -89,6 +90,14 @@ class Cluster:
             transport = "ray" if (address or "").startswith("ray://") else "fast"
         if tls and transport == "ray":
             raise ValueError('tls=True: with transport="ray", Ray encrypts (RAY_USE_TLS)')
+        _check_kinds(
+            numbers.Integral, workers=workers, gpus_per_worker=gpus_per_worker, spares=spares,
+            snapshot_every=snapshot_every, object_store_memory=object_store_memory,
+        )  # fmt: skip
+        _check_kinds(
+            numbers.Real, cpus_per_worker=cpus_per_worker, deadline=deadline,
+            start_deadline=start_deadline,
+        )  # fmt: skip
         _check(workers, transport, cpus_per_worker, gpus_per_worker, deadline)
         if spares < 0 or snapshot_every < 1:
             raise ValueError(f"spares={spares}, snapshot_every={snapshot_every}: out of range")
@@ -170,6 +179,7 @@ class Cluster:
           DeadlineExceededError: a run of some session does not end.
           OpError: new workers do not start, or others are lost; all sessions are as they were.
         """
+        _check_kinds(numbers.Integral, workers=workers)
         if workers < 1:
             raise ValueError(f"workers={workers}: a cluster needs at least one")
         if not self._finalizer.alive:
@@ -302,6 +312,16 @@ def _end(ray: Any, actors: dict[str, Any], spares: list[Any], networks: list[Net
     for actor in (*actors.values(), *spares):
         ray.end_worker(actor)
     ray.disconnect()
+
+
+def _check_kinds(wanted: type, **given: Any) -> None:
+    """Raises:
+    TypeError: an argument is not of that kind.
+    """
+    for name, value in given.items():
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            noun = "a whole number" if wanted is numbers.Integral else "a number"
+            raise TypeError(f"{name}={value!r}: it must be {noun}, not a {type(value).__name__}")
 
 
 def _check(workers: int, transport: str, cpus: float, gpus: int, deadline: float) -> None:

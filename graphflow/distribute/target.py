@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from graphflow.base import dtypes
 from graphflow.base.errors import CancelledError, OpError, UnimplementedError
+from graphflow.base.shapes import format_dims
 from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan
 from graphflow.distribute.channel import worker_of
@@ -19,7 +22,7 @@ from graphflow.distribute.messages import Prepared
 from graphflow.distribute.snapshot import Snapshot
 from graphflow.execute.numerics import Numerics
 from graphflow.execute.trace import aligned
-from graphflow.partition import Partitions
+from graphflow.partition import Partitions, Transfer
 from graphflow.place import Topology
 
 
@@ -112,6 +115,19 @@ class ClusterTarget:
         self.conductor.close()
 
 
+def _told(transfer: Transfer) -> str:
+    """What a transfer brings."""
+    tensor = transfer.tensor
+    if transfer.control:
+        return f"that {tensor.op.name!r} is done"
+    dims, dtype = tensor.dims, tensor.dtype
+    size = "of a size that the step decides"
+    known = [] if dims is None else [n for n in dims if n is not None]
+    if dims is not None and len(known) == len(dims) and dtype is not dtypes.string:
+        size = f"{math.prod(known) * dtype.np.itemsize} bytes"
+    return f"{tensor.name!r} {dtype.name} {format_dims(dims)}, {size}"
+
+
 class Begun:
     """A run that has begun before its turn."""
 
@@ -147,6 +163,16 @@ class ClusterExecutable:
         self._feeds: dict[str, tuple[int, ...]] = {}  # worker -> positions among all feeds
         self._fetched: list[tuple[str, int, bool]] = []  # worker, position in its answer, copy
         self.shipments = self._cut(partitions)
+        self._transfers = partitions.transfers
+
+    @property
+    def sent(self) -> list[str]:
+        """What workers send each other in each step: between which, what, and how much."""
+        return [
+            f"{worker_of(t.source)} -> {worker_of(t.destination)}: {_told(t)}"
+            for t in self._transfers
+            if worker_of(t.source) != worker_of(t.destination)
+        ]
 
     def _cut(self, partitions: Partitions) -> dict[str, Shipment]:
         devices: dict[str, list[str]] = {}
@@ -208,7 +234,7 @@ class ClusterExecutable:
         reports = []
         for worker, shipment in self.shipments.items():
             told = self.conductor.shapes(worker, self.number)
-            numerics = self.conductor.numerics[worker]
+            numerics = self.conductor.numerics[worker]  # None on servers, which compile nothing
             for number, part in enumerate(shipment.parts):
                 known = [observed(shapes) for shapes in told if shapes.part == number]
                 if not known:

@@ -194,6 +194,8 @@ class LocalExecutable:
         """Does a run keep what is fed for this tensor, so that it must be a copy?"""
         return feed in self._kept
 
+    sent: tuple[str, ...] = ()  # to other workers
+
     def explain(self, feeds: Sequence[Any]) -> list[Any]:
         """A `Report` per program and combination of shapes; native code is built if it can be.
 

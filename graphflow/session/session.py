@@ -36,6 +36,7 @@ from graphflow.session.options import ConfigProto, RunMetadata
 from graphflow.session.planner import Planner
 from graphflow.session.resume import PASSING, Resumption, hash_of, names_of
 from graphflow.session.steps import may_begin_ahead, may_overlap, run_steps
+from graphflow.session.watching import Call, watched, watching
 
 default_cluster: Any = None  # where sessions run that name no target; set by `graphflow run`
 
@@ -217,6 +218,12 @@ class BaseSession:
           TypeError, ValueError: a fetch or feed is not in the graph, or a value does not fit.
           OpError: an operation failed; nothing was changed.
         """
+        if watching():
+            with watched(Call(fetches, options, run_metadata)) as call:
+                return self._run(fetches, feed_dict, call.options, call.run_metadata)
+        return self._run(fetches, feed_dict, options, run_metadata)
+
+    def _run(self, fetches: Any, feed_dict: Any, options: Any, run_metadata: Any) -> Any:
         if self._closed:
             raise RuntimeError("Attempted to use a closed Session.")
         try:
@@ -490,25 +497,24 @@ class BaseSession:
 
         Returns:
           What prints as text: what was fused, with the user's lines; what calls reference kernels,
-          and why; the memory plan.  It holds one report per device and combination of shapes,
-          each with the attributes `ir`, `llvm`, `assembly` and `cuda`.
+          and why; the memory plan; what workers send each other.  It holds one report per device
+          and combination of shapes, each with the attributes `ir`, `llvm`, `assembly` and `cuda`.
 
         Raises:
-          As `run`; UnimplementedError on servers, which run the reference tier.
+          As `run`.
         """
-        feeds = expand(feed_dict or {})
-        prepared = self._prepare((key_of(fetches), tuple(feeds), self.graph.epoch), fetches, feeds)[
-            1
-        ]
-        explain = getattr(prepared.executable, "explain", None)
-        if explain is None:
-            raise UnimplementedError(
-                None, None, "explain: servers run the reference tier, op by op"
-            )
         from graphflow.compile.native.report import Reports
 
-        pairs = zip(prepared.keys, prepared.converters, strict=True)
-        return Reports(tuple(explain([convert(feeds[k]) for k, convert in pairs])))
+        try:
+            feeds = expand(feed_dict or {})
+            key = key_of(fetches), tuple(feeds), self.graph.epoch
+            prepared: Any = self._prepare(key, fetches, feeds)[1]
+            pairs = zip(prepared.keys, prepared.converters, strict=True)
+            reports = prepared.executable.explain([convert(feeds[k]) for k, convert in pairs])
+            return Reports(tuple(reports), tuple(prepared.executable.sent))
+        except Exception as error:
+            self._explain(error)
+            raise
 
     def calibrate(self, path: Any = None) -> Topology:
         """Measure devices and links, which takes a few seconds, and place by that from now on.

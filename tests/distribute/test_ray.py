@@ -223,6 +223,20 @@ def test_arguments_are_checked_before_anything_starts(wrong):
         tf.Cluster(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"workers": "2"}, r"workers='2': it must be a whole number, not a str"),
+        ({"workers": 2.5}, r"workers=2\.5: it must be a whole number"),
+        ({"spares": True}, r"spares=True: it must be a whole number"),
+        ({"deadline": "30"}, r"deadline='30': it must be a number, not a str"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(wrong, message):
+    with pytest.raises(TypeError, match=message):
+        tf.Cluster(**wrong)
+
+
 def test_an_address_where_nothing_listens_is_told_at_once():
     with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))

@@ -145,12 +145,17 @@ class Reports:
 
     Attributes:
       reports: one per device and combination of shapes.
+      sent: what workers send each other in each step, as text.
     """
 
     reports: tuple[Report, ...]
+    sent: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n\n".join(str(report) for report in self.reports)
+        parts = [str(report) for report in self.reports]
+        if self.sent:
+            parts.append("\n  ".join(["sent between workers:", *self.sent]))
+        return "\n\n".join(parts)
 
     def __iter__(self) -> Iterator[Report]:
         return iter(self.reports)
