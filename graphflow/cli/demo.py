@@ -6,7 +6,6 @@ gradients are averaged.  Where there is one device, both run there.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import Counter
@@ -153,8 +152,9 @@ def main(epochs: int, workers: int) -> int:
         model = build()
         # The last bits are those of a tier and of how products are split: the same ones, then,
         # here and on the workers.
-        os.environ.setdefault("GRAPHFLOW_TIER", "reference")
-        config = tf.ConfigProto(allow_soft_placement=True, intra_op_parallelism_threads=1)
+        config = tf.ConfigProto(
+            allow_soft_placement=True, intra_op_parallelism_threads=1, deterministic=True
+        )
         with tf.Session(config=config) as session:
             local = train(session, model, epochs, console, "this process")
         show(console, "In this process", local)

@@ -204,7 +204,7 @@ class Executor:
         threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
         tiers = Tiers(tier, threads, fixed=True)
         self._hosts[session] = Host(seed, channel, deadline, plans, tiers)
-        return numerics(tiers.tier, threads)
+        return numerics(tiers.tier, tiers.threads if tiers.tier == "native" else threads)
 
     def _load(self, session: str, plan: int, shipment: Any) -> None:
         self._hosts[session].load(plan, shipment)

@@ -337,6 +337,13 @@ class LocalExecutable:
                 raise
 
         pairs = list(zip(self._programs, self._feeds, strict=True))
+        with self._target.tiers.alike():
+            return self._all(one, pairs, rendezvous)
+
+    def _all(
+        self, one: Callable[..., Any], pairs: Sequence[Any], rendezvous: Rendezvous
+    ) -> list[Any]:
+        """Results of all calls, the first on this thread."""
         try:
             futures = [self._target.pool.submit(one, *pair) for pair in pairs[1:]]
         except RuntimeError as error:  # the pool takes nothing any more

@@ -59,7 +59,7 @@ class _OneThread:
         ctypes.CFUNCTYPE(None, ctypes.c_int)(blas.set_threads)(count)
 
 
-_one_thread = _OneThread()
+one_thread = _OneThread()
 
 
 class NativeProgram:
@@ -264,7 +264,7 @@ class _Instance:
                 raise Fault("an index is out of range")
 
         def guarded() -> None:
-            with _one_thread:
+            with one_thread:
                 run()
 
         return guarded if self.plan.products else run

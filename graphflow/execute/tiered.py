@@ -21,6 +21,7 @@ from graphflow.execute.program import Call, Program
 from graphflow.execute.trial import Trial
 
 _SIGNATURES = 8  # shapes of feeds that a plan is compiled for at once
+_REMEMBERED = 4096  # where only the first ones are compiled: the others take next to no memory
 _PATIENCE = 2  # the run with which it is worth while to compile
 _FAULTS = 3  # faults after which a signature stays with the reference tier, unless it is fixed
 _NAMED = 8  # ops at most that a warning names
@@ -102,6 +103,7 @@ class TieredProgram:
         build: Callable[[Program, Found, Collection[str]], Any],
         submit: Callable[[Callable[[], None]], Future[None] | None] | None,
         fixed: bool = False,
+        most: int | None = None,
     ):
         """Args:
         build: (program, what was observed, names of steps that are left to their kernels) -> a
@@ -110,6 +112,8 @@ class TieredProgram:
           at once, and run nothing before.
         fixed: which tier runs may depend on the plan and the shapes only, not on what was run
           before: a worker that takes the place of another one has not run that.
+        most: combinations of shapes that are compiled, where nothing is run before; the first ones
+          that are met, here or where that was told by `learn`; None: all.
         """
         self.plan = plan
         self.device = device
@@ -117,6 +121,8 @@ class TieredProgram:
         self._build = build
         self._submit = submit
         self._fixed = fixed
+        self._most = most
+        self._kept = _SIGNATURES if most is None else _REMEMBERED
         self.stays: Callable[[Step, Any], bool] = lambda step, spec: False
         self._signatures: OrderedDict[Key, _Signature] = OrderedDict()
         self._known: dict[Key, Found] = {}
@@ -139,6 +145,7 @@ class TieredProgram:
             observer = self._observer(values)
             self.reference.run(run, values, rendezvous, observer)
             if not state.settled:
+                self._known[tuple([v.shape for v in values])] = observer.found
                 self._compile(state, observer.found)
 
     def report(self) -> list[Any]:
@@ -187,7 +194,7 @@ class TieredProgram:
             state = self._signatures.setdefault(key, _Signature())
             self._signatures.move_to_end(key)
             self._last = key
-            while len(self._signatures) > _SIGNATURES:
+            while len(self._signatures) > self._kept:
                 self._signatures.popitem(last=False)
             return state
 
@@ -243,6 +250,10 @@ class TieredProgram:
         """Compile before anything counts, by what is known of the shapes or by a rehearsal."""
         results = None
         found = self._known.get(key)
+        if found is None and self._most is not None and len(self._known) >= self._most:
+            state.settled = True
+            state.status = f"the reference tier: {self._most} other shapes came before"
+            return self.reference.run(run, values, rendezvous, trace)
         if found is None:
             observer = self._observer(values, trace)
             results = self.reference.run(run, values, rendezvous, observer)

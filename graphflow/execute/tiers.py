@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -14,6 +15,8 @@ from graphflow.compile import Plan, takes_input
 from graphflow.execute.devices import CpuDevice, Device
 from graphflow.execute.program import Program
 from graphflow.execute.tiered import TieredProgram
+
+MOST_SHAPES = 8  # that a plan is compiled for, one after the other, before it counts as too many
 
 
 def _cores() -> int:
@@ -33,9 +36,11 @@ class Tiers:
         tier: see `Settings`.
         threads: that share a native step; 0: as many as cores, shared out among the devices.
         fixed: which tier runs a step is settled before the first one, by the plan and the shapes
-          alone, and so are the bits, wherever plans are cut; "auto" is "native" then.
+          alone, and so are the bits, wherever plans are cut; "auto" is "native" then, for the first
+          shapes that a plan meets.
         devices: CPUs that run side by side in this process.
         """
+        self._most = MOST_SHAPES if fixed and tier == "auto" else None
         if fixed and tier != "reference":
             tier = "native" if find_spec("llvmlite") else "reference"
         self.tier = tier
@@ -54,7 +59,7 @@ class Tiers:
             return Program(plan, device)
         submit = self._submit if self.tier == "auto" else None
         build = partial(self._build, device.name)
-        return TieredProgram(plan, device, build, submit, self._fixed)
+        return TieredProgram(plan, device, build, submit, self._fixed, self._most)
 
     def _build(self, device: str, program: Program, found: Any, kept: Collection[str]) -> Any:
         from graphflow.compile.native.build import Unprofitable, build_native
@@ -75,6 +80,16 @@ class Tiers:
             # More threads than cores would only be in the way.
             team = self._teams.setdefault(device, Team(threads, _cores()))
         return NativeProgram(plan, team, program.kernels())
+
+    def alike(self) -> AbstractContextManager[Any]:
+        """Held while devices run side by side: has the kernels of one use as many threads as if
+        the others, whose native code keeps BLAS on one, were not there or always there."""
+        if not self._fixed or self.tier != "native":
+            return nullcontext()
+        from graphflow.compile.native.blas import find_blas
+        from graphflow.execute.native import one_thread
+
+        return one_thread if find_blas() is not None else nullcontext()
 
     def _submit(self, function: Callable[[], None]) -> Future[None] | None:
         with self._lock:

@@ -192,9 +192,14 @@ class BaseSession:
 
     @property
     def _tier(self) -> str:
-        """That of the session's first process, where there was one; "auto": it may be chosen."""
-        begun = self._resumption and self._resumption.tier
-        return begun if begun and self._settings.tier == "auto" else self._settings.tier
+        """That of the session's first process, where there was one; "auto": it may be chosen.
+
+        A session that goes on from some run does not know which shapes came before: it compiles
+        for all.
+        """
+        if self._resumption is None or self._settings.tier != "auto":
+            return self._settings.tier
+        return self._resumption.tier or "native"
 
     # ---- running
 

@@ -48,8 +48,9 @@ def train(
     step = tf.train.AdamOptimizer(0.01).minimize(loss)
     variables = [w1, b1, w2]
     losses = []
+    config = tf.ConfigProto(deterministic=True, intra_op_parallelism_threads=1)
     with mock.patch.dict(os.environ, GRAPHFLOW_TIER=tier):
-        session = tf.Session(cluster=cluster, seed=11)
+        session = tf.Session(cluster=cluster, seed=11, config=config)
     with session:
         session.run(tf.global_variables_initializer())
         for image, label in zip(images, labels, strict=True):

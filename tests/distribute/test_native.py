@@ -13,6 +13,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.distribute.messages import Step
+from graphflow.execute import tiers
 from graphflow.execute.tiered import TieredProgram
 from graphflow.ops.collectives import all_reduce
 from tests.distribute.in_process import InProcess
@@ -24,10 +25,15 @@ T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 12
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")  # the same network is compiled again and again
+
+
 @pytest.fixture(autouse=True)
-def native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def native(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("GRAPHFLOW_TIER", "auto")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     with tf.Graph().as_default():
         yield
 
@@ -82,9 +88,36 @@ def undisturbed() -> tuple[list[Any], list[Any]]:
         return train(cluster, STEPS, scopes=(T0, T1), tier="native")
 
 
-def test_one_worker_and_two_give_the_same_bits(undisturbed):
+def test_one_worker_and_two_and_none_give_the_same_bits(undisturbed):
     with InProcess(1) as cluster:
         same(train(cluster, STEPS, tier="native"), undisturbed)
+    with tf.Graph().as_default():
+        same(train(None, STEPS, tier="auto"), undisturbed)
+
+
+def test_many_shapes_are_not_compiled_one_after_the_other(cluster, monkeypatch):
+    """The first two are; a worker that takes the place of a lost one knows which these were."""
+    monkeypatch.setattr(tiers, "MOST_SHAPES", 2)
+
+    def run(lost: int) -> Any:
+        cluster.available = 10
+        with tf.Graph().as_default():
+            x = tf.placeholder(tf.float32, [None])
+            with tf.device(T1):
+                total = tf.Variable(0.25)
+                step = tf.assign_add(total, tf.reduce_sum(tf.exp(x * total) * 0.1))
+            with tf.Session(cluster=cluster) as session:
+                session.run(total.initializer)
+                for i, n in enumerate((3, 4, 5, 3, 6, 4, 5, 3)):
+                    if i == lost:
+                        cluster.kill(1)
+                    session.run(step, {x: np.linspace(-1, 1, n)})
+                return session.run(total), len(native_of(cluster, 1))
+
+    undisturbed = run(-1)
+    assert undisturbed[1] == 2
+    for lost in (2, 4, 7):
+        assert run(lost) == undisturbed
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -94,9 +127,15 @@ def test_a_worker_that_takes_the_place_of_a_lost_one_goes_on_bit_for_bit(
 ):
     """Also where it is lost in the rehearsal, or between it and the step."""
     killer = Killer(cluster, victim, Step, step, to=0)
-    same(train(cluster, STEPS, scopes=(T0, T1), tier="native"), undisturbed)
+    found = []
+
+    def on_step(session: Any) -> None:
+        found.append(native_of(cluster, victim))
+
+    trained = train(cluster, STEPS, scopes=(T0, T1), tier="native", on_step=on_step)
+    same(trained, undisturbed)
     assert killer.count <= 0
-    assert native_of(cluster, victim)
+    assert all(found)
 
 
 def test_other_shapes_than_before_are_left_to_the_reference_tier(cluster):
@@ -182,6 +221,11 @@ def test_ray_workers_give_these_bits_too(ray_is_up, undisturbed):
 
 def test_a_series_of_steps_has_the_bits_of_a_loop(cluster):
     """Steps that began beside the rehearsal begin anew with it."""
-    assert told(cluster, in_flight=4) == told(cluster, in_flight=1)
+    found = []
+
+    def body(session: Any, model: Any, i: int) -> None:
+        found.append(native_of(cluster, 0))
+
+    assert told(cluster, 4, body) == told(cluster, 1, body)
     assert builds(cluster)
-    assert native_of(cluster, 0)
+    assert all(found)
