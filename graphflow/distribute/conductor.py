@@ -295,7 +295,8 @@ class Conductor:
     def _decides(self, number: int) -> bool:
         """Is there something in the inbox that a run may go on with?  All its answers, or anything
         else: to take up each answer when it comes took twice the time of taking up all."""
-        return self._urgent or len(self._inbox) >= self._machine.missing(number)
+        have = len(self._inbox)
+        return have > 0 and (self._urgent or have >= self._machine.missing(number))
 
     def _until(self, condition: Callable[[], bool]) -> None:
         """Wait until no worker is lost and something else is so.
