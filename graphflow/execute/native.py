@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from graphflow.compile.native.blas import find_blas
-from graphflow.compile.native.build import Assign, Call, NativePlan, Port, Segment, Source
 from graphflow.compile.native.jit import function
 from graphflow.compile.native.module import ARENA, GEMM, STATUS
+from graphflow.compile.native.plan import Assign, Call, NativePlan, Port, Segment, Source
 from graphflow.compile.plan import TRANSFERS
 from graphflow.execute.buffers import Ring, aligned
 from graphflow.execute.context import Context

@@ -15,7 +15,7 @@ from graphflow.compile.loops.overlay import Overlay, Use, may_overwrite, overlay
 from graphflow.compile.loops.shares import share
 from graphflow.compile.loops.values import Value
 from graphflow.compile.loops.verify_memory import MemoryCheck
-from graphflow.compile.native import build
+from graphflow.compile.native import places
 
 F32 = np.dtype(np.float32)
 ROWS = (8, 1)  # strides of [4, 8]
@@ -92,10 +92,10 @@ def test_it_must_be_the_last_use_for_all_workers(
 
 def test_the_check_knows_what_is_overwritten() -> None:
     x, y, z = value(4, 8), value(4, 8), value(4, 8)
-    places = {id(x): 0, id(y): 128, id(z): 0}
+    offsets = {id(x): 0, id(y): 128, id(z): 0}
 
     def run(*units: Nest, meets: bool = True, workers: int = 2) -> None:
-        check = MemoryCheck(lambda v: ("arena", places[id(v)]))
+        check = MemoryCheck(lambda v: ("arena", offsets[id(v)]))
         check.write(x)
         check.run(units, [share(u, workers) for u in units], [meets for _ in units])
 
@@ -109,7 +109,7 @@ def test_the_check_knows_what_is_overwritten() -> None:
 
 def test_the_check_knows_what_another_worker_reads() -> None:
     x, y, z = value(512, 512), value(512, 512), value(512, 512)
-    places = {id(x): 0, id(y): x.nbytes, id(z): 0}
+    offsets = {id(x): 0, id(y): x.nbytes, id(z): 0}
 
     def over(out: Value, strides: Any) -> Nest:
         walk = Pass((Store(Access(out, (512, 1)), leaf("arg", 0, F32)),), (), ())
@@ -117,7 +117,7 @@ def test_the_check_knows_what_another_worker_reads() -> None:
 
     units = [over(y, (1, 512)), over(z, (512, 1))]  # the first reads columns: those of all rows
     for meets in (True, False):
-        check = MemoryCheck(lambda v: ("arena", places[id(v)]))
+        check = MemoryCheck(lambda v: ("arena", offsets[id(v)]))
         check.write(x)
         cuts = [share(u, 2) for u in units]
         assert cuts[0].bounds == (0, 256, 512)
@@ -167,7 +167,7 @@ def test_steps_in_place_give_the_same_bits_in_less_memory(
     found = []
     for apart in (False, True):
         if apart:
-            monkeypatch.setattr(build, "overlays", lambda units, uses, split: [])
+            monkeypatch.setattr(places, "overlays", lambda units, uses, split: [])
         config = tf.ConfigProto(intra_op_parallelism_threads=2)
         with tf.Session(config=config, seed=1) as one:
             one.run(tf.global_variables_initializer())
@@ -197,7 +197,7 @@ def test_a_wrong_overlay_is_found_before_it_runs(
             and any(use.position > at.position for use in uses(load.value))
         ][:1]
 
-    monkeypatch.setattr(build, "overlays", careless)
+    monkeypatch.setattr(places, "overlays", careless)
     fetches, feeds = layers()
     session.run(tf.global_variables_initializer())
     with pytest.warns(RuntimeWarning, match=r"reads float32.* which has been overwritten"):

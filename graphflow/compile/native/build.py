@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from graphflow.compile.loops.fuse import fuse
 from graphflow.compile.loops.inline import inline
-from graphflow.compile.loops.listing import Names, listing
-from graphflow.compile.loops.lives import Lives, row_bytes
-from graphflow.compile.loops.memory import Arena, Interval, arrange
-from graphflow.compile.loops.nests import Access, Product, Unit, access, names_of
-from graphflow.compile.loops.overlay import overlays
-from graphflow.compile.loops.schedule import Schedule, Strip, schedule
+from graphflow.compile.loops.nests import Product, Unit, names_of
+from graphflow.compile.loops.schedule import Schedule, schedule
 from graphflow.compile.loops.specialise import Specialised, specialise
 from graphflow.compile.loops.stack import in_place, stack
 from graphflow.compile.loops.strips import finer, values_of
 from graphflow.compile.loops.sums import split_sums, work
 from graphflow.compile.loops.turned import turned
-from graphflow.compile.loops.values import Foreign, Shape, Value, View, Write, reads, writes
+from graphflow.compile.loops.values import Foreign, Value, View, Write, reads, writes
 from graphflow.compile.loops.verify import verify, verify_order
-from graphflow.compile.loops.verify_memory import MemoryCheck
 from graphflow.compile.native.blas import find_blas
 from graphflow.compile.native.cache import ObjectCache
-from graphflow.compile.native.jit import Code, load
-from graphflow.compile.native.module import ARENA, FIRST, Layout, Place, module_text
+from graphflow.compile.native.jit import load
+from graphflow.compile.native.module import FIRST, Layout, module_text
+from graphflow.compile.native.places import Places, found
+from graphflow.compile.native.plan import Assign, Call, NativePlan, Port, Segment, Source
 from graphflow.compile.native.scalars import can_emit
-from graphflow.compile.plan import TRANSFERS, Plan, Step
+from graphflow.compile.plan import TRANSFERS, Plan
 
 _SMALL = 5_000_000  # flops of a plan below which one thread is as fast as several: 50 us
 _TITLED = 3  # operations that the name of a segment tells
@@ -37,113 +33,6 @@ _TITLED = 3  # operations that the name of a segment tells
 
 class Unprofitable(Exception):
     """Too little of the plan lowers."""
-
-
-class Port(NamedTuple):
-    """An array outside of the arena.
-
-    Attributes:
-      entry: where its address goes in the table.
-      shape, dtype: what it must be.
-    """
-
-    entry: int
-    shape: Shape
-    dtype: np.dtype[Any]
-
-
-class Source(NamedTuple):
-    """Where an array is found.
-
-    Attributes:
-      entry: of the table; `ARENA` with an offset in bytes, or of a port.  -1: `value` itself.
-      offset: bytes.
-      shape, strides: in bytes.
-      whole: is it the port's array itself?
-    """
-
-    entry: int
-    offset: int
-    shape: Shape
-    strides: Shape
-    dtype: Any
-    whole: bool
-    value: Any = None
-
-
-class Segment(NamedTuple):
-    """A native call."""
-
-    number: int
-
-
-class Call(NamedTuple):
-    """A call of a reference kernel."""
-
-    step: Step
-    inputs: tuple[Any, ...]  # a Source, None for the context, or a slot that holds an object
-    outputs: tuple[Any, ...]  # a Port, or a slot
-
-
-class Assign(NamedTuple):
-    """A variable takes the array of a port."""
-
-    key: Any
-    entry: int
-
-
-@dataclass(frozen=True)
-class NativePlan:
-    """What `execute` needs to run a plan natively.
-
-    Attributes:
-      inputs: per input of the plan, its port; None where nothing reads it.
-      slots: per input of the plan, its slot.
-      variables: key and port of what is read.
-      owned: ports of arrays that the step makes: new values of variables, fetches, and what other
-        devices get.
-      constants: entry of the table -> array.
-      actions: what to do, in order.
-      outputs: per output of the plan: source, and whether to copy.
-      entries: size of the table.
-      arena: layout of what is inside.
-      workers: shares that the work is cut in.
-      codes: machine code per segment.
-      phases: of each segment: how often workers meet, and once more.
-      products: does it call GEMM?
-      called: steps that their reference kernels compute -> why.
-      units: the loops of each segment.
-      titles: what each segment computes, for traces.
-      text: the LLVM IR of each segment.
-    """
-
-    inputs: tuple[Port | None, ...]
-    slots: tuple[int, ...]
-    variables: tuple[tuple[Any, Port], ...]
-    owned: tuple[Port, ...]
-    constants: Mapping[int, Any]
-    actions: tuple[Any, ...]
-    outputs: tuple[tuple[Source, bool], ...]
-    entries: int
-    arena: Arena
-    workers: int
-    codes: tuple[Code, ...]
-    phases: tuple[int, ...]
-    products: bool
-    called: Mapping[str, str]
-    units: tuple[tuple[Unit, ...], ...]
-    titles: tuple[str, ...]
-    text: tuple[str, ...]
-
-    def __str__(self) -> str:
-        lines = [
-            f"native: {sum(map(len, self.units))} loops and products in {len(self.codes)} calls, "
-            f"{self.workers} workers, arena of {self.arena.size} bytes "
-            f"({self.arena.bound} are alive at once)"
-        ]
-        if self.called:
-            lines.append(f"reference kernels: {', '.join(self.called)}")
-        return "\n".join([*lines, *listing([u for s in self.units for u in s], Names())])
 
 
 def build_native(
@@ -190,18 +79,14 @@ class _Builder:
         self.ports: list[Any] = []
         self.constants: dict[int, Any] = {}
         self.made: dict[int, Value] = {}  # kept: new values of variables, fetches, and what is sent
-        self.private: dict[int, tuple[Strip, int, int]] = {}  # of strips: place in their scratch
-        self.begins: dict[int, int] = {}  # segment -> position of its first unit
-        self.meets: dict[int, list[bool]] = {}  # segment -> per unit
-        self.workers = 1
-        self.keep: list[Any] = []  # values, so that their identities stay unique
+        self.places: Any = None
 
     def build(self, plan: Plan) -> NativePlan:
         special = self.special
         kept = self._kept()
         tasks = inline(special.tasks, kept)
         tasks = turned(stack(in_place(tasks, kept), kept))
-        self.workers = workers = 1 if sum(map(work, tasks)) < _SMALL else self.threads
+        workers = 1 if sum(map(work, tasks)) < _SMALL else self.threads
         blocks = _blocks(split_sums(tasks, workers))
         after = _read_after(blocks, special.outputs)
         segments: list[Schedule] = []
@@ -216,9 +101,9 @@ class _Builder:
                       if id(v) in kept or id(v) in after[id(block)]]  # fmt: skip
             units = fuse(tasks, needed, row_buffers=True)
             if units:
-                order.append(Segment(len(segments)))
                 elsewhere = {i for v in needed for i in _homes(v)} | used
                 segments.append(schedule(units, workers, elsewhere))
+                order.append(segments[-1])
                 used |= {id(v) for unit in units for v in values_of(unit)}
             order += [t for t in block if isinstance(t, Write)]
         lowered = sum(len(block) for block in blocks if isinstance(block, list))
@@ -232,11 +117,10 @@ class _Builder:
             verify_order(segment.units, written)
             written += segment.values
         self._enter_outside(kept)
-        arena = self._arena(order, segments, workers)
-        self._verify_memory(order, segments, arena)
-        actions = tuple([self._action(a, arena) for a in order])
-        layouts = [self._layout(segment, workers) for segment in segments]
-        text = tuple([module_text(each, self._place(arena), self.timed) for each in layouts])
+        self.places = places = Places(order, segments, self.entry)
+        actions = tuple([self._action(a, segments) for a in order])
+        layouts = [self._layout(*each) for each in zip(segments, places.meets, strict=True)]
+        text = tuple([module_text(each, places, self.timed) for each in layouts])
         codes = tuple([load(t, self.cache) for t in text])
         shared = _shared(special)
         return NativePlan(
@@ -246,9 +130,9 @@ class _Builder:
             owned=tuple([self._need(v) for v in self.made.values()]),
             constants=self.constants,
             actions=actions,
-            outputs=tuple([self._output(v, arena, shared) for v in special.outputs]),
+            outputs=tuple([self._output(v, shared) for v in special.outputs]),
             entries=FIRST + len(self.ports),
-            arena=arena,
+            arena=places.arena,
             workers=workers,
             codes=codes,
             phases=tuple([len(each.phases) for each in layouts]),
@@ -304,113 +188,25 @@ class _Builder:
 
     # ---- inside
 
-    def _arena(self, order: Sequence[Any], segments: Sequence[Schedule], workers: int) -> Arena:
-        """Lifetimes by position: units count one each, foreign calls too."""
-        lives = Lives(set(self.entry), workers)
-        for action in order:
-            if isinstance(action, Segment):
-                self._touch(segments[action.number], lives, workers)
-            elif isinstance(action, Foreign):
-                lives.touch([_found(v).value for v in reads(action)], lives.position)
-                lives.advance(lives.phase + 1)
-        split = frozenset[int]().union(*[s.split for s in segments])
-        split -= {v for s in segments for v in map(id, s.values) if v not in s.split}
-        self.keep = list(lives.values.values())
-        lives.overlay(overlays(lives.units, lives.uses, split))
-        arena = lives.arena(split)
-        for segment in segments:
-            self.meets[id(segment)] = lives.meets(self.begins[id(segment)], len(segment.units))
-        return arena
-
-    def _touch(self, segment: Schedule, lives: Lives, workers: int) -> None:
-        begin, before = lives.position, lives.phase
-        self.begins[id(segment)] = begin
-        for number, unit in enumerate(segment.units):
-            lives.advance(before + segment.phases[number])
-            lives.run(unit, begin + number)
-        for strip in segment.strips:
-            first, last = begin + strip.first, begin + strip.last
-            inner = self._scratch(segment, strip)
-            for value in strip.private:
-                lives.drop(value)
-                at = inner.offsets[id(value)]
-                self.private[id(value)] = (strip, at, inner.size)
-            for number in range(strip.first, strip.last + 1):  # parts go back and forth in it
-                for end in (first, last):
-                    lives.touch(values_of(segment.units[number]), end, set(self.private))
-            lives.hold(first, last)
-            if strip.private:
-                lives.reserve(id(strip), inner.size * workers, first, last)
-        lives.advance(lives.phase + 1)
-
-    def _scratch(self, segment: Schedule, strip: Strip) -> Arena:
-        """Where the private values of a strip lie, in the memory that each worker has for it."""
-        lives = Lives(set(), 1)
-        for number in range(strip.first, strip.last + 1):
-            lives.touch(values_of(segment.units[number]), number)
-        private = {id(v) for v in strip.private}
-        return arrange(
-            [
-                Interval(i.key, i.size // (self.workers * strip.parts), i.first, i.last)
-                for i in lives.intervals(frozenset())
-                if i.key in private
-            ]
-        )
-
-    def _place(self, arena: Arena) -> Any:
-        def place(value: Value) -> Place:
-            entry = self.entry.get(id(value))
-            if entry is not None:
-                return Place(entry, 0)
-            if id(value) not in self.private:
-                each = row_bytes(value) if value.kind == "row" else 0
-                return Place(ARENA, arena.offsets[id(value)], each)
-            strip, at, size = self.private[id(value)]
-            parts = strip.parts * self.workers
-            at += arena.offsets[id(strip)]
-            return Place(ARENA, at, size, -value.nbytes // parts)
-
-        return place
-
-    def _verify_memory(
-        self, order: Sequence[Any], segments: Sequence[Schedule], arena: Arena
-    ) -> None:
-        place = self._place(arena)
-
-        def where(value: Value) -> tuple[Any, int]:
-            found = place(value)
-            own = found.by_worker or found.by_share
-            return (id(value), 0) if own else (found.entry, found.offset)
-
-        check = MemoryCheck(where)
-        for action in order:
-            if isinstance(action, Segment):
-                segment = segments[action.number]
-                check.run(segment.units, segment.cuts, self.meets[id(segment)])
-            elif isinstance(action, Foreign):
-                inside = [_found(v).value for v in reads(action)]
-                check.read([v for v in inside if id(v) not in self.entry], action.name)
-                for value in writes(action):
-                    check.write(value)
-
-    def _layout(self, segment: Schedule, workers: int) -> Layout:
+    def _layout(self, segment: Schedule, meets: Sequence[bool]) -> Layout:
         cuts = list(segment.cuts)
         for strip in segment.strips:
             for i in range(strip.first, strip.last + 1):
                 cuts[i] = finer(cuts[i], strip.parts)
         strips = [strip[:3] for strip in segment.strips]
-        meets = self.meets[id(segment)]
-        contracts = not self.exact
+        workers, contracts = self.places.workers, not self.exact
         return Layout(segment.units, cuts, meets, strips, workers, contracts=contracts)
 
     # ---- actions
 
-    def _action(self, action: Any, arena: Arena) -> Any:
+    def _action(self, action: Any, segments: Sequence[Schedule]) -> Any:
+        if isinstance(action, Schedule):
+            return Segment(segments.index(action))
         if isinstance(action, Write):
             return Assign(action.key, self.entry[id(action.value.value)])
         if isinstance(action, Foreign):
             inputs = tuple(
-                [None if v is None else v if isinstance(v, int) else self._source(v, arena)
+                [None if v is None else v if isinstance(v, int) else self._source(v)
                  for v in action.inputs]
             )  # fmt: skip
             outputs = tuple(
@@ -418,29 +214,30 @@ class _Builder:
                  for slot, v in zip(action.step.outputs, action.outputs, strict=True)]
             )  # fmt: skip
             return Call(action.step, inputs, outputs)
-        return action
+        raise AssertionError(action)
 
-    def _source(self, view: Any, arena: Arena) -> Source:
+    def _source(self, view: Any) -> Source:
         if not isinstance(view, View):
             return Source(-1, 0, (), (), None, True, view)
         size = view.dtype.itemsize
         strides = tuple([s * size for s in view.strides])
-        found = _found(view)
-        entry, at = self._place(arena)(found.value)[:2]
+        at = found(view)
+        place = self.places(at.value)
         same = view.is_whole and view.shape == view.value.shape
-        same = same and found.value is view.value
-        return Source(entry, at + found.offset * size, view.shape, strides, view.dtype, same)
+        same = same and at.value is view.value
+        offset = place.offset + at.offset * size
+        return Source(place.entry, offset, view.shape, strides, view.dtype, same)
 
-    def _output(self, view: Any, arena: Arena, shared: set[int]) -> tuple[Source, bool]:
+    def _output(self, view: Any, shared: set[int]) -> tuple[Source, bool]:
         if isinstance(view, int):
             return Source(-2, view, (), (), None, True), False
         if not isinstance(view, View):
-            return self._source(view, arena), False
+            return self._source(view), False
         value = view.value
         if value.kind == "constant":
             self._constant_entry(value)
         copy = value.kind == "constant" or id(value) in shared or not view.is_whole
-        return self._source(view, arena), copy
+        return self._source(view), copy
 
     def _constant_entry(self, value: Value) -> None:
         self._enter(value)
@@ -499,8 +296,3 @@ def _shared(special: Specialised) -> set[int]:
                 shared.add(id(output.value))
             seen.add(id(output.value))
     return shared
-
-
-def _found(view: View) -> Access:
-    """Where a view lies: its value may be part of another."""
-    return access(view.value, view.strides, view.offset)

@@ -11,8 +11,8 @@ from graphflow.compile.loops.cuda import cuda_kernel
 from graphflow.compile.loops.listing import Names, listing
 from graphflow.compile.loops.nests import Nest, Unit, names_of
 from graphflow.compile.loops.values import Shape
-from graphflow.compile.native.build import NativePlan
 from graphflow.compile.native.jit import assembly
+from graphflow.compile.native.plan import NativePlan
 from graphflow.compile.plan import Plan
 
 
