@@ -85,6 +85,7 @@ def typed_errors(path: str) -> Iterator[None]:
         kinds = {
             errno.ENOSPC: ResourceExhaustedError,
             errno.EDQUOT: ResourceExhaustedError,
+            errno.EFBIG: ResourceExhaustedError,
             errno.EACCES: PermissionDeniedError,
             errno.EPERM: PermissionDeniedError,
             errno.EROFS: PermissionDeniedError,

@@ -120,6 +120,8 @@ class Coordinator(Recovery):
         waiting = {worker for run in self._current.values() for worker in run.missing}
         if self._cut is not None:
             waiting |= self._cut.missing
+        if self.phase == "replacing":  # all have to meet the new one
+            waiting |= self._peers.keys()
         return (waiting | self._rebuilding) - self.lost.keys()
 
     def waits_for(self, run: int) -> tuple[set[str], str]:

@@ -9,6 +9,7 @@ on.  Fetches and feeds of each run are compared by name and by hash.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -25,6 +26,7 @@ from graphflow.checkpoint.record import RecordFile
 from graphflow.checkpoint.tree import flatten, unflatten
 from graphflow.execute.numerics import Numerics
 
+_warn = logging.getLogger("graphflow")
 _STATE = re.compile(r"state-(\d+)\.index$")
 
 
@@ -80,6 +82,8 @@ class Resumption:
         self._numerics = None if self._new else Numerics(*records[0][1])
         self._past = [Done(*record) for record in records[1:]]
         self._state, self._restored = self._last_state()
+        self._tried = self._restored  # the run after which the state was to be kept
+        self._failed: OpError | None = None  # why a run was not written down
 
     @property
     def tier(self) -> str | None:
@@ -133,6 +137,9 @@ class Resumption:
                 "a session that can be resumed executes one run at a time: the order of runs on "
                 "several threads would be another one the next time",
             )
+        if self._failed is not None:
+            self._busy.release()
+            raise FailedPreconditionError(None, None, self._lost(self._failed))
 
     def __exit__(self, *_: object) -> None:
         self._busy.release()
@@ -172,6 +179,7 @@ class Resumption:
         Raises:
           FailedPreconditionError, InternalError: this is another run than it was, or gives other
             values.
+          OpError: the disk fails, and the session is over.
         """
         failure = None if error is None else (type(error).__name__, error.message)
         now = Done(names, feeds, None if error else list(values), failure)
@@ -184,17 +192,42 @@ class Resumption:
                     "depends on more than feeds, variables and random seeds",
                 )
         else:
-            self._log.append(list(now))
+            self._write_down(now)
         self.run += 1
-        if self.run >= len(self._past) and self.run >= self._restored + self._every:
+        if self.run >= len(self._past) and self.run >= self._tried + self._every:
             self.save(save())
 
+    def _write_down(self, done: Done) -> None:
+        """Log a run.  Where that fails, no other one may follow: it would be taken for this one."""
+        try:
+            self._log.append(list(done))
+        except OpError as error:
+            self._failed = error
+            error.add_note(self._lost(error))
+            raise
+
+    def _lost(self, error: OpError) -> str:
+        return (
+            f"run {self.run + 1} was executed, but not written down: {error.message}.  Make room, "
+            f"and start the script again with resume={self.folder!r}: it goes on with that run"
+        )
+
     def save(self, state: Any) -> None:
-        """Keep the session's state as it is now; a crash on the way leaves the last one."""
+        """Keep the session's state as it is now.  A crash on the way leaves the last one, and so
+        does a disk that fails: it is tried again later, as the log has all that came since.
+
+        Raises:
+          OpError: the log is not safe.
+        """
+        self._tried = self.run
         self._log.sync()
         tensors: dict[str, Any] = {}
         plain = flatten(state, tensors)
-        checkpoint.write(self._prefix(self.run), tensors, metadata={"state": plain})
+        try:
+            checkpoint.write(self._prefix(self.run), tensors, metadata={"state": plain})
+        except OpError as error:
+            _warn.warning("the state after run %d is not kept: %s", self.run, error.message)
+            return
         if 0 < self._restored < self.run:
             checkpoint.delete(self._prefix(self._restored))
         self._restored = self.run

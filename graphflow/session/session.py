@@ -164,7 +164,12 @@ class BaseSession:
         self._closed = False
         self._finalizer = weakref.finalize(self, self._target.close)
         if self._resumption is not None:
-            self._resumption.agree(self._target.numerics)
+            try:
+                self._resumption.agree(self._target.numerics)
+            except BaseException:  # nobody else can close it
+                self._finalizer()
+                self._resumption.close()
+                raise
 
     def _open(self, name: str, cluster: Any) -> Target:
         if cluster is not None:

@@ -186,6 +186,7 @@ def test_what_a_run_waits_for(driver):
     driver.handle(Lost("b", "killed"))
     awaited, why = driver.machine.waits_for(1)
     assert not awaited
+    assert driver.machine.awaited() == {"a"}  # else nobody would notice that it is frozen
     assert why == "another worker is to take the place of b, which was lost (killed)"
     (rebuild, _) = driver.handle(Replaced("b"))
     assert driver.machine.waits_for(1)[0] == {"a", "b"}

@@ -91,7 +91,7 @@ def test_memory_that_ends_outside_of_kernels_costs_the_worker_and_no_bit(
             cluster.kill(0)
 
     same(train(cluster, STEPS, scopes=(T0, T1), on_step=after(5, arm)), alone)
-    assert len(cluster.links[0].former) >= 1
+    assert len(cluster.links[0].former) > 2  # the last two were closed with the session
 
 
 @pytest.mark.parametrize("point", ["kernel", "prepared"])
@@ -105,7 +105,7 @@ def test_memory_that_ends_in_a_step_fails_the_run_and_changes_nothing(graph, clu
         with pytest.raises(errors.ResourceExhaustedError, match="ran out of memory"):
             session.run(up)
         assert session.run(up) == 2.0
-    assert not cluster.links[0].former
+        assert not cluster.links[0].former
 
 
 def test_memory_that_ends_while_a_plan_is_loaded_is_told(graph, cluster):

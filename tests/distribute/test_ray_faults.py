@@ -118,6 +118,23 @@ def test_a_worker_freezes_in_a_sum(cluster, graph, sums):
     assert stopped[1] - stopped[0] < DEADLINE + 3
 
 
+@pytest.mark.parametrize("cluster", [{}, {"transport": "ray"}], indirect=True)
+def test_one_worker_ends_while_another_one_is_frozen(cluster, graph, sums):
+    """Who takes the place of the one waits for the other one, until that is given up as well."""
+    steps, times = iter(range(1, 1000)), []
+
+    def on_step(session: Any) -> None:
+        number = next(steps)
+        if number in (8, 9):
+            times.append(time.monotonic())
+        if number == 8:
+            os.kill(pids(cluster)[1], signal.SIGSTOP)
+            os.kill(pids(cluster)[0], signal.SIGKILL)
+
+    same(summed(cluster, STEPS, on_step), sums)
+    assert times[1] - times[0] < 30  # and not as long as workers may take to start
+
+
 @pytest.mark.parametrize("cluster", [{}], indirect=True)
 def test_a_kernel_keeps_pythons_lock(cluster, graph, sums):
     """For less than the deadline: nothing happens.  For longer: no thread of the worker can give a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
+from graphflow.checkpoint import files
 from tests.distribute.in_process import InProcess
 
 STEPS = 23
@@ -217,3 +219,93 @@ def test_a_killed_process(tmp_path):
     for seconds in (0.02, 0.06):
         run("cut", seconds)
     assert run("cut", 0).stdout == wanted.stdout
+
+
+# ---- a disk that is full
+
+
+class Full(files.Disk):
+    """Has room for so many bytes, in files whose names have a part."""
+
+    def __init__(self, room: int, part: str = ""):
+        self.room, self.part = room, part
+
+    def write(self, file: Any, data: bytes | memoryview) -> None:
+        if self.part in str(file.name):
+            whole = len(memoryview(data).cast("B"))
+            taken = min(whole, self.room)
+            super().write(file, memoryview(data).cast("B")[:taken])
+            self.room -= taken
+            if taken < whole:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        else:
+            super().write(file, data)
+
+
+@pytest.mark.parametrize("room", [10, 700, 2000, 5000, 9000])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_full_disk_ends_the_session_and_says_how_to_go_on(tmp_path, monkeypatch, room, workers):
+    """Whatever is being written then; where it is a copy of the state, the one before stands."""
+    wanted = program(tmp_path / "whole", seed=5)
+
+    def attempt() -> list[Any]:
+        if not workers:
+            return program(tmp_path / "cut", seed=5)
+        with InProcess(workers, every=4) as cluster:
+            return program(tmp_path / "cut", cluster=cluster, seed=5)
+
+    monkeypatch.setattr(files, "DISK", Full(room))
+    with pytest.raises(errors.ResourceExhaustedError, match="No space left") as caught:
+        attempt()
+    if room > 10:  # else there is no session yet
+        assert "Make room, and start the script again" in "".join(caught.value.__notes__)
+    monkeypatch.undo()
+    same(attempt(), wanted)
+
+
+def test_a_session_whose_run_was_not_written_down_runs_no_other_one(tmp_path, monkeypatch, graph):
+    a = tf.Variable(1.0)
+    up = a.assign_add(1.0)
+    with tf.Session(resume=tmp_path / "f") as session:
+        session.run(a.initializer)
+        monkeypatch.setattr(files, "DISK", Full(20))
+        with pytest.raises(errors.ResourceExhaustedError):
+            session.run(up)
+        monkeypatch.undo()
+        for _ in range(2):
+            with pytest.raises(errors.FailedPreconditionError, match="run 2 was executed, but"):
+                session.run(up)
+    with tf.Session(resume=tmp_path / "f") as session:
+        session.run(a.initializer)
+        assert session.run(up) == 2.0
+
+
+def test_a_state_for_which_there_is_no_room_is_kept_later(tmp_path, monkeypatch, caplog):
+    wanted = program(tmp_path / "whole", seed=5)
+    disk = Full(100, "state-")
+    monkeypatch.setattr(files, "DISK", disk)
+    same(program(tmp_path / "cut", seed=5), wanted)
+    assert "is not kept" in caplog.text
+    assert not list((tmp_path / "cut").glob("state-*.index"))
+    with pytest.raises(Stop):
+        program(tmp_path / "other", 12, seed=5)
+    disk.room = 1 << 30
+    same(program(tmp_path / "other", seed=5), wanted)
+    assert list((tmp_path / "other").glob("state-*.index"))
+
+
+def test_a_file_system_without_room(tmp_path):
+    """A real one, of 8 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        wanted = program(tmp_path / "whole", seed=5)
+        with pytest.raises(errors.ResourceExhaustedError, match="No space left"):
+            program(folder / "f", seed=5)
+        subprocess.run([*mount[:4], "remount,size=4m", *mount[5:]], check=True)
+        same(program(folder / "f", seed=5), wanted)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -17,7 +17,7 @@ from graphflow.distribute.fast.crew import Crew
 from graphflow.distribute.fast.door import client
 from graphflow.distribute.fast.exchange import NOBODY, Invitation
 from graphflow.distribute.fast.frames import Frame, Gate, Kind, pack
-from graphflow.distribute.fast.greeting import greet, tuned
+from graphflow.distribute.fast.greeting import PATIENCE, greet, tuned
 from graphflow.distribute.fast.peers import machine
 from graphflow.distribute.fast.sender import Sender, shut
 from graphflow.distribute.fast.stream import Stream
@@ -151,6 +151,7 @@ class _Local:
     def __init__(self, invitation: Invitation):
         self._connection = tuned(socket.socket(socket.AF_UNIX))
         try:
+            self._connection.settimeout(PATIENCE)
             self._connection.connect(invitation.local)
             greet(self._connection, invitation.key, invitation.name.hex(), invitation.local)
         except BaseException:
