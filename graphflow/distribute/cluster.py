@@ -15,6 +15,7 @@ from typing import Any
 
 from graphflow.base.devices import DeviceSpec
 from graphflow.base.errors import InvalidArgumentError, UnavailableError
+from graphflow.distribute.buddies import buddies
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.fast.link import FastLink
 from graphflow.distribute.fast.network import Network
@@ -52,6 +53,7 @@ class Cluster:
         spares: int = 0,
         recover: bool = True,
         snapshot_every: int = 100,
+        backup_every: int = 10,
         deadline: float = 30.0,
         start_deadline: float = 60.0,
         object_store_memory: int = 256 << 20,
@@ -76,6 +78,9 @@ class Cluster:
             that sessions go on as if nothing had been; otherwise a loss ends them.
           snapshot_every: steps from one copy of all state to the next.  A recovery goes back to
             the last copy, and does again what was committed since.
+          backup_every: each worker keeps the copies of another one, on another machine where there
+            is one; every so many copies come to this process instead.  Where a worker and the one
+            with its copies are lost at once, a recovery goes back to these.
           deadline: seconds without a sign of life after which a worker is given up.
           start_deadline: seconds that the workers may take to start.
           object_store_memory: bytes for values under way, where it starts a Ray of its own.
@@ -99,8 +104,10 @@ class Cluster:
             start_deadline=start_deadline,
         )  # fmt: skip
         _check(workers, transport, cpus_per_worker, gpus_per_worker, deadline)
-        if spares < 0 or snapshot_every < 1:
-            raise ValueError(f"spares={spares}, snapshot_every={snapshot_every}: out of range")
+        if spares < 0 or snapshot_every < 1 or backup_every < 1:
+            given = f"spares={spares}, snapshot_every={snapshot_every}, backup_every={backup_every}"
+            raise ValueError(f"{given}: out of range")
+        self._backup_every = backup_every
         self._every = snapshot_every if recover else None
         self._start_deadline = start_deadline
         self._resources = cpus_per_worker, gpus_per_worker
@@ -231,6 +238,8 @@ class Cluster:
             self._slots,
             every=self._every,
             start_deadline=self._start_deadline,
+            buddies=buddies(names, {name: found.node for name, found in self.workers.items()}),
+            backup_every=self._backup_every,
         )
         conductor.open(seed, tier)
         return conductor

@@ -83,6 +83,8 @@ class Conductor:
         clock: Callable[[], float] = time.monotonic,
         every: int | None = None,
         start_deadline: float = 60.0,
+        buddies: Mapping[str, str] | None = None,
+        backup_every: int = 1,
     ):
         """Args:
         link: the way to the workers.
@@ -93,13 +95,14 @@ class Conductor:
         every: runs from one copy of the workers' state to the next; None: a lost worker ends the
           session.
         start_deadline: seconds that a worker in the place of a lost one may take to start.
+        buddies, backup_every: who keeps the copies, see `recovery.Recovery`.
         """
         self.workers = tuple(workers)
         self._link = link
         self._deadline = deadline
         self._slots = slots
         self._clock = clock
-        self._machine = machine.Coordinator(workers, every)
+        self._machine = machine.Coordinator(workers, every, buddies, backup_every)
         self._incarnations = dict.fromkeys(workers, 0)  # lost workers of that name
         self._watch = Watch(deadline)
         self._stalls = Stalls(deadline / 2)
@@ -380,6 +383,8 @@ class Conductor:
                 self._watch.heard(worker, self._clock())
                 for told in answer.shapes if isinstance(answer, Refused) else ():
                     self._replacements.learn(worker, told)
+                if isinstance(answer, Saved) and answer.snapshot is not None:
+                    self._counts[worker]["copied"] += answer.snapshot.nbytes
                 if answer is not None:
                     self._handle(machine.Answered(worker, answer))
             elif answer.worker_lost or isinstance(message, Rebuild | Notice):
@@ -519,8 +524,8 @@ class Conductor:
           OpError: the workers are lost, or their state cannot be copied.
         """
         self._until(lambda: not self._machine.saving)
-        before = self._machine.cut
-        while self._machine.cut == before:
+        before = self._machine.archive
+        while self._machine.archive == before:
             with self._lock:
                 self._handle(machine.Capture())
             self._until(lambda: not self._machine.saving)

@@ -15,6 +15,7 @@ POINTS = (
     "prepared",  # all is computed, and the driver does not know
     "committed",  # all is applied, and the driver does not know
     "save",  # a copy of the state is to be made
+    "copy",  # a part of the copy of another worker's state has come
     "rebuild",  # the state of a cut is to be taken
     "load",  # a plan has come
 )

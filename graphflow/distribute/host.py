@@ -6,6 +6,7 @@ It knows no transport: Ray calls its methods in production, tests call them in o
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 import threading
 import traceback
@@ -16,10 +17,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphflow.base.errors import CancelledError, InternalError, OpError, ResourceExhaustedError
+from graphflow.base.errors import (
+    CancelledError,
+    InternalError,
+    OpError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 from graphflow.base.waiting import Flag, waits
 from graphflow.compile.plan import Plan
-from graphflow.distribute import failpoints
+from graphflow.distribute import buddies, failpoints
 from graphflow.distribute import worker as machine
 from graphflow.distribute.channel import Channel, Meeting
 from graphflow.distribute.messages import (
@@ -37,7 +44,7 @@ from graphflow.distribute.messages import (
     Ticket,
 )
 from graphflow.distribute.rows import in_place
-from graphflow.distribute.snapshot import EMPTY, Snapshot, settled
+from graphflow.distribute.snapshot import EMPTY, Snapshot, difference, settled
 from graphflow.distribute.transactions import Ahead, Attempt, Promised, ShardStore
 from graphflow.execute.context import InputLog, Resources
 from graphflow.execute.devices import Device, open_device
@@ -156,6 +163,7 @@ class _Notice:
     def __init__(self) -> None:
         self.taken = threading.Event()
         self.snapshot: Snapshot | None = None
+        self.before: Snapshot | None = None  # that of the last cut
         self.error: OpError | None = None
 
 
@@ -195,6 +203,7 @@ class Host:
         self._notices: dict[tuple[int, int], _Notice] = {}  # by generation and sequence
         self._inputs: dict[int, InputLog] = {}
         self._snapshots: dict[int, Snapshot] = {0: EMPTY}  # by cut
+        self._copies = buddies.Copies()
         self._released: dict[int, int] = {}  # run whose output has gone out -> cut before that
         self._abandoned: list[Ticket] = []
         self._failures: deque[tuple[Ticket, OpError]] = deque(maxlen=8)
@@ -234,8 +243,12 @@ class Host:
         return self._guarded(self._notice, message)
 
     def deliver(self, ticket: Ticket, key: str, value: Any) -> None:
-        """Take a value from a peer."""
+        """Take a value from a peer, or a part of a copy of its state."""
         try:
+            if not ticket.run:
+                failpoints.hit("copy")
+                self._copies.deliver(ticket, key, value)
+                return
             failpoints.hit("receive")
             with self._lock:
                 self._handle(machine.Delivered(ticket, key, value))
@@ -334,9 +347,7 @@ class Host:
 
     def _notice(self, message: Notice | Save | Rebuild) -> Applied | Saved | Rebuilt:
         if isinstance(message, Rebuild):
-            with self._lock:
-                self._handle(machine.Arrived(message))
-            return Rebuilt(message.generation)
+            return self._rebuild(message)
         key = message.generation, message.sequence
         notice = _Notice()
         with self._lock:
@@ -349,7 +360,43 @@ class Host:
             if isinstance(message, Notice):
                 return Applied(applied, tuple(self._failures), key[0])
         error = None if notice.snapshot else notice.error or self._stuck()
-        return Saved(applied, key[0], message.cut, notice.snapshot, error)
+        if message.copying is None:
+            return Saved(applied, key[0], message.cut, notice.snapshot, error)
+        missing = self._exchange(message, notice)
+        return Saved(applied, key[0], message.cut, None, error or missing)
+
+    def _exchange(self, message: Save, notice: _Notice) -> OpError | None:
+        """Send the buddy a copy of the state, and wait for those of others; what went wrong."""
+        copying, snapshot, since = message.copying, notice.snapshot, None
+        assert copying is not None
+        if snapshot is not None and notice.before is not None and not copying.whole:
+            snapshot, since = difference(snapshot, notice.before), message.last
+        ticket = Ticket(message.generation, 0, message.cut)
+        buddies.send(self._channel, copying.buddy, ticket, copying.worker, snapshot, since)
+        for ward in copying.wards:
+            if self._copies.wait(ward, message.cut, ticket.generation, self._patience) is None:
+                reason = f"the copy of the state of {ward} did not come"
+                return UnavailableError(None, None, reason)
+        self._copies.forget(message.last)
+        return None
+
+    def _rebuild(self, message: Rebuild) -> Rebuilt:
+        ticket = Ticket(message.generation, 0, message.cut)
+        self._copies.enter(message.generation)
+        if message.worker:
+            snapshot = self._copies.wait(
+                message.worker, message.cut, message.generation, self._patience
+            )
+            if snapshot is None:
+                return Rebuilt(message.generation, missing=True)
+            message = message._replace(snapshot=snapshot)
+        with self._lock:
+            self._handle(machine.Arrived(message))
+        for ward in message.wards:
+            snapshot = self._copies.wait(ward, message.cut)
+            buddies.send(self._channel, ward, ticket, ward, snapshot)
+        self._copies.forget(message.cut)
+        return Rebuilt(message.generation)
 
     def close(self) -> None:
         """Give up everything that belongs to the session; wakes whoever waits."""
@@ -357,6 +404,7 @@ class Host:
             self._closed = True
             for work in self._work.values():
                 work.wake(_cancelled())
+        self._copies.enter(math.inf)
         self._resources.close()
         self._tiers.close()
         if self._pool is not None:
@@ -495,6 +543,7 @@ class Host:
             failpoints.hit("save")
             snapshot = Snapshot(self.store.entries, self._resources.copies(), inputs)
             self._snapshots[message.cut] = notice.snapshot = snapshot
+            notice.before = self._snapshots.get(message.last)
         except Exception as error:  # a resource that cannot be copied
             notice.error = portable(error)
         notice.taken.set()

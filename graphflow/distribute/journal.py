@@ -6,7 +6,8 @@ beginnings and commits in the order in which the coordinator made them, and doin
 that order gives the same bits.
 
 At a *cut* every worker keeps its state as it is between two decisions.  When all copies are safe,
-what was committed before is dropped.
+a recovery needs nothing from before.  What was committed since the last cut of which the driver has
+the copies is kept all the same: other copies may be lost with a worker.
 """
 
 from __future__ import annotations
@@ -59,8 +60,10 @@ _FEW = 64  # void entries that are not worth a look
 class Journal:
     """Attributes:
     commits: how many since the last mark.
-    bytes: how much was fed to those.
+    bytes: how much was fed to those that are kept.
     cut: number of the last cut of which all copies are safe; 0: the state before the first run.
+    start: how many entries were before that.
+    archive: number of the last cut of which the copies are here.
     snapshots: worker -> its state at that cut.
     """
 
@@ -68,6 +71,8 @@ class Journal:
         self.commits = 0
         self.bytes = 0
         self.cut = 0
+        self.start = 0
+        self.archive = 0
         self.snapshots: Mapping[str, Any] = {}
         self._entries: list[Entry] = []
         self._mark: int | None = None  # how many entries were before the cut that is being made
@@ -83,7 +88,7 @@ class Journal:
         """It is committed, and has changed something."""
         record.state = "committed"
         self.commits += 1
-        self.bytes += sum(getattr(v, "nbytes", 0) for fed in record.feeds.values() for v in fed)
+        self.bytes += _fed(record)
         self._entries.append(Entry(record, True))
 
     def drop(self, record: Record) -> None:
@@ -96,19 +101,33 @@ class Journal:
     def mark(self) -> None:
         """All workers are told to keep their state as it is now.  Nothing is under way."""
         self._mark = len(self._entries)
-        self.commits = self.bytes = 0
+        self.commits = 0
 
-    def complete(self, cut: int, snapshots: Mapping[str, Any]) -> None:
-        """All copies of a cut are safe."""
-        del self._entries[: self._mark]
+    def complete(self, cut: int, snapshots: Mapping[str, Any] | None) -> None:
+        """All copies of a cut are safe.
+
+        Args:
+          cut: its number.
+          snapshots: the copies; None: they are elsewhere.
+        """
+        self.cut = cut
+        self.start = self._mark or 0
         self._mark = None
-        self.cut, self.snapshots = cut, snapshots
+        if snapshots is not None:
+            self.archive, self.snapshots = cut, snapshots
+            del self._entries[: self.start]
+            self.start = 0
+            self.bytes = sum(_fed(e.record) for e in self._entries if e.commit)
+
+    def fall_back(self) -> None:
+        """The copies of the last cut are lost: go on from that of which the copies are here."""
+        self.cut, self.start = self.archive, 0
 
     def restart(self, snapshots: Mapping[str, Any]) -> None:
         """Begin with the state of an earlier session, as if after a cut."""
         self._entries.clear()
         self.complete(self.cut + 1, snapshots)
-        self.commits = self.bytes = 0
+        self.commits = 0
 
     def interrupt(self) -> None:
         """What is under way comes to nothing, and so does a cut that is being made."""
@@ -117,11 +136,12 @@ class Journal:
             if record.state == "begun":
                 record.state = "void"
         self._sweep()
-        self.commits = len(self._entries) // 2
+        self.commits = (len(self._entries) - self.start) // 2
 
     def _sweep(self) -> None:
         if self._mark is not None:
             self._mark = sum(e.record.state != "void" for e in self._entries[: self._mark])
+        self.start = sum(e.record.state != "void" for e in self._entries[: self.start])
         self._entries = [entry for entry in self._entries if entry.record.state != "void"]
         self._void = 0
 
@@ -133,3 +153,8 @@ class Journal:
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries)
+
+
+def _fed(record: Record) -> int:
+    """Bytes that were fed to a run."""
+    return sum(getattr(v, "nbytes", 0) for fed in record.feeds.values() for v in fed)

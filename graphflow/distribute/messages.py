@@ -93,12 +93,29 @@ class Notice(NamedTuple):
     generation: int = 0
 
 
+class Copying(NamedTuple):
+    """Where copies of workers' state are kept, beside the driver.
+
+    Attributes:
+      worker: the name of the one who is told.
+      buddy: who gets the copy of its state.
+      wards: whose copies it gets.
+      whole: the buddy has not that of the last cut.
+    """
+
+    worker: str
+    buddy: str
+    wards: tuple[str, ...]
+    whole: bool
+
+
 class Save(NamedTuple):
-    """Keep your state as it is after these decisions, and hand a copy back.
+    """Keep your state as it is after these decisions, and hand a copy on.
 
     Attributes:
       cut: number of the moment at which all workers keep theirs, from 1.
       last: the last cut of which all copies are known to be safe; those before are needed no more.
+      copying: None: hand the copy back.
     """
 
     sequence: int
@@ -106,6 +123,7 @@ class Save(NamedTuple):
     generation: int
     cut: int
     last: int
+    copying: Copying | None = None
 
 
 class Rebuild(NamedTuple):
@@ -115,11 +133,15 @@ class Rebuild(NamedTuple):
       generation: number of losses; what was sent under a lower one is void.
       cut: which; 0: before the first run.
       snapshot: the state, for a worker that has none; None: it has kept its own.
+      worker: name of a worker that has none and gets it from its buddy; else "".
+      wards: whose copies a buddy is to give them.
     """
 
     generation: int
     cut: int
     snapshot: Any = None
+    worker: str = ""
+    wards: tuple[str, ...] = ()
 
 
 Message = Step | Notice | Save | Rebuild
@@ -211,7 +233,7 @@ class Saved(NamedTuple):
     Attributes:
       applied: number of the last decision the worker has applied.
       generation, cut: those of the message.
-      snapshot: a copy of the state, or None where there is an error.
+      snapshot: a copy of the state; None: there is an error, or the buddy has it.
       error: why the state cannot be copied.
     """
 
@@ -223,9 +245,14 @@ class Saved(NamedTuple):
 
 
 class Rebuilt(NamedTuple):
-    """Answer to `Rebuild`."""
+    """Answer to `Rebuild`.
+
+    Attributes:
+      missing: the buddy's copy did not come, and nothing was done.
+    """
 
     generation: int
+    missing: bool = False
 
 
 class Broken(NamedTuple):

@@ -3,6 +3,10 @@
 Every so many runs there is a cut: all workers keep their state at one moment.  What is committed
 afterwards is in the journal.  After a loss, all workers go back to the last cut, and the journal is
 done again in its order; `coordinator` draws the phases.
+
+Each worker hands a copy to its buddy, and at some cuts to the driver.  Who takes the place of a
+lost worker gets its copy from the buddy.  Where that one was lost, too, all go back to the cut of
+which the driver has the copies, and more is done again.
 """
 
 from __future__ import annotations
@@ -30,9 +34,19 @@ from graphflow.distribute.events import (
     Restore,
     Send,
 )
-from graphflow.distribute.messages import Rebuild, Rebuilt, Refused, Save, Saved, Ticket, Verdict
+from graphflow.distribute.messages import (
+    Copying,
+    Rebuild,
+    Rebuilt,
+    Refused,
+    Save,
+    Saved,
+    Ticket,
+    Verdict,
+)
 from graphflow.distribute.runs import Peer, Run
 from graphflow.distribute.series import DECIDED, Series
+from graphflow.distribute.snapshot import EMPTY
 
 _LONGEST = 6  # doublings of the distance of cuts, for the sake of long runs
 _FED = 256 << 20  # bytes of feeds that the journal holds, more or less
@@ -46,6 +60,7 @@ class _Cut:
 
     number: int
     missing: set[str]
+    whole: bool  # the copies go to the driver
     snapshots: dict[str, Any] = field(default_factory=dict)
 
 
@@ -59,12 +74,23 @@ class Recovery(Series):
       unsaved: why the last cut could not be made; None: it could.
     """
 
-    def __init__(self, workers: Iterable[str], every: int | None = None):
+    def __init__(
+        self,
+        workers: Iterable[str],
+        every: int | None = None,
+        buddies: Mapping[str, str] | None = None,
+        backup_every: int = 1,
+    ):
         """Args:
         workers: their names.
         every: runs from cut to cut; None: a lost worker ends the session.
+        buddies: worker -> who keeps a copy of its state; others' copies are kept here.
+        backup_every: cuts from one to the next of which the copies are kept here.
         """
         super().__init__(workers)
+        self._buddies = dict(buddies or {})
+        self._backup_every = backup_every if self._buddies else 1
+        self._copied: set[str] = set()  # workers whose buddy has the copy of the last cut
         self.lost: dict[str, Lost] = {}
         self.phase = "serving"
         self.recoveries = 0
@@ -93,13 +119,13 @@ class Recovery(Series):
         return self._cut is not None
 
     @property
-    def cut(self) -> int:
-        """Number of the last cut of which all copies are safe."""
-        return self._journal.cut
+    def archive(self) -> int:
+        """Number of the last cut of which the copies are here."""
+        return self._journal.archive
 
     @property
     def snapshots(self) -> Mapping[str, Any]:
-        """Worker -> its state at the last cut."""
+        """Worker -> its state at that cut."""
         return self._journal.snapshots
 
     def _reachable(self, worker: str) -> bool:
@@ -125,25 +151,41 @@ class Recovery(Series):
         distance = self._every << min(patience, _LONGEST)
         return self._journal.commits >= distance or self._journal.bytes >= _FED
 
-    def _save(self) -> list[Command]:
+    def _uncopied(self) -> bool:
+        """Is a copy of the last cut lost?"""
+        here = self._journal.cut == self._journal.archive
+        return not here and self._copied < self._peers.keys()
+
+    def _save(self, whole: bool = False) -> list[Command]:
         """Have all workers keep their state.  What is under way begins again after that: it would
-        have to be done again from a state that is older than the cut."""
+        have to be done again from a state that is older than the cut.
+
+        Args:
+          whole: the copies must come here.
+        """
         hit = [run for run in self._runs.values() if run.state == "running"]
         for run in hit:
             run.cut_short += 1
             self._decide(run, Verdict.RETRY)
         self._cuts += 1
-        self._cut = _Cut(self._cuts, set(self._peers))
-        self._journal.mark()
+        journal = self._journal
+        whole = whole or self._cuts >= journal.archive + self._backup_every or journal.bytes >= _FED
+        self._cut = _Cut(self._cuts, set(self._peers), whole)
+        journal.mark()
         commands: list[Command] = []
         for worker in self._peers:
             envelope = self._envelope(worker)
-            save = Save(*envelope, self._valid, self._cuts, self._journal.cut)
+            copying = None if whole else self._copying(worker)
+            save = Save(*envelope, self._valid, self._cuts, journal.cut, copying)
             commands.append(Send(worker, save))
         return commands + [command for run in hit for command in self._start(run)]
 
+    def _copying(self, worker: str) -> Copying:
+        wards = tuple([w for w, buddy in self._buddies.items() if buddy == worker])
+        return Copying(worker, self._buddies[worker], wards, worker not in self._copied)
+
     def _capture(self, event: Capture) -> list[Command]:
-        return self._save() if self.phase == "serving" and self._cut is None else []
+        return self._save(True) if self.phase == "serving" and self._cut is None else []
 
     def _saved(self, worker: str, reply: Saved) -> list[Command]:
         cut = self._cut
@@ -156,7 +198,8 @@ class Recovery(Series):
         cut.missing.discard(worker)
         cut.snapshots[worker] = reply.snapshot
         if not cut.missing:
-            self._journal.complete(cut.number, cut.snapshots)
+            self._journal.complete(cut.number, cut.snapshots if cut.whole else None)
+            self._copied = set() if cut.whole else set(self._peers)
             self._cut = None
         return []
 
@@ -185,6 +228,7 @@ class Recovery(Series):
         self._cut = None
         self._rebuilding.clear()
         self._blank.discard(event.worker)
+        self._copied -= {w for w, buddy in self._buddies.items() if buddy == event.worker}
         self._current.clear()
         self._outgoing.clear()
         self._again.clear()
@@ -263,8 +307,9 @@ class Recovery(Series):
         self.generation += 1
         self._valid = self.generation
         self._journal.restart(event.snapshots)
-        self._cuts = self._journal.cut
+        self._cuts = max(self._cuts, self._journal.cut)
         self._blank = set(self._peers)
+        self._copied = set()
         return self._rebuild()
 
     def _rebuild(self) -> list[Command]:
@@ -272,21 +317,36 @@ class Recovery(Series):
         self.phase = "restoring"
         self._rebuilding = set(self._peers)
         journal = self._journal
+        if journal.cut != journal.archive and not self._blank <= self._copied:
+            journal.fall_back()
+            self._blank = set(self._peers)  # none has kept its state for so long
+            self._copied = set()
         commands: list[Command] = []
         for worker in self._peers:
             self._peers[worker] = Peer()
-            snapshot = journal.snapshots.get(worker) if worker in self._blank else None
-            commands.append(Send(worker, Rebuild(self.generation, journal.cut, snapshot)))
+            rebuild = Rebuild(self.generation, journal.cut)
+            if journal.cut != journal.archive:
+                wards = [w for w in sorted(self._blank) if self._buddies[w] == worker]
+                own = worker if worker in self._blank else ""
+                rebuild = rebuild._replace(worker=own, wards=tuple(wards))
+            elif worker in self._blank:
+                rebuild = rebuild._replace(snapshot=journal.snapshots.get(worker, EMPTY))
+            commands.append(Send(worker, rebuild))
         return commands
 
     def _rebuilt(self, worker: str, reply: Rebuilt) -> list[Command]:
         if self.phase != "restoring" or reply.generation != self.generation:
             return []
+        if reply.missing:
+            self._copied.discard(worker)
+            self.generation += 1
+            self._valid = self.generation
+            return self._rebuild()
         self._blank.discard(worker)
         self._rebuilding.discard(worker)
         if self._rebuilding:
             return []
-        self.phase, self._position = "replaying", 0
+        self.phase, self._position = "replaying", self._journal.start
         return self._advance()
 
     def _advance(self) -> list[Command]:
@@ -328,7 +388,7 @@ class Recovery(Series):
     def _resume(self) -> list[Command]:
         """All is as it was before the loss."""
         self.phase = "serving"
-        commands: list[Command] = []
+        commands = self._save() if self._uncopied() else []
         for run in sorted(self._runs.values(), key=lambda run: run.number):
             if run.state == "suspended":
                 commands += self._follow(run)

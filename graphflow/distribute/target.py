@@ -103,8 +103,9 @@ class ClusterTarget:
     def statistics(self) -> dict[str, dict[str, int]]:
         """Worker -> counts since the session began.
 
-        `steps`, `notices`, `loads` and `pings` are calls that the driver made; `sent` and
-        `bytes` are values that the worker sent to its peers.  `refused` connections to the worker
+        `steps`, `notices`, `loads` and `pings` are calls that the driver made; `copied` are bytes
+        of copies of the worker's variables that came to the driver; `sent` and `bytes` are values
+        that the worker sent to its peers, copies among them.  `refused` connections to the worker
         and `malformed` or `replayed` frames are counted since it began, where there were any.
         """
         return self.conductor.statistics()

@@ -20,8 +20,18 @@ from typing import Any, NamedTuple
 from graphflow.base.errors import CancelledError, InvalidArgumentError
 from graphflow.distribute import events as e
 from graphflow.distribute import worker
+from graphflow.distribute.buddies import buddies
 from graphflow.distribute.coordinator import Coordinator
-from graphflow.distribute.messages import Applied, Prepared, Rebuilt, Refused, Saved, Verdict
+from graphflow.distribute.messages import (
+    Applied,
+    Prepared,
+    Rebuild,
+    Rebuilt,
+    Refused,
+    Saved,
+    Verdict,
+)
+from graphflow.distribute.snapshot import Snapshot
 
 CANCELLED = CancelledError(None, None, "cancelled")
 LOST = "lost"  # stands in the queue to the coordinator where a connection ended
@@ -48,6 +58,9 @@ class Shard:
     held: dict[Any, tuple[tuple[int, ...], tuple[Any, ...]]] = field(default_factory=dict)
     released: dict[int, int] = field(default_factory=dict)  # run -> cut, as in `Host`
     quiet: set[Any] = field(default_factory=set)  # attempts whose output has gone out before
+    copies: dict[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
+    saved: list[tuple[Saved, tuple[str, ...]]] = field(default_factory=list)  # waits for copies
+    rebuild: Any = None  # waits for one's own copy
 
     def promise(self, attempt: Attempt) -> Any:
         """Another attempt that has prepared a write, and is not one that this one builds on."""
@@ -97,6 +110,7 @@ class World:
     told: set[tuple[str, int]] = field(default_factory=set)
     to_worker: dict[str, deque[Any]] = field(default_factory=dict)
     to_driver: dict[str, deque[Any]] = field(default_factory=dict)
+    to_peer: list[Any] = field(default_factory=list)  # (peer, worker, cut, copy)
     resting: list[int] = field(default_factory=list)
     dead: set[str] = field(default_factory=set)
     replacing: list[str] = field(default_factory=list)
@@ -131,7 +145,7 @@ class World:
         each end sees, in which order, stays the same; `check` and the assertions are about that.
         """
         found = list(self.actions())
-        if self.overtaking:
+        if self.overtaking or self.coordinator._backup_every > 1:  # copies go past the queues
             return found
         # An answer that is lost with its worker is as one that the worker was killed before:
         # nobody has seen what it did in between.
@@ -166,6 +180,8 @@ class World:
             yield "replace", name
         for run in self.resting:
             yield "wake", run
+        for i in range(len(self.to_peer)):
+            yield "to peer", i
         if self.unclaimed and self.unclaimed[0] - 1 in self.ended:
             yield ("claim",)
 
@@ -192,7 +208,16 @@ class World:
     def _to_worker(self, name: str, i: int) -> None:
         message = self.to_worker[name][i]
         del self.to_worker[name][i]
+        shard = self.shards[name]
+        if isinstance(message, Rebuild) and message.worker:
+            if (name, message.cut) not in shard.copies:
+                shard.rebuild = message
+                return
+            message = message._replace(snapshot=shard.copies[name, message.cut])
         self._work(name, self.w.Arrived(message))
+        for ward in message.wards if isinstance(message, Rebuild) else ():
+            copy = shard.copies[ward, message.cut]
+            self.to_peer.append((ward, ward, message.cut, copy))
 
     def _to_driver(self, name: str, i: int) -> None:
         reply = self.to_driver[name][i]
@@ -202,6 +227,23 @@ class World:
                 if decision.number <= reply.applied and decision.verdict is Verdict.COMMIT:
                     self.told.add((name, decision.ticket.run))
         self._drive(e.Lost(name, "killed") if reply == LOST else e.Answered(name, reply))
+
+    def _to_peer(self, i: int) -> None:
+        peer, worker, cut, copy = self.to_peer.pop(i)
+        shard = self.shards[peer]
+        if peer in self.dead:
+            return
+        shard.copies[worker, cut] = copy
+        self._answer_saved(peer, shard)
+        if shard.rebuild is not None and (worker, cut) == (peer, shard.rebuild.cut):
+            message, shard.rebuild = shard.rebuild._replace(snapshot=copy), None
+            self._work(peer, self.w.Arrived(message))
+
+    def _answer_saved(self, name: str, shard: Shard) -> None:
+        for saved, wards in list(shard.saved):
+            if all((ward, saved.cut) in shard.copies for ward in wards):
+                shard.saved.remove((saved, wards))
+                self.to_driver[name].append(saved)
 
     def _execute(self, name: str, ticket: Any) -> None:
         shard = self.shards[name]
@@ -303,10 +345,18 @@ class World:
                 for cut in [c for c in shard.snapshots if c < message.last]:
                     del shard.snapshots[cut]
                 shard.released = {r: c for r, c in shard.released.items() if c >= message.last}
-                answers.append(Saved(machine.applied, message.generation, message.cut, shard.runs))
+                saved = Saved(machine.applied, message.generation, message.cut, shard.runs)
+                if message.copying is None:
+                    answers.append(saved)
+                else:
+                    to = message.copying.buddy
+                    self.to_peer.append((to, name, saved.cut, shard.runs))
+                    shard.saved.append((saved._replace(snapshot=None), message.copying.wards))
+                    self._answer_saved(name, shard)
             case w.Recall(message):
                 if message.snapshot is not None:
-                    shard.snapshots = {message.cut: message.snapshot}
+                    copy = () if isinstance(message.snapshot, Snapshot) else message.snapshot
+                    shard.snapshots = {message.cut: copy}
                 shard.runs = shard.snapshots[message.cut]
                 answers.append(Rebuilt(message.generation))
 
@@ -395,7 +445,7 @@ def worlds(plan: Mapping[int, tuple[str, ...]], kills: int, **options: Any) -> I
 def world(
     plan: Mapping[int, tuple[str, ...]], kills: Mapping[str, int], every: int = 1,
     overlapping: int = 1, spares: int = 100, attempts: int = 100, overtaking: bool = False,
-    series: bool = False, fails: frozenset[int] = frozenset(),
+    series: bool = False, fails: frozenset[int] = frozenset(), backup_every: int = 1,
     machines: tuple[type, Any] = (Coordinator, worker),
 ) -> World:  # fmt: skip
     """The first state.
@@ -410,11 +460,12 @@ def world(
       overtaking: messages between two ends do not keep their order.
       series: runs begin ahead.
       fails: runs whose execution fails.
+      backup_every: cuts from one to the next of which the driver gets the copies.
       machines: the class of the coordinator, and the module of workers.
     """
     names = sorted({name for workers in plan.values() for name in workers})
     return World(
-        machines[0](names, every),
+        machines[0](names, every, buddies(names, {}), backup_every),
         {name: Shard(machines[1].Worker()) for name in names},
         plan,
         kills,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from graphflow.distribute import channel
+from graphflow.distribute.buddies import buddies
 from graphflow.distribute.channel import Gone
 from graphflow.distribute.cluster import OVERLAPPING
 from graphflow.distribute.conductor import Conductor
@@ -30,9 +31,11 @@ class InProcess:
       log: (worker, message) of all that the coordinators sent.
       deliver_later: takes the call that hands a value to a peer, instead of making it.
       every: runs from cut to cut; None: lost workers are not replaced.
+      backup_every: cuts from one to the next of which the driver gets the copies.
       before: called with (worker, message) of what is sent, before it is.
       threads: of the products of workers that are opened from now on, as they say.
       available: how many workers there are to replace lost ones.
+      stands_in: called with the name of one for whom there is none; does something stand in?
     """
 
     def __init__(self, workers: int, deadline: float = 20.0, every: int | None = None):
@@ -47,8 +50,10 @@ class InProcess:
         self.frozen: set[str] = set()
         self.deliver_later: Callable[[Callable[[], None]], None] | None = None
         self.every = every
+        self.backup_every = 4
         self.before: Callable[[str, Any], None] = lambda worker, message: None
         self.available = 1000
+        self.stands_in: Callable[[str], bool] = lambda worker: False
         self.threads = 1
         self.pool = ThreadPoolExecutor(64)
 
@@ -61,18 +66,24 @@ class InProcess:
         link = Link(self)
         self.links.append(link)
         conductor = Conductor(
-            link, self.names, self.deadline, self.slots, every=self.every, start_deadline=2.0
-        )
+            link, self.names, self.deadline, self.slots, every=self.every, start_deadline=2.0,
+            buddies=buddies(self.names, {}), backup_every=self.backup_every,
+        )  # fmt: skip
         conductor.open(seed, tier)
         return conductor
 
     def resize(self, workers: int) -> None:
         """Have another number of workers."""
+        self.go_to([self.name(i) for i in range(workers)])
+
+    def go_to(self, names: Sequence[str]) -> None:
+        """Have workers of these names."""
         before = self.names
-        self.names = [f"/job:worker/replica:0/task:{i}" for i in range(workers)]
+        self.names = list(names)
         topology = topology_of([f"{name}/device:CPU:0" for name in self.names])
         try:
-            move(self.targets, topology, self._conductor)
+            open_ones = [t for t in self.targets if not t.conductor.closed]
+            move(open_ones, topology, self._conductor)
         except BaseException:
             self.names = before
             raise
@@ -135,7 +146,8 @@ class Link(channel.Link):
         cluster.dead.discard(worker)
         cluster.frozen.discard(worker)
         cluster.available -= 1
-        hear(None if cluster.available >= 0 else Gone("there is none"))
+        found = cluster.available >= 0 or cluster.stands_in(worker)
+        hear(None if found else Gone("there is none"))
 
     def died(self, worker: str) -> None:
         with self.lock:

@@ -20,8 +20,12 @@ SMALL = {
     "a run on one worker": {"plan": {1: AB, 2: ("a",), 3: ("b",)}, "kills": 1, "every": 2},
     "overlapping runs": {"plan": {1: AB, 2: ("a",)}, "kills": 0, "overlapping": 2, "attempts": 5},
 }
+BUDDIES = {
+    "a kill": {"plan": {1: AB, 2: ("b",)}, "kills": 1},
+    "a worker and its buddy": {"plan": {1: AB}, "kills": 2},
+}
 SERIES = {
-    "two runs": {"plan": {1: AB, 2: AB}, "kills": 1, "every": 9},
+    "two runs": {"plan": {1: AB, 2: AB}, "kills": 0, "every": 9},
     "a cut in between": {"plan": {1: AB, 2: AB}, "kills": 0, "every": 1},
     "a failure": {"plan": {1: AB, 2: AB}, "kills": 0, "fails": frozenset({1})},
     "the second fails": {"plan": {1: AB, 2: AB}, "kills": 0, "fails": frozenset({2})},
@@ -35,6 +39,15 @@ OVERTAKING = {
 }
 # Thousands of states that suffice: 1, 29, 16, 8, 20, 39, at 1.2 a second.
 LARGE = {
+    "a series of two and a kill": {
+        "plan": {1: AB, 2: AB},
+        "kills": 1,
+        "every": 9,
+        "series": True,
+        "overlapping": 2,
+    },
+    "two runs, a kill, and copies": {"plan": {1: AB, 2: AB}, "kills": 1, "backup_every": 9},
+    "copies at each other": {"plan": {1: AB, 2: AB, 3: AB}, "kills": 2, "backup_every": 2},
     "a series of three and cuts": {
         "plan": {1: AB, 2: AB, 3: AB},
         "kills": 0,
@@ -75,6 +88,11 @@ def test_all_interleavings_of_messages_that_overtake_each_other(system):
     assert ends(system | {"overtaking": True}, limit=10_000)
 
 
+@pytest.mark.parametrize("system", BUDDIES.values(), ids=BUDDIES)
+def test_all_interleavings_where_workers_keep_each_others_copies(system):
+    assert ends(system | {"backup_every": 9}, limit=100_000)
+
+
 @pytest.mark.parametrize("system", SERIES.values(), ids=SERIES)
 def test_all_interleavings_of_runs_that_begin_ahead(system):
     overlapping = len(system["plan"])
@@ -107,7 +125,13 @@ class Losses(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = world(
-            self.plan, dict.fromkeys(ABC, 1), 2, overlapping=3, overtaking=True, series=self.series
+            self.plan,
+            dict.fromkeys(ABC, 1),
+            2,
+            overlapping=3,
+            overtaking=True,
+            series=self.series,
+            backup_every=3,
         )
 
     plan: ClassVar[Any] = {1: ABC, 2: AB, 3: ("b", "c"), 4: ABC}

@@ -295,7 +295,7 @@ def test_a_worker_may_be_lost_at_any_moment(cluster, graph, undisturbed, moments
                 cluster.kill(0)
 
     same(train(cluster, STEPS, scopes=(T0, T1), on_step=arm), undisturbed)
-    assert len(hits) == 2 or point == "load"
+    assert len(hits) == 2 or point == "load" or (hits and point == "copy")
 
 
 def test_a_run_that_takes_its_workers_with_it_is_given_up(cluster, graph, moments):

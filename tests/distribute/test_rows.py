@@ -215,8 +215,8 @@ def test_an_aborted_write_of_rows_leaves_the_bits_that_were_there(cluster):
             np.testing.assert_array_equal(
                 session.run(row)[1], before[1] + np.float32(0.7) + np.float32(0.7)
             )
-        (table,) = [e.value for e in cluster.host(0).store.entries.values()]
-        assert isinstance(table, Table)
+            (table,) = [e.value for e in cluster.host(0).store.entries.values()]
+            assert isinstance(table, Table)
 
 
 def short_pause() -> bool:
