@@ -17,6 +17,7 @@ from graphflow.base.devices import DeviceSpec
 from graphflow.base.errors import InvalidArgumentError, UnavailableError
 from graphflow.distribute.buddies import buddies
 from graphflow.distribute.conductor import Conductor
+from graphflow.distribute.elastic import Membership
 from graphflow.distribute.fast.link import FastLink
 from graphflow.distribute.fast.network import Network
 from graphflow.distribute.moves import move
@@ -45,6 +46,7 @@ class Cluster:
         self,
         workers: int = 2,
         *,
+        min_workers: int | None = None,
         address: str | None = None,
         transport: str | None = None,
         tls: bool = False,
@@ -62,6 +64,9 @@ class Cluster:
 
         Args:
           workers: how many.
+          min_workers: go on with fewer, but at least so many, while lost ones cannot be replaced,
+            and with all again when Ray has the resources.  None: a worker that cannot be replaced
+            ends the sessions.
           address: of the Ray cluster to use: "auto", "host:port", "ray://host:port"; "local": a
             Ray of its own, on this machine's loopback; None: the Ray that this process is
             connected to, else one of its own.  What it starts it also ends.
@@ -104,6 +109,8 @@ class Cluster:
             start_deadline=start_deadline,
         )  # fmt: skip
         _check(workers, transport, cpus_per_worker, gpus_per_worker, deadline)
+        if min_workers is not None and not 1 <= min_workers <= workers:
+            raise ValueError(f"min_workers={min_workers}: it must be from 1 to workers={workers}")
         if spares < 0 or snapshot_every < 1 or backup_every < 1:
             given = f"spares={spares}, snapshot_every={snapshot_every}, backup_every={backup_every}"
             raise ValueError(f"{given}: out of range")
@@ -124,6 +131,8 @@ class Cluster:
         self._spares: list[Any] = []
         self._wanted_spares = spares
         self._networks: list[Network] = []  # one, where messages do not go by Ray
+        self._changing = threading.RLock()  # who the workers are
+        self._membership: Membership | None = None
         self._finalizer = weakref.finalize(
             self, _end, ray, self._actors, self._spares, self._networks
         )
@@ -141,6 +150,8 @@ class Cluster:
             carrier = f"{transport}, encrypted" if tls else transport
             self._carrier = carrier
             self.topology = _topology(self.workers, cpus_per_worker, gpus_per_worker, carrier)
+            if min_workers is not None:
+                self._membership = Membership(weakref.proxy(self), names, min_workers)
         except BaseException:
             self.close()
             raise
@@ -192,6 +203,25 @@ class Cluster:
         if not self._finalizer.alive:
             raise RuntimeError("the cluster is closed")
         names = [str(DeviceSpec("worker", 0, task)) for task in range(workers)]
+        self.go_to(names)
+        if self._membership is not None:
+            self._membership.want(names)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the workers."""
+        return list(self._actors)
+
+    def room(self) -> int:
+        """For how many more workers Ray has the resources now."""
+        return int(_ray().room(*self._resources))
+
+    def go_to(self, names: Sequence[str]) -> None:
+        """Have workers of these names from now on; see `resize`."""
+        with self._changing:
+            self._go_to(names)
+
+    def _go_to(self, names: Sequence[str]) -> None:
         self._mend()
         before = dict(self._actors)
         joining = {name: self._start() for name in names if name not in before}
@@ -250,12 +280,20 @@ class Cluster:
         with self._lock:
             if self._actors[worker] is lost:
                 _ray().end_worker(lost)
-                self._actors[worker] = self._spares.pop(0) if self._spares else self._start()
+                self._actors[worker] = self._spares.pop(0) if self._spares else self._other(worker)
             return self._actors[worker]
+
+    def _other(self, worker: str) -> Any:
+        members, (cpus, gpus) = self._membership, self._resources
+        if members is not None and not gpus and members.stands_in(worker):
+            return _ray().start_worker(cpus, gpus, reserve=False)
+        return self._start()
 
     def replaced(self, worker: str, found: Any) -> None:
         """A worker that has taken the place of a lost one is up."""
         self.workers[worker] = found
+        if self._membership is not None:
+            self._membership.replaced(worker)
         with self._lock:  # not before, for starting takes what the recovery needs
             if self._finalizer.alive and len(self._spares) < self._wanted_spares:
                 self._spares.append(self._spare())
@@ -293,6 +331,8 @@ class Cluster:
             self._sessions.clear()
         for session in sessions:
             session.conductor.abandon()
+        if self._membership is not None:
+            self._membership.close()
         self._finalizer()
 
     def __enter__(self) -> Cluster:

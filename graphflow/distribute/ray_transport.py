@@ -443,12 +443,13 @@ def disconnect() -> None:
     _connection.close()
 
 
-def start_worker(cpus: float, gpus: float) -> Any:
-    """Start the actor of a worker; a handle, at once."""
+def start_worker(cpus: float, gpus: float, reserve: bool = True) -> Any:
+    """Start the actor of a worker; a handle, at once.  Without a reservation it starts wherever
+    there is a machine, and computes as if it had one."""
     actor: Any = ray.remote(concurrency_groups=_GROUPS)(Executor)
     return actor.options(
-        num_cpus=cpus,
-        num_gpus=gpus,
+        num_cpus=cpus if reserve else 0,
+        num_gpus=gpus if reserve else 0,
         max_restarts=0,  # a restarted actor would answer on blank state
         max_task_retries=0,
         scheduling_strategy="SPREAD",
@@ -558,6 +559,13 @@ def _results(calls: Mapping[str, Any], patience: float) -> dict[str, Any]:
 def resources() -> Mapping[str, float]:
     """What Ray has in all, by name."""
     return ray.cluster_resources()
+
+
+def room(cpus: float, gpus: float) -> int:
+    """For how many workers there are resources that nobody uses."""
+    free = ray.available_resources()
+    needs = {"CPU": cpus, "GPU": gpus}
+    return int(min([free.get(name, 0) // each for name, each in needs.items() if each] or [1]))
 
 
 def end_worker(actor: Any) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
-from graphflow.distribute import failpoints
+from graphflow.distribute import elastic, failpoints
+from graphflow.distribute.elastic import Membership
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import train
 
@@ -237,3 +238,148 @@ def test_a_run_that_does_not_end_is_waited_for_and_named(graph):
             cluster.resize(3)
         session.run(put)
         assert waiting.result(10) == 1.0
+
+
+# ---- membership
+
+
+class Elastic(InProcess):
+    """Three workers, of which some may be without a replacement.
+
+    Attributes:
+      free: for how many workers there is room.
+      history: names of the workers, whenever they change.
+    """
+
+    def __init__(self, least: int = 1) -> None:
+        super().__init__(3, every=4, deadline=2.0)
+        self.available = self.free = 0
+        self.history: list[list[int]] = []
+        self.membership = Membership(self, self.names, least)
+        self.stands_in = self.membership.stands_in
+
+    def room(self) -> int:
+        return self.free
+
+    def go_to(self, names: Any) -> None:
+        self.free -= len([name for name in names if name not in self.names])
+        super().go_to(names)
+        self.history.append([int(name[-1]) for name in names])
+
+    def __exit__(self, *_: object) -> None:
+        self.membership.close()
+        super().__exit__()
+
+
+@pytest.fixture(autouse=True)
+def _only_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elastic, "LOOKS", 1000.0)
+
+
+def replicas(cluster: Any, on_step: Any = None) -> tuple[list[Any], list[Any]]:
+    """Losses and weights of a network of three logical replicas."""
+    rng = np.random.default_rng(0)
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [None, 6])
+
+        def model(part: Any) -> Any:
+            w = tf.get_variable("w", [6, 4], initializer=tf.glorot_uniform_initializer(seed=1))
+            noisy = tf.nn.dropout(tf.matmul(part, w), 0.8, seed=4)
+            return tf.reduce_mean(tf.square(noisy - 1.0))
+
+        devices = [f"/job:worker/task:{i}" for i in range(3)]
+        inner = tf.train.MomentumOptimizer(0.05, 0.9)
+        optimizer = tf.distribute.DataParallel(inner, 3, devices)
+        step = optimizer.minimize(model, inputs=[x])
+        config = tf.ConfigProto(allow_soft_placement=True)
+        with tf.Session(cluster=cluster, config=config, seed=7) as session:
+            session.run(tf.global_variables_initializer())
+            losses = []
+            for i in range(STEPS):
+                batch = rng.normal(size=(12, 6)).astype(np.float32)
+                losses.append(session.run([optimizer.loss, step], {x: batch})[0])
+                if on_step is not None:
+                    on_step(i + 1)
+            return losses, session.run(tf.trainable_variables())
+
+
+def test_training_goes_on_with_those_that_are_left_and_with_those_that_come_back(monkeypatch):
+    """Losses, departures and joins; sums run over logical replicas, so the bits stay."""
+    monkeypatch.setenv("GRAPHFLOW_TIER", "reference")
+    expected = replicas(None)
+    with Elastic() as cluster:
+
+        def on_step(now: int) -> None:
+            if now == 2:
+                cluster.kill(1)
+            if now == 4:
+                cluster.membership.look()  # off the stand-in
+                cluster.membership.look()  # there is no room
+                assert cluster.history == [[0, 2]]
+            if now == 5:
+                cluster.kill(0)
+            if now == 6:
+                cluster.membership.look()
+                assert cluster.history[1:] == [[2]]
+                cluster.free = 1
+            if now == 7:
+                cluster.membership.look()
+                assert cluster.history[2:] == [[0, 2]]
+            if now == 9:
+                cluster.free = 5
+                cluster.membership.look()
+                cluster.membership.look()
+                assert cluster.history[3:] == [[0, 1, 2]]
+
+        losses, weights = replicas(cluster, on_step)
+    np.testing.assert_array_equal(losses, expected[0])
+    np.testing.assert_array_equal(weights, expected[1])
+
+
+def test_with_fewer_than_the_least_the_session_ends():
+    soft = tf.ConfigProto(allow_soft_placement=True)
+    with Elastic(least=2) as cluster, tf.Graph().as_default():
+        with tf.device("/job:worker/task:0"):
+            up = tf.Variable(1.0).assign_add(1.0)
+        with tf.device("/job:worker/task:1"):
+            down = tf.Variable(1.0).assign_sub(1.0)
+        with tf.Session(cluster=cluster, config=soft) as session:
+            session.run(tf.global_variables_initializer())
+            cluster.kill(0)
+            assert session.run([up, down]) == [2.0, 0.0]
+            cluster.membership.look()
+            assert cluster.history == [[1, 2]]
+            assert session.run([up, down]) == [3.0, -1.0]
+            cluster.kill(1)
+            with pytest.raises(errors.UnavailableError, match="no other worker"):
+                session.run([up, down])
+
+
+def test_a_worker_that_is_replaced_is_nobody_to_leave():
+    with Elastic() as cluster, tf.Graph().as_default():
+        cluster.available = 5
+        with tf.device("/job:worker/task:0"):
+            a = tf.Variable(1.0)
+        with tf.Session(cluster=cluster) as session:
+            session.run(a.initializer)
+            cluster.kill(0)
+            assert session.run(a) == 1.0
+            cluster.membership.look()
+        assert cluster.history == []
+
+
+def test_it_is_noticed_without_anybody_asking(monkeypatch):
+    monkeypatch.setattr(elastic, "LOOKS", 0.02)
+    with Elastic() as cluster, tf.Graph().as_default():
+        with tf.device("/job:worker/task:1"):
+            a = tf.Variable(1.0)
+            up = a.assign_add(1.0)
+        soft = tf.ConfigProto(allow_soft_placement=True)
+        with tf.Session(cluster=cluster, config=soft) as session:
+            session.run(a.initializer)
+            cluster.kill(1)
+            for _ in range(2000):
+                session.run(up)
+                if cluster.history:
+                    break
+        assert cluster.history == [[0, 2]]
