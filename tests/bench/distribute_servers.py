@@ -1,6 +1,7 @@
 """A step of a worker and a parameter server, beside TensorFlow's: two processes of one machine.
 
-Each side runs its own steps and tells how long they took, as the programs of a job would.
+Each side runs its own steps and tells how long they took, as the programs of a job would.  A plain
+task of Ray's that does nothing tells what a stateless step would cost as one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from measure import median_ratio
+from measure import median_ratio, seconds_per_call
 from processes import Asked
 
 FOLDER = Path(__file__).parent
@@ -27,6 +28,7 @@ MEANING = {
     "ps_train_ms": "a worker updates 4 MB on a parameter server, ms",
     "ps_train_ms_by_ray": "the same by Ray's calls, ms",
     "ps_scalar_ms_tf1": "TensorFlow: the scalar step, ms",
+    "ray_task_ms": "a plain Ray task that does nothing, and its answer, ms",
     "ps_scalar_to_tf1": "scalar step, graphflow / TensorFlow",
 }
 
@@ -48,7 +50,7 @@ def _numbers() -> dict[str, Any]:
     with ExitStack() as stack:
         turns = dict(stack.enter_context(_job("grpc", "")))
         turns |= stack.enter_context(_job("ray", "_by_ray"))
-        turns |= stack.enter_context(_tensorflow())
+        turns |= stack.enter_context(_tensorflow()) | {"ray_task_ms": _task}
         for _ in range(ROUNDS):
             for name, turn in turns.items():
                 times.setdefault(name, []).append(turn())
@@ -107,6 +109,19 @@ def _job(protocol: str, suffix: str) -> Iterator[Mapping[str, Callable[[], float
     }
     for task in tasks:
         ray.kill(task)
+
+
+def _task() -> float:
+    """Seconds of a task and its answer, one after the other, on a worker that is warm."""
+    import ray
+
+    def nothing() -> None:
+        pass
+
+    task = ray.remote(num_cpus=1)(nothing)
+    for _ in range(5):
+        ray.get(task.remote())
+    return seconds_per_call(lambda: ray.get(task.remote()), STEPS // 2)
 
 
 @contextmanager

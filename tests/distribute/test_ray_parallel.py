@@ -25,7 +25,8 @@ ONE = ["/cpu:0"] * 3
 @pytest.fixture
 def cluster(ray_is_up: None) -> Iterator[tf.Cluster]:
     """Two workers, of which a test kills one."""
-    with tf.Cluster(2, deadline=20.0, cpus_per_worker=0, spares=1, snapshot_every=3) as cluster:
+    options = {"deadline": 20.0, "start_deadline": 200.0, "snapshot_every": 3}
+    with tf.Cluster(2, cpus_per_worker=0, spares=1, **options) as cluster:
         yield cluster
 
 

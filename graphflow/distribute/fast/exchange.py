@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone, Hear
 from graphflow.distribute.fast import codec, stream
 from graphflow.distribute.fast.codec import Elsewhere, Failed, Malformed, Missed
@@ -159,6 +160,7 @@ class Exchange:
 
         Raises:
           TimeoutError: it is not.
+          UnavailableError: it was lost meanwhile.
         """
         bell = self.bell()
         until = time.monotonic() + patience
@@ -176,6 +178,10 @@ class Exchange:
                 bell.wait_for(lambda: answer, max(0.0, until - time.monotonic()))
             if answer and answer[-1] is None:
                 return
+            if answer and not self.has(worker):
+                raise UnavailableError(
+                    None, None, f"{worker} was lost while it connected: {answer[-1].reason}"
+                )
             if time.monotonic() >= until:
                 raise TimeoutError(worker)
             time.sleep(_RETRY)

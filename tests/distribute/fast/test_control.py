@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zmq
 
+from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone
 from graphflow.distribute.fast.door import client
 from graphflow.distribute.fast.exchange import NOBODY, Exchange
@@ -356,3 +357,16 @@ def test_threads_that_python_does_not_know_may_tell_of_a_loss(exchange, services
     told.acquire()
     assert waiting.result() == Gone("it has ended")
     services["a"]._find(SESSION).go_on.set()
+
+
+def test_a_worker_that_is_lost_while_it_connects_is_not_waited_for():
+    exchange = Exchange("127.0.0.1")
+    try:
+        exchange.invite("w")
+        killer = threading.Timer(0.05, exchange.lose, ("w", "killed by a test"))
+        killer.start()
+        with pytest.raises(UnavailableError, match="w was lost while it connected"):
+            exchange.greet("w", 60)
+        killer.join()
+    finally:
+        exchange.close()
