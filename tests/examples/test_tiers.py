@@ -16,6 +16,7 @@ from graphflow.execute.tiered import TieredProgram
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SLOW = pytest.mark.slow
+NATIVELY = TieredProgram._natively
 
 
 class Comparison:
@@ -30,11 +31,15 @@ class Comparison:
         self.steps = 0
         self.worst = 0.0
 
-    def run(self, program: Any, state: Any, run: Any, values: Any) -> Any:
+    def run(
+        self, program: Any, state: Any, run: Any, values: Any, rendezvous: Any, trace: Any
+    ) -> Any:
+        if rendezvous is not None:  # what was sent cannot be sent again
+            return NATIVELY(program, state, run, values, rendezvous, trace)
         found = state.native.run(self._context(program, run), values)
         mine = [np.array(v) for v in (*found, *self._written(run))]
         run.abort()
-        expected = program._reference.run(run, values)
+        expected = program.reference.run(run, values)
         theirs = [np.array(v) for v in (*expected, *self._written(run))]
         assert len(mine) == len(theirs)
         for a, b in zip(mine, theirs, strict=True):
@@ -70,7 +75,7 @@ def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compar
     monkeypatch.setenv("GRAPHFLOW_TIER", "native")
     monkeypatch.syspath_prepend(str(EXAMPLES))
     comparison = Comparison()
-    monkeypatch.setattr(TieredProgram, "_natively", lambda p, *rest: comparison.run(p, *rest))
+    monkeypatch.setattr(TieredProgram, "_natively", lambda *given: comparison.run(*given))
     monkeypatch.setattr(TieredProgram, "at_once", lambda p, values: None)
     with tf.Graph().as_default():
         yield comparison

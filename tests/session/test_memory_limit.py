@@ -45,7 +45,7 @@ def peak(session: tf.Session) -> int:
     """Bytes that the reference tier holds at once in the plan that ran last."""
     prepared = list(session._cache.values())[-1]
     (program,) = prepared.executable._programs
-    reference = getattr(program, "_reference", program)
+    reference = getattr(program, "reference", program)
     sizes: dict[int, tuple[int, int]] = {}  # slot -> address, bytes
     held = highest = 0
     counts: dict[int, int] = {}
