@@ -11,7 +11,7 @@ import pytest
 import graphflow as tf
 from graphflow.build import OpDef
 from graphflow.compile.loops.specialise import _RULES
-from tests.execute.test_native import native_programs
+from tests.execute.test_native import both, native_programs
 from tests.ops.registered import as_dtype, cases_of, entries, needs_session
 
 _AT_ONCE = 24  # entries in one graph: compiling it costs more than running it
@@ -83,3 +83,26 @@ def test_slices_are_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             # gradients of slices that leave gaps, or go backwards, are the kernel's
             assert all("StridedSliceGrad" in r for r in program.plan.called.values())
             assert len(program.plan.called) == 2
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (7, 16), (8, 33), (203, 64), (64, 5, 32), (19, 300)])
+def test_sums_of_columns(
+    shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In lanes where rows are narrow; also fewer rows than lanes, and NaN in one column."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    values[..., 1] = np.nan
+    axes = list(range(len(shape) - 1))
+
+    def program() -> Any:
+        x = tf.placeholder(tf.float32, shape)
+        y = x * 2.0 + 1.0
+        outputs = [reduce(y, axes) for reduce in (tf.reduce_sum, tf.reduce_max, tf.reduce_min)]
+        return [*outputs, tf.nn.softmax(x), tf.reduce_sum(tf.nn.softmax(x), axes)], {x: values}
+
+    expected, got = both(program, steps=1)
+    for a, b in zip(expected[0], got[0], strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
+    exact = (values.astype(np.float64) * 2 + 1).sum(tuple(axes))
+    np.testing.assert_allclose(got[0][0], exact, rtol=2e-6, atol=2e-6 * values.size)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from graphflow.compile.loops.nests import (
+    LANES,
     Access,
     Nest,
     Pass,
@@ -33,6 +34,7 @@ from graphflow.compile.loops.values import (
 )
 from graphflow.ops.expression import Node, apply
 
+_NARROW = 256  # columns up to which a row is added sooner than the row before is written
 _CHUNKS = 16  # partial sums of columns: as many, whatever the number of workers
 
 
@@ -80,7 +82,8 @@ class Assembler:
                 if task.over == "columns":
                     chunks = _chunks(self.space[:-1])
                     partial = Value((chunks, self.space[-1]), out.dtype)
-                    reductions.append(Reduction(task.op, body, partial=partial))
+                    lanes = _lanes(self.space[-1], out.dtype)
+                    reductions.append(Reduction(task.op, body, partial=partial, lanes=lanes))
                     self.after.append(_columns_total(task, partial))
                     continue
                 reductions.append(Reduction(task.op, body, registers))
@@ -248,6 +251,10 @@ def spread_nest(task: Spread) -> Nest:
     scatter = Scatter(target, index, width, limit, task.drops, task.op, body)
     walk = Pass((), (), (), (scatter,))
     return Nest(task.name, (rows, width), loads, (walk,), None, 1, (task.name,))
+
+
+def _lanes(columns: int, dtype: Any) -> Value | None:
+    return Value((LANES, columns), dtype, "row") if columns <= _NARROW else None
 
 
 def _chunks(rows: Shape) -> int:

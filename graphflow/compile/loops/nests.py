@@ -17,6 +17,9 @@ import numpy as np
 from graphflow.compile.loops.values import Shape, Value
 from graphflow.ops.expression import Node
 
+LANES = (
+    8  # sums of columns under way: one alone would wait for the memory that the row before wrote
+)
 BLOCK = 4096  # columns of a nest over one axis: partial sums stay in float32 within a block
 
 
@@ -53,12 +56,15 @@ class Reduction:
       body: what is reduced.
       register: number of the row value that holds the result; -1 for columns.
       partial: [chunks, columns], where columns are added up; None for rows.
+      lanes: [`LANES`, columns], of each worker: row r of a chunk goes to lane r mod `LANES`, and
+        in the end these are added in pairs.  None: each row goes to `partial`.
     """
 
     op: str
     body: Node
     register: int = -1
     partial: Value | None = None
+    lanes: Value | None = None
 
 
 @dataclass(frozen=True, slots=True)

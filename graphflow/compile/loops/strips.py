@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from graphflow.compile.loops.nests import Product, Unit
+from graphflow.compile.loops.nests import Nest, Product, Reduction, Unit
 from graphflow.compile.loops.shares import Range, Share, touched
 from graphflow.compile.loops.values import Value
 
@@ -241,5 +241,9 @@ def values_of(unit: Unit) -> list[Value]:
     if isinstance(unit, Product):
         return [unit.out.value, *[a.value for term in unit.terms for a in term]]
     found = [a.value for a, _ in unit.accesses]
-    partials = [r.partial for p in unit.passes for r in p.reductions if r.partial is not None]
-    return [*found, *partials]
+    return found + [v for r in reductions(unit) for v in (r.partial, r.lanes) if v is not None]
+
+
+def reductions(unit: Nest) -> list[Reduction]:
+    """All of a nest."""
+    return [r for walk in unit.passes for r in walk.reductions]

@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.compile.loops.nests import Access, Nest, Pass, Product, Scatter, Store, Unit
+from graphflow.compile.loops.nests import (
+    LANES,
+    Access,
+    Nest,
+    Pass,
+    Product,
+    Scatter,
+    Store,
+    Unit,
+)
 from graphflow.compile.loops.values import Shape, Value
 from graphflow.ops.expression import COMPARISONS, LOGICAL, PREDICATES, Node
 
@@ -150,7 +159,14 @@ def _pass(unit: Nest, walk: Pass, registers: dict[int, Any]) -> dict[int, Any]:
             found[reduction.register] = reduction.body.dtype
         elif reduction.partial.shape != (unit.chunks, unit.shape[-1]):
             raise ValueError(f"{unit.name}: sums of columns in {list(reduction.partial.shape)}")
+        elif reduction.lanes is not None:
+            _lanes(unit, reduction.lanes)
     return found
+
+
+def _lanes(unit: Nest, lanes: Value) -> None:
+    if lanes.kind != "row" or lanes.shape != (LANES, unit.shape[-1]):
+        raise ValueError(f"{unit.name}: lanes of columns in {lanes.kind} {list(lanes.shape)}")
 
 
 def _scatter(unit: Nest, scatter: Scatter, registers: dict[int, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from graphflow.compile.loops.nests import Nest, Unit
 from graphflow.compile.loops.overlay import may_overwrite
 from graphflow.compile.loops.shares import Range, Share, touched
-from graphflow.compile.loops.strips import values_of
+from graphflow.compile.loops.strips import reductions, values_of
 from graphflow.compile.loops.values import Value
 
 Place: TypeAlias = Callable[[Value], tuple[Any, int]]  # memory, first byte
@@ -103,7 +103,7 @@ def stored(unit: Unit) -> list[Value]:
     if not isinstance(unit, Nest):
         return [unit.out.value]
     found = [a.value for a, stores in unit.accesses if stores]
-    found += [r.partial for p in unit.passes for r in p.reductions if r.partial is not None]
+    found += [r.partial for r in reductions(unit) if r.partial is not None]
     return [v for v in _once(found) if v.kind != "row"]
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphflow.compile.loops.nests import Access, Nest, Pass, Reduction, Scatter
+from graphflow.compile.loops.nests import LANES, Access, Nest, Pass, Reduction, Scatter
+from graphflow.compile.loops.strips import reductions
 from graphflow.compile.native.scalars import TYPES, Emitter, Name, literal, storage
 from graphflow.ops.expression import Node
 
@@ -57,10 +58,12 @@ class _Writer:
     def kernel(self) -> Kernel:
         for access, _ in self.nest.accesses:
             self._buffer(access.value)
-        partials = [r.partial for p in self.nest.passes for r in p.reductions if r.partial]
-        for partial in partials:
-            self._buffer(partial)
-        self._chunks(bool(partials) or any(p.scatters for p in self.nest.passes))
+        self.columns = [r for r in reductions(self.nest) if r.partial is not None]
+        for reduction in self.columns:
+            for value in (reduction.partial, reduction.lanes):
+                if value is not None:
+                    self._buffer(value)
+        self._chunks(bool(self.columns) or any(p.scatters for p in self.nest.passes))
         parameters = ", ".join(f"ptr noalias %p{i}" for i in range(len(self.values)))
         body = "\n".join(self.e.lines)
         text = (
@@ -115,32 +118,57 @@ class _Writer:
         def chunk(index: str) -> None:
             e = self.e
             self.chunk = index
-            for walk in self.nest.passes:
-                for reduction in walk.reductions:
-                    if reduction.partial is not None:
-                        self._clear(reduction)
+            for reduction in self.columns:
+                self._clear(reduction)
             scaled = e.emit("i64", f"mul i64 {index}, {rows}")
             first = e.emit("i64", f"udiv i64 {scaled.text}, {chunks}")
             beyond = e.emit("i64", f"add i64 {scaled.text}, {rows}")
             last = e.emit("i64", f"udiv i64 {beyond.text}, {chunks}")
             self._loop(first.text, last.text, self._row)
+            for reduction in self.columns:
+                if reduction.lanes is not None:
+                    self._join(reduction)
 
         self._loop("%begin", "%end", chunk)
 
     def _partial_at(self, reduction: Reduction, column: str) -> Name:
-        columns = self.nest.shape[-1]
+        return self._cell(reduction.partial, self.chunk, column)
+
+    def _cell(self, value: Any, row: str, column: str) -> Name:
         e = self.e
-        start = e.emit("i64", f"mul nsw i64 {self.chunk}, {columns}")
+        start = e.emit("i64", f"mul nsw i64 {row}, {self.nest.shape[-1]}")
         at = e.emit("i64", f"add nsw i64 {start.text}, {column}")
-        return self._element(reduction.partial, at.text)
+        return self._element(value, at.text)
 
     def _clear(self, reduction: Reduction) -> None:
         assert reduction.partial is not None
         kind = TYPES[reduction.partial.dtype.name]
+        first = literal(_INITIAL[reduction.op], kind)
 
         def one(column: str) -> None:
+            if reduction.lanes is None:
+                at = self._partial_at(reduction, column)
+            else:
+                at = self._element(reduction.lanes, column)
+            self.e.line(f"store {kind} {first}, ptr {at.text}")
+
+        count = self.nest.shape[-1] if reduction.lanes is None else reduction.lanes.size
+        self._loop("0", str(count), one)
+
+    def _join(self, reduction: Reduction) -> None:
+        """Add up the lanes of a chunk."""
+        assert reduction.partial is not None
+        kind = TYPES[reduction.partial.dtype.name]
+
+        def one(column: str) -> None:
+            e = self.e
+            cells = [self._cell(reduction.lanes, str(lane), column) for lane in range(LANES)]
+            terms = [e.emit(kind, f"load {kind}, ptr {cell.text}") for cell in cells]
+            while len(terms) > 1:
+                pairs = zip(terms[::2], terms[1::2], strict=True)
+                terms = [self._combined(reduction.op, a, b, "") for a, b in pairs]
             at = self._partial_at(reduction, column)
-            self.e.line(f"store {kind} {literal(_INITIAL[reduction.op], kind)}, ptr {at.text}")
+            e.line(f"store {kind} {terms[0].text}, ptr {at.text}")
 
         self._loop("0", str(self.nest.shape[-1]), one)
 
@@ -159,6 +187,7 @@ class _Writer:
             left = e.emit("i64", f"mul nsw i64 {row}, -{columns}")
             left = e.emit("i64", f"add nsw i64 {left.text}, {self.nest.length}")
             count = e.call("smin", "i64", left, columns).text
+        self.lane = e.emit("i64", f"urem i64 {row}, {LANES}").text if self.columns else ""
         for walk in self.nest.passes:
             self._pass(walk, count)
 
@@ -259,7 +288,10 @@ class _Writer:
         reduced = values[len(walk.stores) :]
         for reduction, value in zip(walk.reductions, reduced, strict=True):
             if reduction.partial is not None:
-                at = self._partial_at(reduction, index)
+                if reduction.lanes is None:
+                    at = self._partial_at(reduction, index)
+                else:
+                    at = self._cell(reduction.lanes, self.lane, index)
                 kind = value.type
                 old = e.emit(kind, f"load {kind}, ptr {at.text}")
                 new = self._combined(reduction.op, old, value, "")
