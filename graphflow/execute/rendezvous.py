@@ -12,6 +12,7 @@ import numpy as np
 from graphflow.base.errors import CancelledError, DeadlineExceededError
 from graphflow.base.waiting import waits
 
+_SHORT = 0.002  # seconds of a wait that nobody need be told of
 _POLL = 0.5  # seconds between looks at the cancellation; a value or an abort wakes at once
 
 
@@ -60,6 +61,10 @@ class Rendezvous:
                     raise DeadlineExceededError(
                         None, None, f"{key} did not arrive within {self._deadline} s"
                     )
+                if not waited:  # to tell costs more than most waits take
+                    waited = _SHORT
+                    if self._arrived.wait_for(partial(self._over, key), _SHORT):
+                        continue
                 waits()
                 if not self._arrived.wait_for(partial(self._over, key), _POLL):
                     waited += _POLL
