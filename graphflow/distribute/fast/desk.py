@@ -77,8 +77,10 @@ class Desk:
 
     def wake(self) -> None:
         """What the receiver waits for may be there, though nothing was received."""
-        if self._leader not in (None, threading.get_ident()) and not self._closed:
-            os.write(self._woken, b"x")
+        if self._leader not in (None, threading.get_ident()):
+            with self._lock:  # closed meanwhile, the descriptor may be another's
+                if not self._closed:
+                    os.write(self._woken, b"x")
 
     def close(self) -> None:
         """Nothing is received any more."""

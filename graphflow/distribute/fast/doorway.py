@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 import sys
@@ -13,6 +14,9 @@ from typing import Any
 from graphflow.distribute.fast.greeting import PATIENCE, Refused, tuned, welcome
 from graphflow.distribute.fast.sender import shut
 
+# The process has no room for a connection, which must not keep its core from making some.
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_LATER = 0.1  # seconds
 _STRANGERS = 64  # connections at once that have not proven who they are
 
 
@@ -50,6 +54,7 @@ class Doorway:
         self._lock = threading.Lock()
         self._inside: set[Any] = set()
         self._closed = False
+        self._pause = threading.Event()  # set when it is closed
         self._strangers = threading.Semaphore(_STRANGERS)
         self._listeners = []
         if sys.platform == "linux":
@@ -75,8 +80,10 @@ class Doorway:
     def _take(self, listener: Any) -> None:
         try:
             connection, _ = listener.accept()
-        except OSError:  # it has gone again
-            return
+        except OSError as error:
+            if error.errno in _FULL:  # it stays there, and `select` tells of it again at once
+                self._pause.wait(_LATER)
+            return  # else it has gone again
         if not self._strangers.acquire(blocking=False):
             self.dropped["refused"] += 1
             connection.close()
@@ -117,6 +124,7 @@ class Doorway:
                 return
             self._closed = True
             inside = list(self._inside)
+        self._pause.set()
         self._wake.send(b"x")
         for connection in inside:
             shut(connection)

@@ -20,7 +20,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from graphflow.distribute.fast.codec import ARRAYS_LIMIT, HEAD_LIMIT, Buffer, Malformed
-from graphflow.distribute.fast.greeting import fill
+from graphflow.distribute.fast.greeting import PATIENCE, fill
 from graphflow.distribute.fast.slots import LEAST, READERS, SEALS, Buffers, Slot
 
 MAGIC = b"gd"
@@ -97,18 +97,21 @@ class Reader:
         """
         self._planned = planned
         self._connection = connection
+        connection.settimeout(PATIENCE)
         self._buffers = buffers
         self._local = getattr(connection, "family", None) == socket.AF_UNIX
         self._descriptors: deque[int] = deque()
         self._slots: dict[int, Slot] = {}
 
     def read(self) -> Frame:
-        """The next frame.
+        """The next frame.  It may be long in coming, but what has begun must go on: who reads for
+        others would wait for ever for a peer that has stopped in the middle.
 
         Raises:
           EOFError: the connection has ended.
           Malformed: what has come is no frame; nothing after it can be read.
-          OSError: the connection failed.
+          OSError: the connection failed; TimeoutError: nothing came for `PATIENCE` seconds in the
+            middle of a frame.
         """
         magic, number, length, count = _FIXED.unpack(self._begin(_FIXED.size))
         if magic != MAGIC or number not in _KINDS or length > HEAD_LIMIT or count > ARRAYS_LIMIT:
@@ -123,20 +126,26 @@ class Reader:
 
     def _begin(self, size: int) -> bytes:
         """The fixed part, and the descriptors beside it."""
-        if not self._local:
-            data = bytearray(size)
-            fill(self._connection, memoryview(data))
-            return bytes(data)
-        received = bytearray()
+        received = b""
         while len(received) < size:
-            some, descriptors, _, _ = socket.recv_fds(
-                self._connection, size - len(received), _DESCRIPTORS
-            )
-            self._descriptors.extend(descriptors)
+            try:
+                some = self._some(size - len(received))
+            except TimeoutError:
+                if received:
+                    raise
+                continue
             if not some:
                 raise EOFError("the connection has ended")
             received += some
-        return bytes(received)
+        return received
+
+    def _some(self, size: int) -> bytes:
+        if not self._local:
+            received: bytes = self._connection.recv(size)
+            return received
+        some, descriptors, _, _ = socket.recv_fds(self._connection, size, _DESCRIPTORS)
+        self._descriptors.extend(descriptors)
+        return some
 
     def _array(
         self, head: bytes, where: int, reader: int, number: int, size: int, whole: int

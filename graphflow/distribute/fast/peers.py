@@ -303,7 +303,8 @@ class Peers:
                 self._read_one(reader)
             except Exception as error:
                 self.desk.forget(descriptor)
-                ended.set_exception(error)
+                with suppress(InvalidStateError):  # it was closed in the same moment
+                    ended.set_exception(error)
 
         descriptor = connection.fileno()
         with self._lock:

@@ -24,6 +24,8 @@ from graphflow.distribute.fast.stream import Stream
 from graphflow.distribute.host import Host
 from graphflow.distribute.messages import UNKNOWN_SESSION, Step
 
+_LEFT = 256  # answers that wait to be collected; more than there may be runs under way
+
 
 class Service:
     """Serves the sessions of one driver."""
@@ -37,7 +39,9 @@ class Service:
         local = invitation.local and invitation.machine == machine()
         self._way: Way = _Local(invitation) if local else _ZeroMQ(invitation)
         self._gate = Gate()
-        self._left: dict[int, Any] = {}  # answers that are no plain data, by what they answer
+        # Answers that are no plain data, by what they answer, with their session.
+        self._left: dict[int, tuple[bytes, Any]] = {}
+        self._leaving = threading.Lock()
         self._crew = Crew(self._receive, self._answer)
 
     @property
@@ -61,9 +65,16 @@ class Service:
         try:
             head, arrays = codec.encode(reply)
         except Unencodable:
-            self._left[frame.serial] = reply
+            self._leave(frame, reply)
             head, arrays = codec.encode(Elsewhere())
         self._send(pack(Kind.REPLY, frame.session, frame.serial, head), *arrays)
+
+    def _leave(self, frame: Frame, reply: Any) -> None:
+        """Keep an answer until it is collected: not for a session that is closed, whose driver
+        may never come, nor more than can be asked for."""
+        with self._leaving:
+            kept = [(s, left) for s, left in self._left.items() if self._find(left[0]) is not None]
+            self._left = dict(kept[1 - _LEFT :]) | {frame.serial: (frame.session, reply)}
 
     def _reply(self, frame: Frame) -> Any:
         host = self._find(frame.session)
@@ -77,7 +88,8 @@ class Service:
 
     def collect(self, serial: int) -> Any:
         """An answer that the driver was told to take another way."""
-        return self._left.pop(serial)
+        with self._leaving:
+            return self._left.pop(serial)[1]
 
     def report(self, name: str) -> None:
         """Tell the driver that the connection to another worker has ended."""

@@ -15,6 +15,7 @@ import zmq
 
 from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone
+from graphflow.distribute.fast import service as service_module
 from graphflow.distribute.fast.door import client
 from graphflow.distribute.fast.exchange import NOBODY, Exchange
 from graphflow.distribute.fast.frames import Kind, pack
@@ -29,7 +30,7 @@ from graphflow.distribute.messages import (
     Ticket,
 )
 
-SESSION = b"s" * 16
+SESSION, OTHER = b"s" * 16, b"o" * 16
 PATIENCE = 5.0
 
 
@@ -163,6 +164,26 @@ def test_an_answer_that_is_no_plain_data_is_left_for_another_way(exchange, servi
     assert isinstance(services["a"].collect(left.serial), Prepared)
     with pytest.raises(KeyError):
         services["a"].collect(left.serial)
+
+
+def test_answers_that_nobody_collects_are_kept_for_open_sessions_and_not_for_ever(
+    exchange, monkeypatch
+):
+    monkeypatch.setattr(service_module, "_LEFT", 3)
+    sessions = {SESSION: Echo(), OTHER: Echo()}
+    service = Service(exchange.invite("a"), sessions.get)
+    exchange.greet("a", PATIENCE)
+    try:
+        kept = ask(exchange, "a", step(9), OTHER).result().serial
+        del sessions[OTHER]
+        serials = [ask(exchange, "a", step(9)).result().serial for _ in range(5)]
+        for serial in serials[-3:]:
+            assert isinstance(service.collect(serial), Prepared)
+        for serial in (kept, *serials[:-3]):
+            with pytest.raises(KeyError):
+                service.collect(serial)
+    finally:
+        service.close()
 
 
 def test_the_end_of_a_worker_is_told_at_once_to_all_who_wait(exchange, services):

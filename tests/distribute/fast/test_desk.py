@@ -1,0 +1,143 @@
+"""Who receives for others waits for nobody in particular, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+
+import pytest
+
+from graphflow.distribute.fast import desk, doorway, parcels
+from graphflow.distribute.fast.channel import place_of
+from graphflow.distribute.fast.desk import Bell, Desk
+from graphflow.distribute.fast.doorway import Doorway
+from graphflow.distribute.fast.greeting import greet
+from graphflow.distribute.fast.parcels import MAGIC
+from graphflow.distribute.fast.peers import Access, Peers
+
+KEY = b"k" * 32
+PATIENCE = 5.0
+
+
+@pytest.fixture
+def peers():
+    lost = []
+    access = Access("test", KEY, "127.0.0.1", shared_memory=True)
+    peers = Peers("a", access, lambda frame: None, place_of, lost.append)
+    peers.told = lost
+    yield peers
+    peers.close()
+
+
+def member(peers):
+    """A connection of one who knows the key."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(peers.address.local)
+    greet(connection, KEY, "b", peers.address.local)
+    end = time.monotonic() + PATIENCE
+    while not peers._reading:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    return connection
+
+
+def test_who_stops_in_the_middle_of_a_frame_is_given_up(peers, monkeypatch):
+    monkeypatch.setattr(parcels, "PATIENCE", 0.2)
+    with member(peers) as connection:
+        connection.sendall(MAGIC + b"\x01")  # and no more
+        bell = Bell(peers.desk)
+        with bell:
+            assert bell.wait_for(lambda: peers.told, 1.0) == ["b"]
+
+
+def test_who_sends_nothing_is_not(peers, monkeypatch):
+    monkeypatch.setattr(parcels, "PATIENCE", 0.05)
+    with member(peers):
+        bell = Bell(peers.desk)
+        with bell:
+            assert not bell.wait_for(lambda: peers.told, 0.3)
+
+
+def test_a_connection_may_end_while_all_are_closed(peers):
+    closer = threading.Thread(target=peers.close)
+
+    def read_one(reader):
+        (ended,) = peers._reading
+        closer.start()
+        ended.exception(PATIENCE)  # set by the closing
+        raise EOFError
+
+    peers._read_one = read_one
+    with member(peers) as connection:
+        connection.sendall(b"x")
+        bell = Bell(peers.desk)
+        with bell:
+            bell.wait_for(lambda: peers._closed, PATIENCE)
+    closer.join(PATIENCE)
+
+
+def test_a_process_without_room_for_a_connection_does_not_spin(monkeypatch):
+    taken = []
+
+    class Full:
+        """A listener of a process that has as many descriptors as it may have."""
+
+        def __init__(self, listener):
+            self._listener = listener
+
+        def accept(self):
+            taken.append(1)
+            if len(taken) < 3:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self._listener.accept()
+
+        def __getattr__(self, name):
+            return getattr(self._listener, name)
+
+    listen = doorway._listen
+    monkeypatch.setattr(doorway, "_listen", lambda *where: Full(listen(*where)))
+    monkeypatch.setattr(doorway, "_LATER", 0.2)
+    entered = threading.Event()
+    name = f"\0graphflow-test-{os.getpid()}"
+    door = Doorway(name, "", KEY, lambda plain: plain, lambda peer, connection: entered.set())
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            start = time.monotonic()
+            connection.connect(name)
+            greet(connection, KEY, "b", name)
+            assert entered.wait(PATIENCE)
+            assert time.monotonic() - start >= 0.4
+            assert len(taken) == 3
+    finally:
+        door.close()
+
+
+def test_nobody_is_woken_through_a_descriptor_that_may_be_anothers(monkeypatch):
+    seats = Desk()
+    seats._leader = -1  # another thread
+    real, writes = os.write, []
+
+    class Slowly:
+        """A system whose writes take long enough for a close in between."""
+
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        def write(self, descriptor, data):
+            if threading.current_thread() is waker:
+                closer.start()
+                closer.join(0.1)
+                writes.append(os.fstat(descriptor).st_ino)
+            return real(descriptor, data)
+
+    pipe = os.fstat(seats._woken).st_ino
+    closer = threading.Thread(target=seats.close)
+    waker = threading.Thread(target=seats.wake)
+    monkeypatch.setattr(desk, "os", Slowly())
+    waker.start()
+    waker.join(PATIENCE)
+    closer.join(PATIENCE)
+    assert writes == [pipe]
