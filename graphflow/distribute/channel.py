@@ -184,6 +184,11 @@ class Link(Protocol):
         """Ask for a sign of life."""
         ...
 
+    def outlive(self, worker: str, hear: Hear) -> None:
+        """Tell `Gone` when the worker that has this name now is lost, whether it owes an answer or
+        not: another one may wait for what it was to send.  A link need not know that."""
+        return None
+
     def replace(self, worker: str, hear: Hear) -> None:
         """Give the name of a lost worker to another one, which is blank, and make it known to its
         peers.  The lost one is ended, if it is not.  The answer is None, or `Gone` where no worker

@@ -377,6 +377,8 @@ class Conductor:
                 event = self._replacements.heard(worker, message, answer)
                 if event is not None:
                     self._handle(event)
+                if isinstance(event, machine.Replaced):
+                    self._link.outlive(worker, self._hears(worker))
             elif isinstance(answer, Broken):
                 self._handle(machine.Lost(worker, answer.reason))
             elif not isinstance(answer, Gone):
@@ -460,6 +462,8 @@ class Conductor:
         tiers = {each.tier for each in told.numerics.values() if each is not None}
         if len(tiers) > 1:
             self.open(seed, "reference")
+        for worker in self.workers:
+            self._link.outlive(worker, self._hears(worker))
 
     def shapes(self, worker: str, plan: int) -> tuple[Shapes, ...]:
         """What a worker has told of its share in a plan, see `Shapes`."""

@@ -18,6 +18,7 @@ import os
 import secrets
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -85,6 +86,10 @@ class Exchange:
 
     Answers, and the loss of a connection, are told on a thread of its own, or on one that waits at
     a bell of its.
+
+    Attributes:
+      audience: who is told of each worker that is lost, by `lost(worker, reason)`; as long as
+        somebody else knows them.
     """
 
     def __init__(self, address: str, local: bool = True):
@@ -110,6 +115,7 @@ class Exchange:
         self._members: dict[str, Invitation] = {}
         # Who ends with a connection: by its descriptor, or by the name that peers report.
         self._connections: dict[Any, tuple[str, Invitation]] = {}
+        self.audience: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lines: dict[str, Sender] = {}  # to workers of this machine
         self._desk = Desk()
         self._key = secrets.token_bytes(32)
@@ -216,10 +222,13 @@ class Exchange:
             lost = [serial for serial, w in self._waiting.items() if w.worker == worker]
             hears = [self._waiting.pop(serial).hear for serial in lost]
             line = self._lines.pop(worker, None)
+            audience = list(self.audience)
         if line is not None:
             line.close()
         for hear in hears:
             hear(Gone(reason))
+        for listener in audience:
+            listener.lost(worker, reason)
 
     # ---- messages
 

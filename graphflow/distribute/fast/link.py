@@ -69,6 +69,19 @@ class FastLink(Link):
         self._exchange = network.exchange
         self._slow = slow
         self._actors = actors
+        self._outlived: dict[str, Hear] = {}
+        self._exchange.audience.add(self)
+
+    def outlive(self, worker: str, hear: Hear) -> None:
+        self._outlived[worker] = hear
+        if not self._exchange.has(worker):
+            self.lost(worker, "its connection has ended")
+
+    def lost(self, worker: str, reason: str) -> None:
+        """See `Exchange.audience`."""
+        hear = self._outlived.pop(worker, None)
+        if hear is not None:
+            hear(Gone(reason))
 
     def send(self, worker: str, message: Message, hear: Hear) -> None:
         sent = send(
