@@ -8,11 +8,12 @@ no clock: a part begins when exactly so many commits are done, and is committed 
 else follows from the values, and so has the same bits.
 
     ["part", [opener, session, plan, turn], seen]      in the order of commits
+    ["read", [opener, session, plan, turn], seen]      of a run that changes nothing
     ["taken", accumulator, [[rank, gift], …]]          what a mean was made of
     ["passed", gate, rank, step]                       to which step a worker was let on
 
-Runs that only read are in no log: how often somebody looks whether it is time to begin depends on
-the clock.  A log that ends leaves the rest to chance.
+What a program reads may decide on what it runs, so runs that change nothing are logged, too.  A log
+that ends leaves the rest to chance.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Part(NamedTuple):
       opener: the task whose session it is.
       session: number among the sessions that it has opened here, from 1.
       plan: digest of the operations.
-      turn: number among the parts of the same plan that were committed, from 1.
+      turn: number among the parts of the same plan, from 1; of those that change something, among
+        the committed ones.
     """
 
     opener: str
@@ -76,8 +78,16 @@ class Place(Protocol):
 class Decisions(Protocol):
     """What a server asks."""
 
-    def begin(self, part: Part, snapshot: Callable[[], None], cancelled: threading.Event) -> Place:
+    def begin(
+        self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
+    ) -> Place | None:
         """Have a part see the state: calls `snapshot` at the right moment.
+
+        Args:
+          part: which.
+          changes: it may change something, take input or give output; otherwise it needs no place.
+          snapshot: takes the state as it is.
+          cancelled: set when the run is cancelled.
 
         Raises:
           CancelledError: the run was cancelled.
@@ -160,19 +170,26 @@ class Recorder:
         self._file = RecordFile(path)
         self._file.open()
 
-    def begin(self, part: Part, snapshot: Callable[[], None], cancelled: threading.Event) -> Place:
+    def begin(
+        self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
+    ) -> Place | None:
         with self._lock:
             snapshot()
-            return _Recorded(self, part, self._commits)
+            if changes:
+                return _Recorded(self, part, self._commits)
+            self._write("read", part, self._commits)
+            return None
+
+    def _write(self, kind: str, part: Part, seen: int) -> None:
+        self._turns[part] += 1
+        self._file.append([kind, list(part._replace(turn=self._turns[part])), seen])
 
     def committed(self, part: Part, seen: int, apply: Callable[[], None]) -> None:
         """Apply a part's effects, and write that down."""
         with self._lock:
             apply()
             self._commits += 1
-            self._turns[part] += 1
-            entry = part._replace(turn=self._turns[part])
-            self._file.append(["part", list(entry), seen])
+            self._write("part", part, seen)
 
     def wanted(self, accumulator: str) -> None:
         return None
@@ -224,9 +241,9 @@ class Replayer:
         if not records:
             raise NotFoundError(None, None, f"there are no decisions to replay in {path}")
         self._changed = threading.Condition(threading.RLock())
-        self._order = [(Part(*r[1]), int(r[2])) for r in records if r[0] == "part"]
-        self._seen = dict(self._order)
-        self._begins = Counter(seen for _, seen in self._order)  # that are still to come
+        self._order = [Part(*r[1]) for r in records if r[0] == "part"]
+        self._seen = {Part(*r[1]): int(r[2]) for r in records if r[0] in ("part", "read")}
+        self._begins = Counter(self._seen.values())  # that are still to come
         self._commits = 0
         self._turns: Counter[Part] = Counter()
         self._waiting: dict[Part, Any] = {}  # commits whose turn has not come
@@ -240,7 +257,9 @@ class Replayer:
             elif kind == "passed":
                 self._passed[rest[0], int(rest[1])].append(int(rest[2]))
 
-    def begin(self, part: Part, snapshot: Callable[[], None], cancelled: threading.Event) -> Place:
+    def begin(
+        self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
+    ) -> Place | None:
         with self._changed:
             self._turns[part] += 1
             entry = part._replace(turn=self._turns[part])
@@ -250,7 +269,7 @@ class Replayer:
             if entry in self._seen:
                 self._begins[seen] -= 1
                 self._changed.notify_all()
-            return _Replayed(self, part, entry)
+            return _Replayed(self, part, entry) if changes else None
 
     def _await(self, turn: Callable[[], bool], entry: Part, cancelled: threading.Event) -> None:
         left = PATIENCE
@@ -267,7 +286,7 @@ class Replayer:
         told = f"{entry.opener}'s run {entry.turn} of plan {entry.plan} is not due"
         if self._commits == len(self._order):
             return told
-        due = self._order[self._commits][0]
+        due = self._order[self._commits]
         return (
             f"{told}: the log has {due.opener}'s run {due.turn} of plan {due.plan} next, which "
             f"has not come for {PATIENCE:g} s. Is the program the one that was logged?"
@@ -311,7 +330,7 @@ class Replayer:
         """The next commit; None: there is none any more."""
         with self._changed:
             while not self._closed and self._commits < len(self._order):
-                entry = self._order[self._commits][0]
+                entry = self._order[self._commits]
                 if entry in self._waiting and not self._begins[self._commits]:
                     return self._waiting.pop(entry)
                 self._changed.wait()

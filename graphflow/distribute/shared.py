@@ -291,7 +291,7 @@ class SharedHost(Host):
         self._resources: Any = _Borrowed(state)
         self._session = session
         self._opener = opener
-        self._parts: dict[int, Part] = {}  # by plan, those that have effects
+        self._parts: dict[int, tuple[Part, bool]] = {}  # by plan; has it effects?
         self._placed: dict[Ticket, SharedAttempt] = {}  # until they are decided on
         self._incoming: dict[int, frozenset[str]] = {}
         self._replays: dict[Ticket, _Replay] = {}
@@ -302,8 +302,7 @@ class SharedHost(Host):
         received = {s.attrs["key"] for s in steps if s.opdef.name == "Recv"}
         self._incoming[plan] = frozenset(received - sent)
         plans = [part.plan for part in shipment.parts]
-        if any(effectful(plan) for plan in plans):
-            self._parts[plan] = Part(*self._opener, digest(plans))
+        self._parts[plan] = Part(*self._opener, digest(plans)), any(map(effectful, plans))
         super().load(plan, shipment)
 
     def _attempt(self, ticket: Ticket, work: _Work, quiet: bool = False) -> SharedAttempt:
@@ -336,10 +335,11 @@ class SharedHost(Host):
         attempt = work.attempt
         assert isinstance(attempt, SharedAttempt)
         attempt.again = again
-        decisions, part = self._state.decisions, self._parts.get(step.plan)
+        decisions = self._state.decisions
         try:
-            if decisions is not None and part is not None:
-                attempt.place = decisions.begin(part, attempt.renew, work.cancelled)
+            if decisions is not None:
+                part = self._parts[step.plan]
+                attempt.place = decisions.begin(*part, attempt.renew, work.cancelled)
                 self._placed[ticket] = attempt
             values = super()._prepare(step, work, trace)
             if shipment.alone:  # nobody else can refuse: one message and its answer are enough

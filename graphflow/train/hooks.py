@@ -140,9 +140,12 @@ class StopAtStepHook(_OfGlobalStep):
         self._last = last_step
 
     def after_create_session(self, session: Any, coord: Any) -> None:
+        step = int(session.run(self._global_step))
         if self._last is None:
             assert self._count is not None
-            self._last = int(session.run(self._global_step)) + self._count
+            self._last = step + self._count
+        elif step >= self._last:  # of a worker that was started again: nobody would go on with it
+            coord.request_stop()
 
     def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
         # The step is read from before the run; a step of this run may have reached the last.

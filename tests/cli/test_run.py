@@ -153,6 +153,29 @@ def test_a_program_that_knows_no_tasks_computes_on_workers(ray, program, tmp_pat
 
 
 @pytest.mark.ray
+def test_a_step_on_workers_is_traced(ray, program, tmp_path, capsys):
+    """Which worker computes, hands over and waits, and when."""
+    script, saved = tmp_path / "stages.py", tmp_path / "trace.json"
+    script.write_text(
+        "import tensorflow as tf\n"
+        "with tf.device('/job:worker/task:0'):\n"
+        "    x = tf.matmul(tf.random_normal([99, 99], seed=1), tf.ones([99, 99]))\n"
+        "with tf.device('/job:worker/task:1'):\n"
+        "    y = tf.reduce_sum(tf.matmul(x, x))\n"
+        "with tf.Session() as session:\n"
+        "    for _ in range(5):\n"
+        "        session.run(y)\n"
+    )
+    assert main(["trace", "--workers", "2", "--save", str(saved), str(script)]) == 0
+    told = capsys.readouterr().out
+    for word in ("task:0", "task:1", "compute", "transfer", "wait", "run 5 times"):
+        assert word in told
+    events = json.loads(saved.read_text())["traceEvents"]
+    does = {(e["pid"], e["cat"]) for e in events if e["ph"] == "X"}
+    assert {(0, "compute"), (0, "transfer"), (1, "wait"), (1, "compute")} <= does
+
+
+@pytest.mark.ray
 def test_a_task_that_fails_ends_the_job(ray, tmp_path):
     script = tmp_path / "fails.py"
     script.write_text(

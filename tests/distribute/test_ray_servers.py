@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -84,3 +85,69 @@ def test_a_session_past_rays_calls_has_the_bits_of_these(tasks):
     assert past[3] == by_ray[3]
     assert past[4] == by_ray[4]
     assert min(past[4].values()) > 0
+
+
+# Asynchronous training; a worker that starts late changes what comes out.
+ASYNCHRONOUS = """
+import os, sys, time
+import numpy as np
+import tensorflow as tf
+# job_name task_index ps_hosts worker_hosts
+given = dict(a.lstrip("-").split("=") for a in sys.argv[1:])
+job, task = given["job_name"], int(given["task_index"])
+spec = tf.train.ClusterSpec({"ps": given["ps_hosts"].split(","),
+                             "worker": given["worker_hosts"].split(",")})
+server = tf.train.Server(spec, job, task)
+if job == "ps":
+    server.join()
+with tf.device(tf.train.replica_device_setter(worker_device=f"/job:worker/task:{task}",
+                                              cluster=spec)):
+    step = tf.train.get_or_create_global_step()
+    w = tf.get_variable("w", [4], initializer=tf.constant_initializer(0.2))
+    x = tf.constant(np.random.default_rng(task).normal(size=(40, 4)).astype(np.float32))
+    loss = tf.reduce_sum(tf.square(tf.tanh(w * tf.gather(x, step)) - 0.5))
+    train = tf.train.MomentumOptimizer(0.1, 0.9).minimize(loss, step)
+hooks = [tf.train.StopAtStepHook(last_step=30)]
+with tf.train.MonitoredTrainingSession(server.target, task == 0, hooks=hooks) as session:
+    while not session.should_stop():
+        session.run(train)
+        time.sleep(0.02 if task == int(given["late"]) else 0.001)
+    if task == 0:
+        while session.raw_session.run(step) < 30:
+            time.sleep(0.01)
+        text = str(session.raw_session.run(w).tolist())
+        with open(given["out"], "w") as file:
+            file.write(text)
+"""
+
+
+@pytest.mark.slow
+def test_a_job_is_replayed_from_the_log_of_its_servers(tmp_path):
+    from graphflow.cli import run
+
+    script, out, log = tmp_path / "program.py", tmp_path / "out", str(tmp_path / "log")
+    script.write_text(ASYNCHRONOUS)
+
+    def train(late: int, **options: Any) -> str:
+        layout = run.Layout(workers=2, servers=1, cpus=0, **options)
+        assert run.main(str(script), [f"--late={late}", f"--out={out}"], layout) == 0
+        return out.read_text()
+
+    weights = train(1, record=log)
+    assert os.listdir(log) == ["jobps-replica0-task0.decisions"]
+    assert train(0) != weights
+    assert train(0, replay=log) == weights
+
+
+def test_after_a_loss_servers_log_elsewhere_and_follow_nothing(tmp_path):
+    from graphflow.distribute import jobs
+    from graphflow.distribute.ray_tasks import RECORD, REPLAY
+
+    running = jobs._Running(jobs.Shape(1, 1), None, None, str(tmp_path), str(tmp_path / "old"))
+    told = running._variables("ps", 0)
+    assert (told[RECORD], told[REPLAY]) == (f"{tmp_path}/", f"{tmp_path}/old")
+    assert RECORD not in running._variables("worker", 0)
+    running._losses["ps", 0] += 1
+    told = running._variables("ps", 0)
+    assert told[RECORD] == f"{tmp_path}/after-loss-1"
+    assert REPLAY not in told

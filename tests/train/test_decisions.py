@@ -57,15 +57,19 @@ def model(worker: int, step: Any, pause: Callable[[int], Any]) -> Any:
 
 
 def asynchronous(server: tf.train.Server, worker: int, pause: Callable[[int], Any]) -> list[float]:
-    """Each worker applies ten gradients, at a time of its own."""
+    """Workers apply gradients, each at a time of its own, until there were twenty in all."""
     setter = tf.train.replica_device_setter(1, worker_device=f"/job:worker/task:{worker}")
     with tf.Graph().as_default():
         with tf.device(setter):
             step = tf.train.get_or_create_global_step()
             loss = model(worker, step, pause)
             train = tf.train.MomentumOptimizer(0.3, 0.9).minimize(loss, step)
-        with tf.train.MonitoredTrainingSession(server.target, worker == 0) as session:
-            return [float(session.run([loss, train])[0]) for _ in range(10)]
+        losses = []
+        hooks = [tf.train.StopAtStepHook(last_step=20)]
+        with tf.train.MonitoredTrainingSession(server.target, worker == 0, hooks=hooks) as session:
+            while not session.should_stop():
+                losses.append(float(session.run([loss, train])[0]))
+        return losses
 
 
 def with_backup(server: tf.train.Server, worker: int, pause: Callable[[int], Any]) -> list[float]:
@@ -170,7 +174,8 @@ def test_parts_begin_and_are_committed_in_their_turn(tmp_path):
     never = threading.Event()
 
     def do(opener: str) -> None:
-        place = replayer.begin(part(opener), lambda: told.append(f"{opener} begins"), never)
+        place = replayer.begin(part(opener), True, lambda: told.append(f"{opener} begins"), never)
+        assert place is not None
         assert place.commit(lambda: told.append(f"{opener} ends")).wait(20)
 
     with ThreadPoolExecutor(2) as pool:
@@ -192,9 +197,9 @@ def test_another_program_than_the_one_that_was_logged_is_told_so(tmp_path, monke
     monkeypatch.setattr(decisions, "PATIENCE", 0.1)
     replayer = log(str(tmp_path / "log"), ("a", 1, 0))
     with pytest.raises(errors.FailedPreconditionError, match="a's run 1 of plan plan next"):
-        replayer.begin(part("c"), lambda: None, threading.Event())
+        replayer.begin(part("c"), True, lambda: None, threading.Event())
     cancelled = threading.Event()
     cancelled.set()
     with pytest.raises(errors.CancelledError):
-        replayer.begin(part("c"), lambda: None, cancelled)
+        replayer.begin(part("c"), True, lambda: None, cancelled)
     replayer.close()

@@ -25,6 +25,21 @@ def counting():
     return step, weight, train
 
 
+def test_training_that_is_over_does_not_go_on(tmp_path):
+    """TensorFlow's does, by a step; in synchronous training nobody would be there for it."""
+    for steps in (3, 0):
+        with tf.Graph().as_default():
+            _, _, train = counting()
+            done = 0
+            with tf.train.MonitoredTrainingSession(
+                checkpoint_dir=str(tmp_path), hooks=[tf.train.StopAtStepHook(last_step=3)]
+            ) as session:
+                while not session.should_stop():
+                    session.run(train)
+                    done += 1
+            assert done == steps
+
+
 def test_training_stops_saves_and_goes_on(tmp_path):
     for last, begins in ((5, 0), (8, 5)):
         with tf.Graph().as_default():
