@@ -82,6 +82,7 @@ def _layout(options: argparse.Namespace) -> Any:
         options.gpus_per_worker,
         getattr(options, "record_decisions", None),
         getattr(options, "replay_decisions", None),
+        getattr(options, "restarts", None),
     )
 
 
@@ -99,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a TensorFlow 1 program unmodified")
     submit = commands.add_parser("submit", help="run a program on a Ray cluster, as its job")
     submit.add_argument("--no-wait", action="store_true", help="do not wait for its end")
+    run.add_argument(
+        "--restarts", type=int, help="how often each task that is lost is started again; 3"
+    )
     run.add_argument(
         "--record-decisions", metavar="DIR", help="log the order of asynchronous updates there"
     )

@@ -30,6 +30,7 @@ class Layout(NamedTuple):
       address: of the Ray to use; None: one of its own.
       cpus, gpus: what Ray reserves for each worker.
       record, replay: folders of what chance decides on parameter servers.
+      restarts: how often each task may be lost, and is started again; None: three times.
     """
 
     workers: int | None = None
@@ -39,6 +40,7 @@ class Layout(NamedTuple):
     gpus: int = 0
     record: str | None = None
     replay: str | None = None
+    restarts: int | None = None
 
 
 def main(script: str, arguments: Sequence[str], layout: Layout | None = None) -> int:
@@ -118,6 +120,7 @@ def _in_tasks(script: str, text: str, arguments: Sequence[str], layout: Layout) 
             lambda job, task: (where, command_line(text, arguments, shape.addresses(), job, task)),
             record=layout.record,
             replay=layout.replay,
+            restarts=layout.restarts,
         )
     finally:
         ray.disconnect()

@@ -265,6 +265,7 @@ def test_python_dash_m_graphflow_is_the_command():
         ("--cpus-per-worker", "CPUs of each; 1"),
         ("--gpus-per-worker", "GPUs of each; 0"),
         ("--record-decisions", "log the order"),
+        ("--restarts", "started again; 3"),
     ):
         assert flag in told
         assert text in told

@@ -15,7 +15,6 @@ import pytest
 
 import graphflow as tf
 from graphflow.cli import run
-from graphflow.distribute import jobs
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_is_up")]
 
@@ -109,12 +108,19 @@ def alone(steps: int, workers: int = 2) -> list[Any]:
 class Job:
     """A job whose tasks a test kills."""
 
-    def __init__(self, folder: Path, steps: int, servers: int = 1, protocol: str = "grpc"):
+    def __init__(
+        self,
+        folder: Path,
+        steps: int,
+        servers: int = 1,
+        protocol: str = "grpc",
+        restarts: int | None = None,
+    ):
         self.folder = folder
         script = folder / "program.py"
         script.write_text(PROGRAM.format(out=folder, steps=steps, protocol=protocol))
         self._pool = ThreadPoolExecutor(1)
-        layout = run.Layout(workers=2, servers=servers, cpus=0)
+        layout = run.Layout(workers=2, servers=servers, cpus=0, restarts=restarts)
         self.status = self._pool.submit(run.main, str(script), [], layout)
 
     def read(self, name: str) -> str:
@@ -158,9 +164,8 @@ def test_killed_servers_and_workers_change_no_bit(tmp_path, capfd, protocol):
 
 
 @pytest.mark.slow
-def test_a_task_that_is_lost_again_and_again_ends_the_job(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(jobs, "RESTARTS", 1)
-    job = Job(tmp_path, 100_000)
+def test_a_task_that_is_lost_again_and_again_ends_the_job(tmp_path, capfd):
+    job = Job(tmp_path, 100_000, restarts=1)
     for step in (3, 6):
         job.reach(step)
         (tmp_path / "worker1.step").unlink()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.train import monitored_session
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,31 @@ def counting():
     weight = tf.Variable(0.0, name="weight")
     train = tf.group(step.assign_add(1), weight.assign_add(0.5))
     return step, weight, train
+
+
+def test_a_session_is_tried_again_until_lost_tasks_are_back(monkeypatch, caplog):
+    monkeypatch.setattr(monitored_session, "_PAUSE", 0.01)
+    counting()
+
+    class Slow(tf.train.ChiefSessionCreator):
+        tries = 0
+
+        def create_session(self):
+            self.tries += 1
+            if self.tries < 3:
+                raise tf.errors.UnavailableError(None, None, "/job:ps/task:0 is not there yet")
+            return super().create_session()
+
+    creator = Slow()
+    with tf.train.MonitoredSession(creator) as session:
+        assert session.run("weight:0") == 0.0
+    assert creator.tries == 3
+    assert "/job:ps/task:0 is not there yet" in caplog.text
+    monkeypatch.setattr(monitored_session, "RETURNING", 0.0)
+    never = Slow(creator.scaffold)
+    never.tries = -1000
+    with pytest.raises(tf.errors.UnavailableError, match="not there yet"):
+        tf.train.MonitoredSession(never)
 
 
 def test_training_that_is_over_does_not_go_on(tmp_path):
