@@ -50,6 +50,7 @@ MEANING = {
         for n in SERIES
     },
     "series_gain": "steps a second, 4 under way / 1",
+    "series_gain_feeding": "the same, where the driver waits half a millisecond for each batch",
     "ps_step_ms": "step with the table of 128 MB, ms",
     "ps_null_ms": "empty step of a worker and a parameter server of one process, ms",
     "bubble": "idle share of 2 stages with 4 micro-batches, measured",
@@ -199,13 +200,18 @@ def series(steps: int = 100) -> dict[str, Any]:
         cluster = stack.enter_context(tf.Cluster(workers=2))
         own = stack.enter_context(_session(cluster, build))
 
-        def run(in_flight: int) -> None:
+        def run(in_flight: int, wait: float = 0.0) -> None:
             for _ in own.session.run_steps(own.fetch, steps, in_flight=in_flight):
-                pass
+                time.sleep(wait)
 
-        times = interleaved({n: partial(run, n) for n in SERIES}, calls=1, rounds=9)
-    found = {f"steps_per_s_{n}": steps / statistics.median(times[n]) for n in SERIES}
-    return found | {"series_gain": median_ratio(times[1], times[4])}
+        works = {f"{n}": partial(run, n) for n in SERIES}
+        works |= {f"feeding {n}": partial(run, n, 0.0005) for n in (1, 4)}
+        times = interleaved(works, calls=1, rounds=9)
+    found = {f"steps_per_s_{n}": steps / statistics.median(times[f"{n}"]) for n in SERIES}
+    return found | {
+        "series_gain": median_ratio(times["1"], times["4"]),
+        "series_gain_feeding": median_ratio(times["feeding 1"], times["feeding 4"]),
+    }
 
 
 def native_workers() -> dict[str, Any]:

@@ -286,3 +286,22 @@ def test_a_cluster_starts_and_ends_its_own_ray(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["42.0", "42.0", "True", "True"]
+
+
+def test_steps_that_begin_ahead_have_the_bits_of_a_loop(either, graph):
+    """Of rows of a table, too, which are written in place."""
+    with tf.device(T0):
+        table = tf.get_variable("t", [40_000, 8], initializer=tf.constant_initializer(0.5))
+    ids = tf.placeholder(tf.int32, [None])
+    with tf.device(T1):
+        w = tf.get_variable("w", [8], initializer=tf.constant_initializer(0.1))
+        loss = tf.reduce_sum(tf.square(tf.nn.embedding_lookup(table, ids)) * w)
+    fetch = [loss, tf.train.AdagradOptimizer(0.1).minimize(loss)]
+    feeds = [{ids: [5, i % 3, 7]} for i in range(12)]
+    found = []
+    with tf.Session(cluster=either) as session:
+        for in_flight in (1, 4):
+            session.run(tf.global_variables_initializer())
+            losses = [r[0] for r in session.run_steps(fetch, feeds, in_flight=in_flight)]
+            found.append([losses, session.run(table)[:8].tolist(), session.run(w).tolist()])
+    assert found[0] == found[1]
