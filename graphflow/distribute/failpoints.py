@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 POINTS = (
@@ -29,10 +31,27 @@ def _send(number: int) -> Callable[[float], Any]:
     return lambda _: os.kill(os.getpid(), number)
 
 
+def _cut_connections(_: float) -> None:
+    """Those with the driver and with peers of this machine; not Ray's."""
+    for entry in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # it is no socket
+            descriptor = os.dup(int(entry))
+            try:
+                connection = socket.socket(fileno=descriptor)
+            except OSError:
+                os.close(descriptor)
+                continue
+            with connection:
+                names = connection.getsockname(), connection.getpeername()
+                if any(isinstance(n, bytes) and n.startswith(b"\0graphflow") for n in names):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+
 # What may happen then.
 FAULTS: Mapping[str, Callable[[float], Any]] = {
     "kill": _send(signal.SIGKILL),
     "stop": _send(signal.SIGSTOP),
+    "cut": _cut_connections,
     "memory": _run_out_of_memory,
     # Calls through PyDLL keep the global lock.
     "hold": lambda seconds: ctypes.PyDLL(None).usleep(int(seconds * 1e6)),

@@ -118,6 +118,25 @@ def test_a_worker_freezes_in_a_sum(cluster, graph, sums):
     assert stopped[1] - stopped[0] < DEADLINE + 3
 
 
+@pytest.mark.parametrize("cluster", [{"deadline": 20.0}], indirect=True)
+def test_connections_are_cut(cluster, graph, sums):
+    """The process lives; nobody reaches it past Ray any more, and its connections end at once."""
+    points, seen = iter(["kernel", "receive", "prepared"]), set()
+    steps = iter(range(1, 1000))
+
+    def on_step(session: Any) -> None:
+        seen.add(tuple(pids(cluster)))
+        number = next(steps)
+        if number % 6 == 3 and (point := next(points, None)) is not None:
+            arm(cluster, number // 6 % 2, point, 1, "cut")
+
+    start = time.monotonic()
+    same(summed(cluster, STEPS, on_step), sums)
+    assert next(points, None) is None
+    assert len(seen) == 4
+    assert time.monotonic() - start < 60  # no deadline has passed
+
+
 @pytest.mark.parametrize("cluster", [{}, {"transport": "ray"}], indirect=True)
 def test_one_worker_ends_while_another_one_is_frozen(cluster, graph, sums):
     """Who takes the place of the one waits for the other one, until that is given up as well."""
