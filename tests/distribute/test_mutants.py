@@ -27,6 +27,13 @@ SYSTEMS = {
     "more output": {"plan": {2: AB, 4: AB}, "kills": 1, "every": 9},
     "overtaking": {"plan": {1: AB, 2: ("a",)}, "kills": 1, "every": 9, "overtaking": True},
     "more output lost": {"plan": {2: AB}, "kills": 2, "every": 9},
+    "a series": {
+        "plan": {1: AB, 2: AB}, "kills": 1, "every": 9, "series": True, "overlapping": 2,
+    },
+    "a series that fails": {
+        "plan": {1: AB, 2: AB}, "kills": 0, "series": True, "overlapping": 2,
+        "fails": frozenset({1}),
+    },
     "rivals": {
         "plan": {2: ("a",), 4: ("a",)}, "kills": 0, "overlapping": 2, "overtaking": True,
         "attempts": 4,
@@ -75,7 +82,7 @@ FAULTS = {
         "recovery", "elif self._again[record.run].missing:", "elif False:", "losses",
     ),
     "who replaces a lost worker gets no state": (
-        "recovery", "if worker in self._blank", "if False", "losses",
+        "recovery", "elif worker in self._blank:", "elif False:", "losses",
     ),
     "runs go on before the state is back": (
         "recovery", "if self._rebuilding:\n            return []", "", "overtaking",
@@ -83,11 +90,21 @@ FAULTS = {
     "one of two lost workers is enough": (
         "recovery", "if self.lost or self._closed", "if self._closed", "many losses",
     ),
+    "a run that began ahead is committed before its turn": (
+        "series", "if run.before or run.ahead:\n", "if False:\n", "a series",
+    ),
+    "or before it is claimed": (
+        "series", "if run.before or run.ahead:\n", "if run.before:\n", "a series",
+    ),
+    "it does not end when the one before it fails": (
+        "series", "commands += self._finish(after, CancelledError(None, None, message))", "pass",
+        "a series that fails",
+    ),
     "the journal keeps what is in a copy": (
-        "journal", "del self._entries[: self._mark]", "pass", "losses",
+        "journal", "del self._entries[: self.start]", "pass", "losses",
     ),
     "the journal drops what came after a copy": (
-        "journal", "del self._entries[: self._mark]", "self._entries.clear()", "losses",
+        "journal", "del self._entries[: self.start]", "self._entries.clear()", "losses",
     ),
 }  # fmt: skip
 
