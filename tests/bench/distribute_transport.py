@@ -40,6 +40,8 @@ MEANING = {
     "calls_us_32": "one Ray call to each of 32 actors, us",
     "message_us_2": "a message to each of 2 workers and back, us",
     "message_us_32": "a message to each of 32 workers and back, us",
+    "bare_us_2": "the same, by the system's calls alone, 2 processes, us",
+    "bare_us_32": "the same, by the system's calls alone, 32 processes, us",
     "boundary_ms": "a step of two stages, 4 MB between them, ms",
     "boundary_ms_by_sockets": "the same, without shared memory, ms",
     "boundary_ms_ray": "4 MB as an object reference between two actor calls, ms",
@@ -137,11 +139,12 @@ def _steps(count: int) -> dict[str, float]:
 
 
 def _messages() -> dict[str, float]:
-    """The control channel alone, between processes that do nothing else."""
+    """The control channel alone, between processes that do nothing else; and what it stands on."""
     found = {}
     for count in (2, 32):
-        with Group("control", count) as group:
-            found[f"message_us_{count}"] = group.ask("run", 100)[0] * 1e6
+        with Group("control", count) as control, Group("bare", count) as bare:
+            for name, group in (("message", control), ("bare", bare)):
+                found[f"{name}_us_{count}"] = group.ask("run", 100)[0] * 1e6
     return found
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import select
+import socket
 import statistics
 import subprocess
 import threading
@@ -181,6 +183,44 @@ def control(pipe: Any, rank: int, count: int) -> None:
     exchange.close()
 
 
+def bare(pipe: Any, rank: int, count: int) -> None:
+    """The system's calls of a step, and nothing else: a message to each of so many processes, which
+    answer at once.  No design takes less."""
+    context = multiprocessing.get_context("fork")
+    poll, ends = select.epoll(), {}
+    for _ in range(count):
+        mine, theirs = socket.socketpair()
+        context.Process(target=_bare, args=(theirs, [mine, *ends.values()]), daemon=True).start()
+        theirs.close()
+        ends[mine.fileno()] = mine
+        poll.register(mine, select.EPOLLIN)
+    pipe.send(None)
+    pipe.recv()
+    message = bytes(80)
+    while (question := pipe.recv())[0] != "end":
+        times = []
+        for _ in range(question[1]):
+            start = time.perf_counter()
+            for end in ends.values():
+                end.send(message)
+            missing = count
+            while missing:
+                for descriptor, _ in poll.poll():
+                    ends[descriptor].recv(1 << 16)
+                    missing -= 1
+            times.append(time.perf_counter() - start)
+        pipe.send(statistics.median(times))
+    for end in ends.values():
+        end.close()
+
+
+def _bare(end: socket.socket, others: Sequence[socket.socket]) -> None:
+    for other in others:
+        other.close()
+    while received := end.recv(1 << 16):
+        end.send(received)
+
+
 class _Echo:
     def step(self, step: Any) -> Any:
         from graphflow.distribute.messages import Prepared
@@ -197,4 +237,4 @@ def _answering(pipe: Any, invitation: Any) -> None:
     service.close()
 
 
-_KINDS = {"sums": sums, "control": control}
+_KINDS = {"sums": sums, "control": control, "bare": bare}
