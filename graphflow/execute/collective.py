@@ -13,7 +13,7 @@ the sums, so that a device sends and receives 2 (n - 1) / n of the data, however
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -175,7 +175,7 @@ def all_reduce(
         rank: [np.ascontiguousarray(x).reshape(-1) for x in bucket]
         for rank, bucket in buckets.items()
     }
-    layout = Layout(group.shapes, group.world)
+    layout = _layout(group.shapes, group.world)
     total = direct(meeting, group, device, flats, layout)
     if total is None:
         total = ring(meeting, group, device, flats, layout)
@@ -217,12 +217,28 @@ def direct(
                 else:
                     terms.append(lent[member][theirs[member].where(rank, index, t)])
             _sum(terms, total[into])
-    for other in others:
-        meeting.send_to(other, f"{key}/done/{devices.index(device)}", None)
-    for other in others:
-        meeting.receive(f"{key}/done/{devices.index(other)}")
+    _agree(meeting, group, device)
     total.flags.writeable = False
     return total
+
+
+def _agree(meeting: Meeting, group: Group, device: str) -> None:
+    """Go on when all have summed.  Each tells the first one, which tells all: 2 (n - 1) messages
+    where n (n - 1) would be one wait shorter, and the processor's time decides."""
+    first, *others = group.devices
+    if device != first:
+        meeting.send_to(first, f"{group.key}/done/{device}", None)
+        meeting.receive(f"{group.key}/go")
+        return
+    for other in others:
+        meeting.receive(f"{group.key}/done/{other}")
+    for other in others:
+        meeting.send_to(other, f"{group.key}/go", None)
+
+
+@lru_cache(maxsize=1 << 10)
+def _layout(shapes: Sequence[tuple[int, ...]], world: int) -> Layout:
+    return Layout(shapes, world)
 
 
 class _Wanted:
