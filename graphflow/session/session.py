@@ -29,6 +29,7 @@ from graphflow.execute.numerics import Numerics
 from graphflow.partition import Partitions, partition
 from graphflow.place import Explanation, Placement, Topology
 from graphflow.rewrite import prune, rewrite
+from graphflow.session import watching
 from graphflow.session.feeds import converter, expand, fed_tensor, is_plain
 from graphflow.session.fetches import Fetches, Pack, check_fetchable, key_of
 from graphflow.session.memory import within_memory
@@ -36,7 +37,6 @@ from graphflow.session.options import ConfigProto, RunMetadata
 from graphflow.session.planner import Planner
 from graphflow.session.resume import PASSING, Resumption, hash_of, names_of
 from graphflow.session.steps import may_begin_ahead, may_overlap, run_steps
-from graphflow.session.watching import Call, watched, watching
 
 default_cluster: Any = None  # where sessions run that name no target; set by `graphflow run`
 
@@ -228,8 +228,9 @@ class BaseSession:
           TypeError, ValueError: a fetch or feed is not in the graph, or a value does not fit.
           OpError: an operation failed; nothing was changed.
         """
-        if watching():
-            with watched(Call(fetches, options, run_metadata)) as call:
+        if watching.watchers:
+            call = watching.Call(fetches, options, run_metadata)
+            with watching.watched(call) as call:
                 return self._run(fetches, feed_dict, call.options, call.run_metadata)
         return self._run(fetches, feed_dict, options, run_metadata)
 

@@ -21,30 +21,25 @@ class Call(NamedTuple):
 
 Watcher = Callable[[Call], AbstractContextManager[Call]]
 
-_watchers: tuple[Watcher, ...] = ()
+watchers: tuple[Watcher, ...] = ()  # from outside in
 
 
 @contextmanager
 def watched_by(watcher: Watcher) -> Iterator[None]:
     """Inside, each run of a session is made in what the watcher gives for its call; that may ask
     for a trace."""
-    global _watchers
-    _watchers = (*_watchers, watcher)
+    global watchers
+    watchers = (*watchers, watcher)
     try:
         yield
     finally:
-        _watchers = tuple([each for each in _watchers if each is not watcher])
-
-
-def watching() -> bool:
-    """Does anybody watch?"""
-    return bool(_watchers)
+        watchers = tuple([each for each in watchers if each is not watcher])
 
 
 @contextmanager
 def watched(call: Call) -> Iterator[Call]:
     """A run, which all watchers see; the call as they want it."""
     with ExitStack() as stack:
-        for watcher in _watchers:
+        for watcher in watchers:
             call = stack.enter_context(watcher(call))
         yield call
