@@ -83,6 +83,7 @@ def _layout(options: argparse.Namespace) -> Any:
         getattr(options, "record_decisions", None),
         getattr(options, "replay_decisions", None),
         getattr(options, "restarts", None),
+        getattr(options, "tls", False),
     )
 
 
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a TensorFlow 1 program unmodified")
     submit = commands.add_parser("submit", help="run a program on a Ray cluster, as its job")
     submit.add_argument("--no-wait", action="store_true", help="do not wait for its end")
+    run.add_argument("--tls", action="store_true", help="encrypt values between machines, too")
     run.add_argument(
         "--restarts", type=int, help="how often each task that is lost is started again; 3"
     )

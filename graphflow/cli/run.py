@@ -31,6 +31,7 @@ class Layout(NamedTuple):
       cpus, gpus: what Ray reserves for each worker.
       record, replay: folders of what chance decides on parameter servers.
       restarts: how often each task may be lost, and is started again; None: three times.
+      tls: encrypt values between machines, too.
     """
 
     workers: int | None = None
@@ -41,6 +42,7 @@ class Layout(NamedTuple):
     record: str | None = None
     replay: str | None = None
     restarts: int | None = None
+    tls: bool = False
 
 
 def main(script: str, arguments: Sequence[str], layout: Layout | None = None) -> int:
@@ -93,6 +95,7 @@ def _on_workers(script: str, arguments: Sequence[str], layout: Layout) -> int:
         address=layout.address,
         cpus_per_worker=layout.cpus,
         gpus_per_worker=layout.gpus,
+        tls=layout.tls,
     ) as cluster:
         session.default_cluster = cluster
         try:
@@ -121,6 +124,7 @@ def _in_tasks(script: str, text: str, arguments: Sequence[str], layout: Layout) 
             record=layout.record,
             replay=layout.replay,
             restarts=layout.restarts,
+            tls=layout.tls,
         )
     finally:
         ray.disconnect()

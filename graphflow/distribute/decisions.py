@@ -8,12 +8,13 @@ no clock: a part begins when exactly so many commits are done, and is committed 
 else follows from the values, and so has the same bits.
 
     ["part", [opener, session, plan, turn], seen]      in the order of commits
-    ["read", [opener, session, plan, turn], seen]      of a run that changes nothing
+    ["read", [opener, session, plan, turn], seen]      of a run that changes no variable
     ["taken", accumulator, [[rank, gift], …]]          what a mean was made of
     ["passed", gate, rank, step]                       to which step a worker was let on
 
 What a program reads may decide on what it runs, so runs that change nothing are logged, too.  A log
-that ends leaves the rest to chance.
+that ends leaves the rest to chance.  Not logged is who gets which element of a queue that several
+clients share.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Decisions(Protocol):
 
         Args:
           part: which.
-          changes: it may change something, take input or give output; otherwise it needs no place.
+          changes: it may write variables or give output; otherwise it needs no place.
           snapshot: takes the state as it is.
           cancelled: set when the run is cancelled.
 
@@ -117,12 +118,13 @@ class Decisions(Protocol):
         ...
 
 
-def effectful(plan: Plan) -> bool:
-    """Does a plan change state, take input or give output, or do its bodies?"""
+def changes(plan: Plan) -> bool:
+    """Does a plan write variables or give output, or do its bodies?  Of what only takes input no
+    commit may ever come: nobody waits for it."""
     return any(
         step.opdef.writes
-        or step.opdef.effect in ("input", "output")
-        or any(effectful(a) for a in step.attrs.values() if isinstance(a, Plan))
+        or step.opdef.effect == "output"
+        or any(changes(a) for a in step.attrs.values() if isinstance(a, Plan))
         for step in plan.steps
     )
 

@@ -21,6 +21,7 @@ import ray
 
 from graphflow.base.errors import InvalidArgumentError, UnavailableError
 from graphflow.distribute import ray_transport
+from graphflow.distribute.fast import certificates
 from graphflow.distribute.ray_tasks import RECORD, REPLAY, start_task
 from graphflow.distribute.servers import JOB, task_name
 
@@ -99,6 +100,7 @@ def run(
     restarts: int | None = None,
     record: str | None = None,
     replay: str | None = None,
+    tls: bool = False,
 ) -> int:
     """Run a program in each task, until all workers have ended.
 
@@ -114,6 +116,7 @@ def run(
       restarts: how often each task may be lost; RESTARTS by default.
       record, replay: folders of the servers' decisions, see `decisions`.  After a loss these have
         another history: what they decide then goes to a folder in that one, and no log decides.
+      tls: encrypt values between machines, too; messages always are.
 
     Returns:
       0, or the status of the first program that failed; the others are ended then.
@@ -121,7 +124,7 @@ def run(
     Raises:
       UnavailableError: a task was lost for good.
     """
-    running = _Running(shape, program, arguments, record, replay)
+    running = _Running(shape, program, arguments, record, replay, tls)
     try:
         for task in shape.tasks():
             running.start(task)
@@ -135,7 +138,13 @@ class _Running:
     """The tasks of a job."""
 
     def __init__(
-        self, shape: Shape, program: Any, arguments: Any, record: str | None, replay: str | None
+        self,
+        shape: Shape,
+        program: Any,
+        arguments: Any,
+        record: str | None = None,
+        replay: str | None = None,
+        tls: bool = False,
     ):
         self._shape = shape
         self._program = program
@@ -143,6 +152,7 @@ class _Running:
         self._record = record
         self._replay = replay
         self._space = f"graphflow-{uuid.uuid4().hex[:12]}"
+        self._certificate = certificates.make(self._space) if tls else ("", "")
         self._actors: dict[tuple[str, int], Any] = {}
         self._results: dict[Any, tuple[str, int]] = {}  # of programs that have not ended
         self._losses: Counter[tuple[str, int]] = Counter()
@@ -154,6 +164,7 @@ class _Running:
         actor = self._actors[task] = start_task(
             task_name(job, number), self._space, 1 if serves else self._shape.cpus,
             0 if serves else self._shape.gpus, self._variables(job, number),
+            self._certificate,
         )  # fmt: skip
         reference = actor.program.remote(self._program, *self._arguments(job, number))
         self._results[reference] = task

@@ -67,7 +67,11 @@ class RayMember:
 class TaskActor:
     """The actor of a task."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, certificate: str = "", private_key: str = ""):
+        """Args:
+        name: the task's.
+        certificate, private_key: in PEM, for TLS between machines; empty: it is not wanted.
+        """
         global here, served
         context = ray.get_runtime_context()
         me = context.current_actor
@@ -82,7 +86,10 @@ class TaskActor:
         self._services: dict[str, Service] = {}  # by driver
         self._known: dict[str, Address] = {}  # where the tasks take values
         self._locating = threading.Lock()
-        access = Access(f"task-{os.getpid()}", secrets.token_bytes(32), interface())
+        access = Access(
+            f"task-{os.getpid()}", secrets.token_bytes(32), interface(), True,
+            certificate, private_key,
+        )  # fmt: skip
         self._values = Peers(name, access, self._take, place_of, self._missed)
         self.address = self._values.address._replace(key=access.key, born=time.time())
         here, served = LocalMember(self._task, me), self
@@ -174,6 +181,7 @@ def start_task(
     cpus: float = 1,
     gpus: float = 0,
     variables: Mapping[str, str] | None = None,
+    certificate: tuple[str, str] = ("", ""),
 ) -> Any:
     """Start the actor of a task, which ends with this process; a handle, at once.
 
@@ -182,6 +190,7 @@ def start_task(
       space: Ray's namespace, in which the tasks of one cluster find each other.
       cpus, gpus: what Ray reserves for it.
       variables: further environment variables.
+      certificate: of the cluster, and its private key, both in PEM, for TLS between machines.
     """
     environment = ray_transport._environment(cpus)
     environment["env_vars"] |= variables or {}
@@ -195,7 +204,7 @@ def start_task(
         max_task_retries=0,
         scheduling_strategy="SPREAD",
         runtime_env=environment,
-    ).remote(name)
+    ).remote(name, *certificate)
 
 
 def interface() -> str:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphflow.distribute.channel import Channel
-from graphflow.distribute.decisions import PATIENCE, Decisions, Part, Place, digest, effectful
+from graphflow.distribute.decisions import PATIENCE, Decisions, Part, Place, changes, digest
 from graphflow.distribute.host import Host, Shipment, _Work
 from graphflow.distribute.messages import OUTPUT, WRITES, Decision, Step, Ticket
 from graphflow.distribute.rows import RowTransaction
@@ -302,7 +302,7 @@ class SharedHost(Host):
         received = {s.attrs["key"] for s in steps if s.opdef.name == "Recv"}
         self._incoming[plan] = frozenset(received - sent)
         plans = [part.plan for part in shipment.parts]
-        self._parts[plan] = Part(*self._opener, digest(plans)), any(map(effectful, plans))
+        self._parts[plan] = Part(*self._opener, digest(plans)), any(map(changes, plans))
         super().load(plan, shipment)
 
     def _attempt(self, ticket: Ticket, work: _Work, quiet: bool = False) -> SharedAttempt:

@@ -266,6 +266,7 @@ def test_python_dash_m_graphflow_is_the_command():
         ("--gpus-per-worker", "GPUs of each; 0"),
         ("--record-decisions", "log the order"),
         ("--restarts", "started again; 3"),
+        ("--tls", "encrypt values between machines"),
     ):
         assert flag in told
         assert text in told

@@ -87,6 +87,51 @@ def test_a_session_past_rays_calls_has_the_bits_of_these(tasks):
     assert min(past[4].values()) > 0
 
 
+def test_a_jobs_certificate_comes_to_its_tasks_only_if_wanted(monkeypatch):
+    """What two workers of a machine need none for; tests/distribute/fast has TLS itself."""
+    from graphflow.distribute import jobs
+
+    told: list[Any] = []
+    monkeypatch.setattr(jobs, "start_task", lambda *given: told.append(given[-1]) or Asked())
+
+    class Asked:
+        def __getattr__(self, name: str) -> Any:
+            return self
+
+        def remote(self, *_: Any) -> object:
+            return object()
+
+    for tls in (False, True):
+        running = jobs._Running(jobs.Shape(1, 1), None, lambda *_: (), tls=tls)
+        for task in jobs.Shape(1, 1).tasks():
+            running.start(task)
+    plain, also_plain, one, other = told
+    assert plain == also_plain == ("", "")
+    assert one == other
+    assert one[0].startswith("-----BEGIN CERTIFICATE")
+    assert "PRIVATE KEY" in one[1]
+
+
+def test_tasks_take_values_under_tls_with_a_certificate(monkeypatch):
+    import ray
+
+    from graphflow.distribute.fast import certificates
+    from graphflow.distribute.ray_tasks import start_task
+
+    def access() -> Any:
+        from graphflow.distribute import ray_tasks
+
+        assert ray_tasks.served is not None
+        return ray_tasks.served._values._access
+
+    made = certificates.make("test")
+    space = f"test-{uuid.uuid4().hex}"
+    actor = start_task("/job:ps/replica:0/task:0", space, 0, 0, {JOB: space}, made)
+    found = call(actor, access)
+    ray.kill(actor)
+    assert (found.certificate, found.private_key) == made
+
+
 # Asynchronous training; a worker that starts late changes what comes out.
 ASYNCHRONOUS = """
 import os, sys, time

@@ -137,6 +137,23 @@ def test_the_log_tells_which_gradients_were_left_out(tmp_path):
     assert len({(tuple(each)) for each in opened}) == len(opened)
 
 
+def test_what_only_takes_input_is_logged_when_it_begins(tmp_path):
+    """Nobody waits for its commit, which comes with the next message, if there is one."""
+    with (
+        servers(2, record_decisions=str(tmp_path)) as found,
+        tf.Graph().as_default(),
+        tf.device("/job:ps/task:0"),
+    ):
+        accumulator = tf.ConditionalAccumulator(tf.float32, [], shared_name="a")
+        with tf.device("/job:worker/task:0"):
+            gradient = tf.tanh(1.0)
+        give = accumulator.apply_grad(gradient, 0)
+        with tf.Session(found[0].target) as session:
+            session.run(give)
+    (path,) = Path(tmp_path).iterdir()
+    assert [record[0] for record in RecordFile(str(path)).records] == ["read"]
+
+
 def test_a_server_without_a_log_asks_nobody():
     with servers(1) as found:
         state = found[0]._serving._member.task.state
