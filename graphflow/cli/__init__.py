@@ -80,10 +80,10 @@ def _layout(options: argparse.Namespace) -> Any:
         options.address,
         options.cpus_per_worker,
         options.gpus_per_worker,
-        getattr(options, "record_decisions", None),
-        getattr(options, "replay_decisions", None),
-        getattr(options, "restarts", None),
-        getattr(options, "tls", False),
+        options.record_decisions,
+        options.replay_decisions,
+        options.restarts,
+        options.tls,
     )
 
 
@@ -101,16 +101,6 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a TensorFlow 1 program unmodified")
     submit = commands.add_parser("submit", help="run a program on a Ray cluster, as its job")
     submit.add_argument("--no-wait", action="store_true", help="do not wait for its end")
-    run.add_argument("--tls", action="store_true", help="encrypt values between machines, too")
-    run.add_argument(
-        "--restarts", type=int, help="how often each task that is lost is started again; 3"
-    )
-    run.add_argument(
-        "--record-decisions", metavar="DIR", help="log the order of asynchronous updates there"
-    )
-    run.add_argument(
-        "--replay-decisions", metavar="DIR", help="have updates in the order of such a log"
-    )
     run.add_argument("--progress", action="store_true", help="show how its runs get on")
     trace = commands.add_parser("trace", help="when each device computed, handed over and waited")
     trace.add_argument(
@@ -124,6 +114,16 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--address", help=f"{where}; by default one of its own")
         each.add_argument("--cpus-per-worker", type=float, default=1, help="CPUs of each; 1")
         each.add_argument("--gpus-per-worker", type=int, default=0, help="GPUs of each; 0")
+        each.add_argument("--tls", action="store_true", help="encrypt values between machines, too")
+        each.add_argument(
+            "--restarts", type=int, help="how often each task that is lost is started again; 3"
+        )
+        each.add_argument(
+            "--record-decisions", metavar="DIR", help="log the order of asynchronous updates there"
+        )
+        each.add_argument(
+            "--replay-decisions", metavar="DIR", help="have updates in the order of such a log"
+        )
         each.add_argument("script", help="the program; it may import tensorflow")
         each.add_argument("arguments", nargs=argparse.REMAINDER, help="what the program gets")
     inspect = commands.add_parser(

@@ -61,6 +61,16 @@ def entrypoint(script: str, arguments: Sequence[str], layout: Layout) -> str:
     if layout.servers is not None:
         options += ["--ps", str(layout.servers)]
     options += ["--cpus-per-worker", f"{layout.cpus:g}", "--gpus-per-worker", str(layout.gpus)]
+    wanted = {
+        "--restarts": layout.restarts,
+        "--record-decisions": layout.record,
+        "--replay-decisions": layout.replay,
+    }
+    for flag, value in wanted.items():
+        if value is not None:
+            options += [flag, str(value)]
+    if layout.tls:
+        options.append("--tls")
     return shlex.join(["python", "-m", "graphflow.cli", "run", *options, script, *arguments])
 
 

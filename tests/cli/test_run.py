@@ -43,6 +43,9 @@ def test_a_job_runs_the_same_command_on_the_cluster():
         "python", "-m", "graphflow.cli", "run", "--address", "auto", "--workers", "4", "--ps", "2",
         "--cpus-per-worker", "2", "--gpus-per-worker", "1", "train.py", "--name", "a b",
     ]  # fmt: skip
+    layout = layout._replace(restarts=0, record="/log", tls=True)
+    words = shlex.split(submit.entrypoint("train.py", [], layout))
+    assert words[14:] == ["--restarts", "0", "--record-decisions", "/log", "--tls", "train.py"]
 
 
 def test_a_script_that_is_not_there_is_named(capsys):
