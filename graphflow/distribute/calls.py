@@ -1,12 +1,20 @@
-"""Calls of several workers at once, by one who waits for all of them."""
+"""Calls of workers that are no steps, by one who waits for all of them."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
+from graphflow.base.errors import InvalidArgumentError, OpError, UnavailableError
+from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
+from graphflow.distribute.driver import Driver
+from graphflow.distribute.host import Shipment
+from graphflow.distribute.messages import Shapes
+
+CLOSING = 5.0  # seconds, at most, that closing waits for the workers
 
 
 def gather(
@@ -42,3 +50,158 @@ def gather(
     late = arguments.keys() - found.keys()
     reason = f"it did not answer {method!r} within {patience:g} s"
     return {worker: found.get(worker, Gone(reason)) for worker in arguments}, late
+
+
+class Calls(Driver):
+    """What is done with a session beside running it."""
+
+    def open(self, seed: int, tier: str = "reference") -> None:
+        """Make the session known to the workers.
+
+        Args:
+          seed: of its random ops that have none.
+          tier: see `Tiers`, whose choice is fixed; where one worker has no compiler, all have the
+            reference tier.
+
+        Raises:
+          OpError: one does not answer within the deadline.
+        """
+        told = self._replacements
+        told.seed, told.tier = seed, tier
+        terms: tuple[Any, ...] = (seed, self._deadline, {}, tier)
+        told.numerics = self._call("open", dict.fromkeys(self.workers, terms))
+        tiers = {each.tier for each in told.numerics.values() if each is not None}
+        if len(tiers) > 1:
+            self.open(seed, "reference")
+        for worker in self.workers:
+            self._link.outlive(worker, self._hears(worker))
+
+    def shapes(self, worker: str, plan: int) -> tuple[Shapes, ...]:
+        """What a worker has told of its share in a plan, see `Shapes`."""
+        with self._lock:
+            return self._replacements.shapes(worker, plan)
+
+    def load(self, plan: int, shipments: Mapping[str, Shipment]) -> None:
+        """Ship a plan.
+
+        Raises:
+          OpError: a worker cannot take it, or does not answer within the deadline.
+        """
+        for worker, shipment in shipments.items():
+            self._counts[worker]["loads"] += 1
+            if self._machine.recovers:
+                self._replacements.keep(worker, plan, shipment)
+        self._call("load", {worker: (plan, s) for worker, s in shipments.items()})
+
+    def lose(self, worker: str, reason: str) -> None:
+        """Replace a worker that was found to be gone; returns when its state is back.
+
+        Raises:
+          OpError: it cannot be replaced.
+        """
+        self._hears(worker)(Gone(reason))
+        self._until(lambda: True)
+
+    def capture(self) -> Mapping[str, Any]:
+        """Worker -> its state, as it is between two runs; none may be under way.
+
+        Raises:
+          OpError: the workers are lost, or their state cannot be copied.
+        """
+        self._until(lambda: not self._machine.saving)
+        before = self._machine.archive
+        while self._machine.archive == before:
+            with self._lock:
+                self._handle(machine.Capture())
+            self._until(lambda: not self._machine.saving)
+            if self._machine.unsaved is not None:
+                raise self._machine.unsaved
+        return self._machine.snapshots
+
+    def restore(self, snapshots: Mapping[str, Any]) -> None:
+        """Go on from the state of an earlier session.
+
+        Raises:
+          InvalidArgumentError: it had other workers.
+          OpError: the workers are lost.
+        """
+        if set(snapshots) != set(self.workers):
+            raise InvalidArgumentError(
+                None,
+                None,
+                f"the state is that of workers {', '.join(sorted(snapshots)) or 'none'}, these "
+                f"are {', '.join(self.workers)}",
+            )
+        with self._lock:
+            self._handle(machine.Restore(snapshots))
+        self._until(lambda: True)
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """See `ClusterTarget.statistics`."""
+        answers = self._call("statistics", dict.fromkeys(self.workers, ()))
+        with self._lock:
+            return {w: dict(self._counts[w]) | answers[w] for w in self.workers}
+
+    def _call(
+        self, method: str, arguments: Mapping[str, tuple[Any, ...]], patience: float | None = None
+    ) -> dict[str, Any]:
+        """Call a method of several workers at once; their answers.
+
+        Raises:
+          OpError: one cannot do it, or is lost and not replaced.
+        """
+        patience = self._deadline if patience is None else patience
+        if method == "close":
+            return self._answers(method, arguments, patience)
+        while True:
+            self._until(lambda: True)
+            before = self._machine.generation
+            try:
+                return self._answers(method, arguments, patience)
+            except OpError:
+                # A worker in the place of a lost one knows the session and its plans; the others
+                # take them twice.
+                if self._machine.generation == before or self._machine.failure is not None:
+                    raise
+
+    def _answers(
+        self, method: str, arguments: Mapping[str, tuple[Any, ...]], patience: float
+    ) -> dict[str, Any]:
+        answers, late = gather(self._link, method, arguments, patience)
+        for worker, answer in answers.items():
+            if isinstance(answer, OpError):
+                raise answer
+            if isinstance(answer, Gone):
+                raise self._gave_no_answer(worker, method, answer, frozen=worker in late)
+        return answers
+
+    def _gave_no_answer(self, worker: str, method: str, gone: Gone, frozen: bool) -> OpError:
+        if not gone.worker_lost:
+            return UnavailableError(None, None, f"{worker} cannot {method}: {gone.reason}")
+        with self._lock:
+            self._handle(machine.Lost(worker, gone.reason, frozen))
+            failure = self._machine.failure
+            return failure or UnavailableError(None, None, f"{worker} was lost: {gone.reason}")
+
+    def close(self) -> None:
+        """End the session: runs fail, and its state on the workers is dropped.
+
+        Returns when the workers have answered, or within the deadline.
+        """
+        if self.abandon():
+            left: dict[str, tuple[Any, ...]] = {
+                w: () for w in self.workers if w not in self._machine.lost
+            }
+            with suppress(OpError):  # gone or frozen: whoever owns the workers ends them
+                self._call("close", left, min(CLOSING, self._deadline))
+
+    def abandon(self) -> bool:
+        """End the session without a word to the workers, which are about to be ended; was it
+        open?"""
+        with self._lock:
+            if self._closed:
+                return False
+            self._closed = True
+            self._take_up()
+            self._handle(machine.Closed())
+            return True

@@ -16,7 +16,8 @@ from graphflow.base.shapes import format_dims
 from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan
 from graphflow.distribute.channel import worker_of
-from graphflow.distribute.conductor import Conductor, Outcome
+from graphflow.distribute.conductor import Conductor
+from graphflow.distribute.driver import Outcome
 from graphflow.distribute.host import Part, Shipment, observed
 from graphflow.distribute.messages import Prepared
 from graphflow.distribute.snapshot import Snapshot
