@@ -109,7 +109,11 @@ def test_all_interleavings_of_larger_systems(system):
 ALL = SMALL | {"a series": SERIES["two runs"] | {"series": True, "overlapping": 2}}
 
 
-@pytest.mark.parametrize("system", ALL.values(), ids=ALL)
+@pytest.mark.parametrize(
+    "system",
+    [pytest.param(ALL[name], id=name, marks=[pytest.mark.slow] * (n > 0))
+     for n, name in enumerate(ALL)],
+)  # fmt: skip
 def test_the_states_that_suffice_have_all_ends(system):
     """Those of all states, killed workers taking their answers with them or not."""
     assert ends(system, limit=10_000) == ends(system, limit=60_000, reduced=False)

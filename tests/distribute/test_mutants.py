@@ -120,7 +120,6 @@ def mutate() -> Iterator[Any]:
             assert found.origin is not None
             text = Path(found.origin).read_text()
             if part == where:
-                assert text.count(right) == 1, f"{right!r} is in {part} {text.count(right)} times"
                 text = text.replace(right, wrong)
             for other in PARTS:
                 text = text.replace(f"from {NAME}{other} import", f"from mutant_{other} import")
@@ -137,6 +136,15 @@ def ends(system: Any) -> int:
     return sum(len(explore(first, limit=20_000).ends) for first in worlds(**system))
 
 
+def test_the_machines_say_what_the_faults_change():
+    for where, right, *_ in FAULTS.values():
+        found = find_spec(NAME + where)
+        assert found is not None
+        assert found.origin is not None
+        assert Path(found.origin).read_text().count(right) == 1, (where, right)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_noticed(mutate, fault):
     *change, system = fault
@@ -145,6 +153,7 @@ def test_a_fault_is_noticed(mutate, fault):
         ends(SYSTEMS[system] | {"machines": machines})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
 def test_without_a_fault_nothing_is_noticed(mutate, system):
     machines = mutate("worker", "import annotations", "import annotations")

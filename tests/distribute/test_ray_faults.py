@@ -137,6 +137,7 @@ def test_connections_are_cut(cluster, graph, sums):
     assert time.monotonic() - start < 60  # no deadline has passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", [{}, {"transport": "ray"}], indirect=True)
 def test_one_worker_ends_while_another_one_is_frozen(cluster, graph, sums):
     """Who takes the place of the one waits for the other one, until that is given up as well."""
@@ -174,6 +175,7 @@ def test_a_kernel_keeps_pythons_lock(cluster, graph, sums):
     assert first[1] != after_long[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", [{"deadline": 1.0}], indirect=True)
 def test_a_kernel_that_always_keeps_the_lock_is_given_up(cluster, graph):
     """With the reason, and what to do; the session lives on."""
@@ -196,6 +198,7 @@ def _hold(value: Any) -> Any:
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", [{"deadline": 20.0}, {"transport": "ray", "deadline": 20.0}],
                          indirect=True)  # fmt: skip
 def test_memory_ends_outside_of_kernels(cluster, graph, sums):
@@ -212,6 +215,7 @@ def test_memory_ends_outside_of_kernels(cluster, graph, sums):
     assert len(seen) == 3  # a copy that fails costs no worker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", [{"deadline": 20.0}], indirect=True)
 def test_a_kernel_asks_for_more_memory_than_the_process_may_have(cluster, graph):
     """The limit is real, by the system."""
