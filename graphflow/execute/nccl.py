@@ -9,8 +9,11 @@ a kernel that never ends.
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any, NamedTuple
 
 from graphflow.base.devices import parse
@@ -18,6 +21,7 @@ from graphflow.base.errors import CancelledError
 from graphflow.execute.collective import Group, Layout, Meeting
 
 _POLL = 20e-6  # seconds between looks at whether a sum is done
+_LOOK = 0.05  # seconds between looks at whether a communicator is still wanted
 
 # Element types that NCCL sums, by the names of its constants in CuPy.
 _TYPES = {
@@ -87,7 +91,7 @@ class Nccl:
         name = joined.name if joined is not None else None
         others = _meet(meeting, group, device, f"{group.key}/ready", name)
         if joined is None or any(other != name for other in others):
-            joined = self._join(meeting, group, device)
+            joined = self._join(meeting, group, device, cancelled)
             if joined is None:
                 return None
             _meet(meeting, group, device, f"{group.key}/joined", None)
@@ -118,7 +122,7 @@ class Nccl:
                 raise CancelledError(None, None, "the run was cancelled in a sum over GPUs")
             time.sleep(_POLL)
 
-    def _join(self, meeting: Meeting, group: Group, device: str) -> _Joined | None:
+    def _join(self, meeting: Meeting, group: Group, device: str, cancelled: Any) -> _Joined | None:
         """A new communicator of the devices, which make it together.
 
         A worker that has taken the place of a lost one has none, and the others' are of no use: a
@@ -129,10 +133,10 @@ class Nccl:
             dropped = self._communicators.pop(old)
             if dropped is not None:
                 dropped.communicator.abort()
-        joined = self._communicators[key] = self._make(meeting, group, device)
+        joined = self._communicators[key] = self._make(meeting, group, device, cancelled)
         return joined
 
-    def _make(self, meeting: Meeting, group: Group, device: str) -> _Joined | None:
+    def _make(self, meeting: Meeting, group: Group, device: str, cancelled: Any) -> _Joined | None:
         library, devices = self._library, group.devices
         have = bool(getattr(library, "available", False))
         if not all([have, *_meet(meeting, group, device, f"{group.key}/nccl", have)]):
@@ -145,8 +149,30 @@ class Nccl:
                 meeting.send_to(other, f"{group.key}/id", tuple(name))
         else:
             name = meeting.receive(f"{group.key}/id")
-        communicator = library.NcclCommunicator(len(devices), tuple(name), rank)
+        communicator = self._construct(
+            partial(library.NcclCommunicator, len(devices), tuple(name), rank), cancelled
+        )
         return _Joined(communicator, hashlib.sha256(repr(tuple(name)).encode()).hexdigest())
+
+    def _construct(self, make: Callable[[], Any], cancelled: Any) -> Any:
+        """What all devices make together.  NCCL waits for one that is gone without an end, and
+        nothing ends that wait: it is left to a thread of its own."""
+        made: Future[Any] = Future()
+        device = self._cupy.cuda.Device()  # the current one, which is a thread's own
+
+        def construct() -> None:
+            try:
+                with device:
+                    made.set_result(make())
+            except BaseException as error:
+                made.set_exception(error)
+
+        threading.Thread(target=construct, name="graphflow-nccl", daemon=True).start()
+        while not wait([made], _LOOK).done:
+            if cancelled.is_set():
+                made.add_done_callback(lambda late: late.exception() or late.result().abort())
+                raise CancelledError(None, None, "the run was cancelled before GPUs had met")
+        return made.result()
 
 
 def _flat(xp: Any, bucket: Sequence[Any]) -> Any:

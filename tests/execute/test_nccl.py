@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,6 +33,7 @@ class FakeCupy:
     Attributes:
       made: communicators, in order.
       stuck: sums do not end.
+      met: until it is set, communicators wait for a device that is gone.
     """
 
     ndarray = Array
@@ -38,6 +41,8 @@ class FakeCupy:
     def __init__(self, world, available=True):
         self.made = []
         self.stuck = False
+        self.met = threading.Event()
+        self.met.set()
         self.known = {}
         self.posted = {}
         self.barrier = threading.Barrier(world)
@@ -49,6 +54,7 @@ class FakeCupy:
                 assert len(commId) == 128
                 assert 0 <= rank < ndev == world
                 self.rank, self.id, self.aborted = rank, commId, False
+                fake.met.wait(5)
                 fake.made.append(self)
 
             def allReduce(self, sendbuf, recvbuf, count, datatype, op, stream):
@@ -89,7 +95,7 @@ class FakeCupy:
 
         stream = SimpleNamespace(ptr=77)
         self.cuda = SimpleNamespace(
-            nccl=self.library, Event=Event, get_current_stream=lambda: stream
+            nccl=self.library, Event=Event, get_current_stream=lambda: stream, Device=nullcontext
         )
 
     def _here(self, array):
@@ -185,6 +191,21 @@ def test_a_cancelled_run_frees_the_kernel(three):
     with pytest.raises(CancelledError):
         run(cupy, nccls, [[np.ones(3)] for _ in range(3)], cancelled=cancelled)
     assert all(c.aborted for c in cupy.made)
+
+
+def test_a_cancelled_run_does_not_wait_for_a_device_that_never_comes(three):
+    cupy, nccls = three
+    cupy.met.clear()
+    cancelled = threading.Event()
+    threading.Timer(0.1, cancelled.set).start()
+    with pytest.raises(CancelledError):
+        run(cupy, nccls, [[np.ones(3)] for _ in range(3)], cancelled=cancelled)
+    assert not cupy.made
+    cupy.met.set()  # too late
+    end = time.monotonic() + 5
+    while [c.aborted for c in cupy.made] != [True] * 3:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
