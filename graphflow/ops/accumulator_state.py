@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphflow.base.errors import CancelledError
+from graphflow.base.waiting import waits
 
 _POLL = 0.05  # seconds between looks at whether the run was cancelled; gradients wake at once
 
@@ -79,6 +80,7 @@ class AccumulatorState:
                     raise CancelledError(
                         None, None, f"the run was cancelled while it waited for {self.name!r}"
                     )
+                waits()
                 self._changed.wait(_POLL)
             taken = [(g.rank, g.number) for g in chosen]
             self._given = [

@@ -15,6 +15,7 @@ import numpy as np
 from graphflow.base import dtypes
 from graphflow.base.errors import CancelledError
 from graphflow.base.state import StateKey
+from graphflow.base.waiting import waits
 from graphflow.build import Tensor, op
 from graphflow.build.opdef import Array, Handle, Index, Specs
 from graphflow.ops.rules import nothing
@@ -61,6 +62,7 @@ class Gate:
                     raise CancelledError(
                         None, None, f"the run was cancelled while it waited for {self.name!r}"
                     )
+                waits()
                 self._changed.wait(_POLL)
             reached = self.step if wanted is None else wanted
             if self.decisions is not None:

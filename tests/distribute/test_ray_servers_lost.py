@@ -144,6 +144,27 @@ class Job:
         return status
 
 
+def undisturbed(job: Job, steps: int) -> None:
+    """The job has ended with the weights of one process."""
+    weights = json.loads(job.read("weights"))
+    for got, expected in zip(weights, alone(steps), strict=True):
+        np.testing.assert_array_equal(np.float32(got), expected)
+
+
+@pytest.mark.slow
+def test_of_two_servers_both_begin_anew_when_one_is_killed(tmp_path, capfd):
+    """What the other one has is of a later step than the checkpoint."""
+    job = Job(tmp_path, 60, servers=2)
+    job.reach(27)
+    before = job.read("ps0.pid")
+    job.kill("ps1")
+    assert job.end() == 0
+    assert job.read("ps0.pid") != before
+    told = capfd.readouterr().err
+    assert "started again: /job:ps/replica:0/task:0, /job:ps/replica:0/task:1" in told
+    undisturbed(job, 60)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["grpc", "ray"])
 def test_killed_servers_and_workers_change_no_bit(tmp_path, capfd, protocol):
@@ -158,9 +179,7 @@ def test_killed_servers_and_workers_change_no_bit(tmp_path, capfd, protocol):
     told = capfd.readouterr().err
     for task in ("job:ps/replica:0/task:0", "job:worker/replica:0/task:1", "task:0 was lost"):
         assert task in told
-    weights = json.loads(job.read("weights"))
-    for got, expected in zip(weights, alone(steps), strict=True):
-        np.testing.assert_array_equal(np.float32(got), expected)
+    undisturbed(job, steps)
 
 
 @pytest.mark.slow

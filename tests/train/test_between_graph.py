@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.base.waiting import telling
+from graphflow.ops.accumulator_state import AccumulatorState
+from graphflow.ops.gate import Gate
 from graphflow.train.device_setter import GreedyLoadBalancingStrategy, byte_size_load_fn
 
 WORKERS = 3
@@ -317,6 +320,24 @@ def test_what_a_worker_gave_before_it_was_lost_does_not_count():
             session.run(run)
         assert session.run(accumulator.num_accumulated()) == 2
         assert session.run(accumulator.take_grad(2)) == 3
+
+
+@pytest.mark.parametrize("what", ["step", "gradient"])
+def test_who_is_about_to_wait_says_so(what):
+    """The thread may be the one that receives what it waits for."""
+    gate, gradients = Gate("g"), AccumulatorState("a", mean=True)
+    never, told = threading.Event(), threading.Event()
+
+    def wait() -> Any:
+        with telling(told.set):
+            return gate.wait(0, 0, never) if what == "step" else gradients.take(1, never)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(wait)
+        assert told.wait(20)
+        gate.open(1)
+        gradients.give(np.float32(1), 0, 0)
+        assert waiting.result(20) == 1
 
 
 def test_a_sparse_accumulator_takes_means_row_by_row():
