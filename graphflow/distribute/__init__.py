@@ -1,8 +1,8 @@
 """Distribute: sessions on the workers of a Ray cluster.
 
 `Session(cluster=Cluster(workers=2))` runs on it.  What decides is in two pure state machines,
-`coordinator` and `worker`; `conductor` and `host` drive them; `ray_transport`, the only importer
-of Ray, carries what they say.
+`coordinator` and `worker`; `conductor` and `host` drive them; `ray_transport` and
+`ray_worker` carry what they say, or `fast` does past Ray.
 """
 
 from importlib import import_module

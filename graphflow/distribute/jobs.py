@@ -23,6 +23,7 @@ from graphflow.base.errors import InvalidArgumentError, UnavailableError
 from graphflow.distribute import ray_transport
 from graphflow.distribute.fast import certificates
 from graphflow.distribute.ray_tasks import RECORD, REPLAY, start_task
+from graphflow.distribute.ray_worker import LOOPBACK
 from graphflow.distribute.servers import JOB, task_name
 
 RESTARTS = 3  # of each task
@@ -77,7 +78,7 @@ def connect(address: str | None, shape: Shape) -> None:
             "num_gpus": gpus or None,
             "include_dashboard": False,
             "object_store_memory": 256 << 20,
-            "_node_ip_address": ray_transport.LOOPBACK,
+            "_node_ip_address": LOOPBACK,
         }
     else:
         options["address"] = address

@@ -24,7 +24,8 @@ from graphflow.distribute.fast.parcels import Frame
 from graphflow.distribute.fast.peers import Access, Address, Peers
 from graphflow.distribute.fast.service import Service
 from graphflow.distribute.messages import Message, Step, Ticket
-from graphflow.distribute.ray_transport import _call, _group
+from graphflow.distribute.ray_transport import _call
+from graphflow.distribute.ray_worker import group
 from graphflow.distribute.task import THREADS, LocalMember, Member, Task
 
 _GROUPS = {"steps": THREADS, "values": 4, "control": 4, "program": 1, "life": 64}
@@ -98,28 +99,28 @@ class TaskActor:
         """What Ray writes before each line that the task prints."""
         return self._task.name
 
-    @_group("control")
+    @group("control")
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """See `Task.call`."""
         return self._task.call(session, method, arguments)
 
-    @_group("control")
+    @group("control")
     def notice(self, session: str, notice: Any) -> Any:
         """See `Task.notice`."""
         return self._task.notice(session, notice)
 
-    @_group("control")
+    @group("control")
     def ping(self) -> None:
         """Give a sign of life."""
 
-    @_group("control")
+    @group("control")
     def forget(self, opener: str) -> None:
         """See `Task.forget`."""
         self._task.forget(opener)
 
     # ---- past Ray
 
-    @_group("control")
+    @group("control")
     def join(self, name: str, invitation: Invitation, access: Access) -> Address:
         """Take messages from one more driver past Ray; where this task takes values."""
         before = self._services.pop(access.job, None)
@@ -128,7 +129,7 @@ class TaskActor:
         self._services[access.job] = Service(invitation, lambda s: self._task.host(s.hex()))
         return self.address
 
-    @_group("control")
+    @group("control")
     def locate(self, addresses: Mapping[str, Address]) -> None:
         """Learn where tasks take values: of what several drivers tell, the newest."""
         with self._locating:
@@ -137,12 +138,12 @@ class TaskActor:
                     self._known[name] = address
             self._values.meet(self._known)
 
-    @_group("control")
+    @group("control")
     def collect(self, driver: str, serial: int) -> Any:
         """See `Service.collect`."""
         return self._services[driver].collect(serial)
 
-    @_group("life")
+    @group("life")
     def live(self) -> None:
         """Never returns: who waits for it learns of the end of this task."""
         threading.Event().wait()
@@ -159,17 +160,17 @@ class TaskActor:
         for service in list(self._services.values()):
             service.report(local)
 
-    @_group("values")
+    @group("values")
     def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
         """See `Task.deliver`."""
         self._task.deliver(session, ticket, key, value)
 
-    @_group("steps")
+    @group("steps")
     def step(self, session: str, step: Step) -> Any:
         """See `Task.step`."""
         return self._task.step(session, step)
 
-    @_group("program")
+    @group("program")
     def program(self, run: Any, *arguments: Any) -> Any:
         """Call a function in the task's process: what runs the user's program there."""
         return run(*arguments)
