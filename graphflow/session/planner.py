@@ -29,6 +29,7 @@ class Planner:
       profile: what traced runs have told.
       open_session: graph -> another session on the same devices; None: they cannot be measured.
       learns: measure devices by itself when it first matters, and the first steps of a plan.
+      traces: a traced step tells what each operation takes; native code does not.
       default: the device of operations that ask for none; None: choose.
     """
 
@@ -36,6 +37,7 @@ class Planner:
     profile: Profile = field(default_factory=Profile)
     open_session: Callable[[Graph], Any] | None = None
     learns: bool = False
+    traces: bool = True
     default: str | None = None
     _calibrated: bool = False
     _seen: WeakKeyDictionary[Placement, int] = field(default_factory=WeakKeyDictionary)
@@ -73,7 +75,7 @@ class Planner:
 
     def curious(self, placement: Placement) -> bool:
         """Is the next step of this plan to be traced, so that `observe` can learn from it?"""
-        if placement.groups is None or not self.learns:
+        if placement.groups is None or not (self.learns and self.traces):
             return False
         if placement not in self._seen and not self._matters(placement):
             self._seen[placement] = SEEN  # no more of this

@@ -158,6 +158,7 @@ class BaseSession:
             open_session=_siblings(self._config, cluster),
             # What is measured differs from process to process; and others compute on servers, too.
             learns=self._settings.learn and not name and not self._fixed,
+            traces=self._tier == "reference" or (self._tier == "auto" and cluster is None),
             default=getattr(self._target, "default", None),
         )
         self._name = name
@@ -642,8 +643,13 @@ class _Begun:
 
 
 def _siblings(config: ConfigProto, cluster: Any) -> Callable[[Graph], Session]:
-    """Opens further sessions of that kind; keeps none alive."""
-    return lambda graph: Session(graph=graph, config=config, cluster=cluster)
+    """Opens further sessions of that kind, in which each operation runs by itself; keeps none
+    alive."""
+    return lambda graph: _Probed(graph=graph, config=config, cluster=cluster)
+
+
+class _Probed(Session):
+    _tier = "reference"
 
 
 def _log(placement: Placement) -> None:

@@ -16,6 +16,7 @@ from graphflow.distribute.messages import Step
 from graphflow.execute import tiers
 from graphflow.execute.tiered import TieredProgram
 from graphflow.ops.collectives import all_reduce
+from graphflow.session import probes
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import train
 from tests.distribute.test_recovery import Killer, same
@@ -229,3 +230,11 @@ def test_a_series_of_steps_has_the_bits_of_a_loop(cluster):
     assert told(cluster, 4, body) == told(cluster, 1, body)
     assert builds(cluster)
     assert all(found)
+
+
+def test_speeds_are_those_of_operations_one_by_one(cluster):
+    with tf.Session(cluster=cluster) as session:
+        device = session._target.topology.devices[1].name
+        speeds = probes.speeds(session._planner.open_session, device)
+        assert all(1e-9 < speed < 1e15 for speed in speeds)
+        assert not session._planner.traces
