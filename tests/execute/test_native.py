@@ -272,6 +272,32 @@ def test_random_graphs_have_the_same_bits_on_two_devices(
             np.testing.assert_array_equal(a, b)
 
 
+def test_a_value_that_is_stored_in_parts_is_read_when_they_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the parts of a padded nothing there is one, as large as the whole."""
+    from graphflow.execute import buffers, native
+
+    usual = buffers.aligned
+
+    def dirty(*arguments: Any) -> Any:
+        array, memory, address = usual(*arguments)
+        memory[...] = 0xC1  # -24 in each float
+        return array, memory, address
+
+    monkeypatch.setattr(buffers, "aligned", dirty)
+    monkeypatch.setattr(native, "aligned", dirty)
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    x, y = tf.placeholder(tf.float32, [0]), tf.placeholder(tf.float32, [1])
+    one = tf.abs(y) + 1.0
+    padded = tf.pad(x, [[1, 0]])
+    outputs = [one, padded, tf.minimum(padded, one) * 2.0, tf.tanh(padded) + one]
+    with tf.Session() as session:
+        for _ in range(2):
+            found = session.run(outputs, {x: np.zeros(0), y: np.ones(1)})
+            assert [float(v[0]) for v in found] == [2.0, 0.0, 0.0, 2.0]
+
+
 # ---- what users may rely on
 
 

@@ -174,7 +174,10 @@ class _Fusion:
             return False
         makers: set[Group] = set()
         for view in reads(task):
-            makers |= self.makers.get(id(view.value), set())
+            found = self.makers.get(id(view.value), set())
+            if group in found and id(view.value) not in group.values:
+                return False  # it stores a part of that value, which is read when all are there
+            makers |= found
         makers.discard(group)
         return not self._reaches(makers, group)
 
