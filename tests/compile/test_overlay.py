@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import graphflow as tf
 from graphflow.compile.loops.nests import Access, Nest, Pass, Reduction, Store, leaf
 from graphflow.compile.loops.overlay import Overlay, Use, may_overwrite, overlays
 from graphflow.compile.loops.shares import share
 from graphflow.compile.loops.values import Value
-from graphflow.compile.loops.verify_memory import MemoryCheck
+from graphflow.compile.loops.verify_memory import MemoryCheck, _Cover
 from graphflow.compile.native import places
 
 F32 = np.dtype(np.float32)
@@ -124,8 +126,24 @@ def test_the_check_knows_what_another_worker_reads() -> None:
         if meets:
             check.run(units, cuts, [True, True])
         else:
-            with pytest.raises(ValueError, match=r"another one's copy touches"):
+            with pytest.raises(ValueError, match=r"copy: a worker writes what another"):
                 check.run(units, cuts, [False, False])
+
+
+spans = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 40), st.integers(1, 9)))
+
+
+@given(spans, spans)
+def test_ranges_are_met_where_a_byte_is_in_both(
+    some: list[tuple[str, int, int]], others: list[tuple[str, int, int]]
+) -> None:
+    cover = _Cover()
+    for memory, begin, size in some:
+        cover.add([(memory, begin, begin + size)])
+    taken = {(memory, at) for memory, begin, size in some for at in range(begin, begin + size)}
+    for memory, begin, size in others:
+        met = any((memory, at) in taken for at in range(begin, begin + size))
+        assert cover.meets([(memory, begin, begin + size)]) is met
 
 
 # ---- programs

@@ -5,6 +5,7 @@ It knows nothing of how places were chosen: it follows a plan's units and asks w
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ from graphflow.compile.loops.strips import reductions, values_of
 from graphflow.compile.loops.values import Value
 
 Place: TypeAlias = Callable[[Value], tuple[Any, int]]  # memory, first byte
-_Touched: TypeAlias = tuple[list[Range], list[Range]]
+_Touched: TypeAlias = tuple[list[Range], list[Range]]  # read, written
 
 
 class MemoryCheck:
@@ -39,21 +40,20 @@ class MemoryCheck:
           ValueError: a value is overwritten before it is read, or while it is; names the unit.
         """
         workers = len(cuts[0].bounds) - 1 if cuts else 1
-        since: list[tuple[Unit, list[_Touched]]] = []
+        since = _Since(workers)
         for unit, cut, meet in zip(units, cuts, meets, strict=True):
             self.read(loaded(unit), unit.name)
             self._write(unit)
             if workers == 1:
                 continue
             mine = [touched(unit, cut, worker, self.place) for worker in range(workers)]
-            since = [] if meet else since
-            for other, theirs in since:
-                if _clash(mine, theirs):
-                    raise ValueError(
-                        f"{unit.name}: a worker touches what another one's {other.name} touches, "
-                        "and none of them writes it before they meet"
-                    )
-            since.append((unit, mine))
+            since = _Since(workers) if meet else since
+            if since.clash(mine):
+                raise ValueError(
+                    f"{unit.name}: a worker writes what another one touches, or touches what "
+                    "another one writes, before they meet"
+                )
+            since.add(mine)
 
     def read(self, values: Iterable[Value], name: str) -> None:
         """Check that values are as they were written."""
@@ -111,15 +111,46 @@ def _once(values: Iterable[Value]) -> list[Value]:
     return list({id(v): v for v in values if v.kind != "row"}.values())
 
 
-def _clash(mine: Sequence[_Touched], theirs: Sequence[_Touched]) -> bool:
-    """Does a worker touch what another one writes?"""
-    return any(
-        _meet(my_reads, writes) or _meet(my_writes, writes) or _meet(my_writes, reads)
-        for i, (my_reads, my_writes) in enumerate(mine)
-        for j, (reads, writes) in enumerate(theirs)
-        if i != j
-    )
+class _Since:
+    """What each worker has read and written since they met."""
+
+    def __init__(self, workers: int):
+        self.found = [(_Cover(), _Cover()) for _ in range(workers)]
+
+    def clash(self, mine: Sequence[_Touched]) -> bool:
+        """Does a worker touch what another one has written, or write what it has touched?"""
+        return any(
+            written.meets(reads) or written.meets(writes) or read.meets(writes)
+            for i, (reads, writes) in enumerate(mine)
+            for j, (read, written) in enumerate(self.found)
+            if i != j
+        )
+
+    def add(self, mine: Sequence[_Touched]) -> None:
+        for both, covers in zip(mine, self.found, strict=True):
+            for ranges, cover in zip(both, covers, strict=True):
+                cover.add(ranges)
 
 
-def _meet(some: Iterable[Range], others: Sequence[Range]) -> bool:
-    return any(m == n and a < d and c < b for m, a, b in some for n, c, d in others)
+class _Cover:
+    """A set of bytes: ranges that do not overlap, in order, per memory."""
+
+    def __init__(self) -> None:
+        self.begins: dict[Any, list[int]] = {}
+        self.ends: dict[Any, list[int]] = {}
+
+    def add(self, ranges: Iterable[Range]) -> None:
+        for memory, begin, end in ranges:
+            begins, ends = [d.setdefault(memory, []) for d in (self.begins, self.ends)]
+            first, last = bisect_left(ends, begin), bisect_right(begins, end)
+            if first < last:  # they become one
+                begin, end = min(begin, begins[first]), max(end, ends[last - 1])
+            begins[first:last], ends[first:last] = [begin], [end]
+
+    def meets(self, ranges: Iterable[Range]) -> bool:
+        for memory, begin, end in ranges:
+            ends = self.ends.get(memory, ())
+            at = bisect_right(ends, begin)
+            if at < len(ends) and self.begins[memory][at] < end:
+                return True
+        return False

@@ -21,13 +21,14 @@ class Kernel:
 
     Attributes:
       name: of the function.
-      values: its buffers, in the order of its parameters; (begin, end, status) follow.
+      buffers: value and first element that each parameter points to; (begin, end, status) follow.
+        The first is not part of the code, so that the steps of an unrolled loop share it.
       text: the definition.
       declared: what it needs.
     """
 
     name: str
-    values: list[Any]
+    buffers: list[tuple[Any, int]]
     text: str
     declared: set[str] = field(default_factory=set)
 
@@ -52,12 +53,16 @@ class _Writer:
         self.e = Emitter(contracts)
         self.values: list[Any] = []
         self.number: dict[Any, int] = {}  # place -> number of the parameter
+        self.first: dict[Any, int] = {}  # place -> element that it points to
         self.block = "entry"
         self.labels = 0
 
     def kernel(self) -> Kernel:
         for access, _ in self.nest.accesses:
             self._buffer(access.value)
+            if access.value.kind != "index":  # there, the place itself is the value
+                place = self.place(access.value)
+                self.first[place] = min(access.offset, self.first.get(place, access.offset))
         self.columns = [r for r in reductions(self.nest) if r.partial is not None]
         for reduction in self.columns:
             for value in (reduction.partial, reduction.lanes):
@@ -70,7 +75,8 @@ class _Writer:
             f"define internal void @{self.name}({parameters + ', ' if parameters else ''}"
             f"i64 %begin, i64 %end, ptr noalias %status) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
         )
-        return Kernel(self.name, self.values, text, self.e.declared)
+        buffers = [(v, self.first.get(self.place(v), 0)) for v in self.values]
+        return Kernel(self.name, buffers, text, self.e.declared)
 
     def _buffer(self, value: Any) -> str:
         place = self.place(value)
@@ -203,7 +209,7 @@ class _Writer:
         """Offset of a row's first element."""
         key = access
         if key not in self.starts:
-            at: Any = str(access.offset)
+            at: Any = str(access.offset - self.first.get(self.place(access.value), 0))
             for index, stride, n in zip(
                 self.row_index, access.strides, self.nest.shape, strict=False
             ):

@@ -250,7 +250,7 @@ def _nest(
         name = nests[code.text] = f"nest{number}"
         text = code.text.replace("@nest(", f"@{name}(", 1)
     function = _Unit(cut, number, place)
-    arguments = [f"ptr {function.buffer(v)}" for v in code.values]
+    arguments = [f"ptr {function.buffer(*each)}" for each in code.buffers]
     status = function.entry(STATUS)
     joined = ", ".join(
         [*arguments, f"i64 {function.begin.text}", f"i64 {function.end.text}", f"ptr {status}"]
