@@ -27,6 +27,8 @@ MEANING = {
     "ps_scalar_ms_by_ray": "the same by Ray's calls, ms",
     "ps_train_ms": "a worker updates 4 MB on a parameter server, ms",
     "ps_train_ms_by_ray": "the same by Ray's calls, ms",
+    "ps_sync_ms": "a synchronous step of two workers and a parameter server, ms",
+    "ps_sync_ms_by_ray": "the same by Ray's calls, ms",
     "ps_scalar_ms_tf1": "TensorFlow: the scalar step, ms",
     "ray_task_ms": "a plain Ray task that does nothing, and its answer, ms",
     "ps_scalar_to_tf1": "scalar step, graphflow / TensorFlow",
@@ -62,11 +64,13 @@ def _numbers() -> dict[str, Any]:
 
 @contextmanager
 def _job(protocol: str, suffix: str) -> Iterator[Mapping[str, Callable[[], float]]]:
-    """Seconds of a step of each kind, as the worker of a job of two tasks measures them."""
+    """Seconds of a step of each kind, as the workers of a job of three tasks measure them."""
     import ray
 
     from graphflow.distribute.ray_tasks import start_task
     from graphflow.distribute.servers import JOB
+
+    spec = {"ps": ["ps:1"], "worker": ["worker0:1", "worker1:1"]}
 
     def worker(kind: str, steps: int) -> float:
         """In the worker's process."""
@@ -78,7 +82,6 @@ def _job(protocol: str, suffix: str) -> Iterator[Mapping[str, Callable[[], float
 
         held = tf.__dict__.setdefault("_bench", {})
         if not held:
-            spec = {"ps": ["ps:1"], "worker": ["worker:1"]}
             server = tf.train.Server(spec, "worker", 0, protocol=protocol)
             with tf.device("/job:ps/task:0"):
                 scalar = tf.Variable(1.0)
@@ -98,17 +101,48 @@ def _job(protocol: str, suffix: str) -> Iterator[Mapping[str, Callable[[], float
             session.run(held[kind])
         return (time.perf_counter() - start) / steps
 
+    def synchronous(task: int, steps: int) -> float:
+        """In the process of each of two workers, at the same time."""
+        import time
+
+        import graphflow as tf
+
+        held = tf.__dict__.setdefault("_synchronous", {})
+        if not held:
+            server = tf.train.Server(spec, "worker", task, protocol=protocol)
+            setter = tf.train.replica_device_setter(1, worker_device=f"/job:worker/task:{task}")
+            with tf.Graph().as_default():
+                with tf.device(setter):
+                    step = tf.train.get_or_create_global_step()
+                    w = tf.get_variable("w", [64], initializer=tf.ones_initializer())
+                    inner = tf.train.GradientDescentOptimizer(0.01)
+                    optimizer = tf.train.SyncReplicasOptimizer(inner, 2, 2)
+                    train = optimizer.minimize(tf.reduce_sum(tf.square(w)), step)
+                hook = optimizer.make_session_run_hook(task == 0, num_tokens=0)
+                session = tf.train.MonitoredTrainingSession(server.target, task == 0, hooks=[hook])
+            held |= {"train": train, "session": session}
+        for _ in range(10):
+            held["session"].run(held["train"])
+        start = time.perf_counter()
+        for _ in range(steps):
+            held["session"].run(held["train"])
+        return (time.perf_counter() - start) / steps
+
+    def both() -> float:
+        return max(ray.get([t.program.remote(synchronous, i, STEPS) for i, t in enumerate(tasks)]))
+
     space = f"bench-{protocol}-{os.getpid()}"
-    names = ("/job:ps/replica:0/task:0", "/job:worker/replica:0/task:0")
-    tasks = [start_task(name, space, 0, 0, {JOB: space}) for name in names]
-    yield {
+    names = [f"/job:{job}/replica:0/task:{i}" for job, hosts in spec.items()
+             for i in range(len(hosts))]  # fmt: skip
+    _, *tasks = actors = [start_task(name, space, 0, 0, {JOB: space}) for name in names]
+    yield {f"ps_sync_ms{suffix}": both} | {
         f"ps_{kind}_ms{suffix}": lambda kind=kind: ray.get(  # type: ignore[misc]
-            tasks[1].program.remote(worker, kind, STEPS if kind == "scalar" else STEPS // 5)
+            tasks[0].program.remote(worker, kind, STEPS if kind == "scalar" else STEPS // 5)
         )
         for kind in KINDS
     }
-    for task in tasks:
-        ray.kill(task)
+    for actor in actors:
+        ray.kill(actor)
 
 
 def _task() -> float:
