@@ -185,7 +185,7 @@ def control(pipe: Any, rank: int, count: int) -> None:
 
 def bare(pipe: Any, rank: int, count: int) -> None:
     """The system's calls of a step, and nothing else: a message to each of so many processes, which
-    answer at once.  No design takes less."""
+    answer at once."""
     context = multiprocessing.get_context("fork")
     poll, ends = select.epoll(), {}
     for _ in range(count):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import traceback
@@ -24,6 +25,7 @@ from graphflow.distribute.fast.stream import Stream
 from graphflow.distribute.host import Host
 from graphflow.distribute.messages import UNKNOWN_SESSION, Step
 
+_LOOK = 10_000  # milliseconds between looks at whether a connection was closed
 _LEFT = 256  # answers that wait to be collected; more than there may be runs under way
 
 
@@ -172,11 +174,19 @@ class _Local:
         self._sender = Sender(lambda: None, self._connection)
         self._stream = Stream(self._connection)
         self._frames: deque[list[Any]] = deque()
+        self._closed = False
+        # Who waits in `recv` is woken for nothing when the other end takes what was sent; who polls
+        # for what is readable is not.
+        self._readable = select.poll()
+        self._readable.register(self._connection, select.POLLIN)
 
     def receive(self) -> list[Any] | None:
         try:
             while not self._frames:
-                self._frames.extend(self._stream.read())
+                if self._closed:
+                    return None
+                if self._readable.poll(_LOOK):
+                    self._frames.extend(self._stream.read())
         except (EOFError, OSError, Malformed):
             self.close()
             return None
@@ -186,6 +196,7 @@ class _Local:
         self._sender.send(stream.pack(parts))
 
     def close(self) -> None:
+        self._closed = True
         shut(self._connection)
         self._sender.close()
         self._connection.close()
