@@ -86,6 +86,8 @@ class World:
       out: (worker, run) whose output the worker has let out -> how many had its name before it.
       told: those of which the driver knows.
       series: each run but the first begins ahead, and is claimed when the one before has ended.
+      early: or even when that is claimed.
+      apart: runs that do not belong to the series.
       fails: runs whose execution fails.
       unclaimed: runs that have begun ahead.
     """
@@ -101,6 +103,8 @@ class World:
     attempts: int = 100
     overtaking: bool = False
     series: bool = False
+    early: bool = False
+    apart: frozenset[int] = frozenset()
     fails: frozenset[int] = frozenset()
     unclaimed: list[int] = field(default_factory=list)
     machine: str = worker.__name__
@@ -182,7 +186,7 @@ class World:
             yield "wake", run
         for i in range(len(self.to_peer)):
             yield "to peer", i
-        if self.unclaimed and self.unclaimed[0] - 1 in self.ended:
+        if self.unclaimed and (self.early or self._before(self.unclaimed[0]) in self.ended):
             yield ("claim",)
 
     def perform(self, action: tuple[Any, ...]) -> None:
@@ -191,14 +195,21 @@ class World:
 
     def _begin(self) -> None:
         run = self.waiting.pop(0)
-        if self.series and not self.ended.get(run - 1, (True, {}))[0]:
+        before = self._before(run)
+        if not self.ended.get(before, (True, {}))[0]:
             self.ended[run] = False, {}  # who has got an error goes no further
             return
-        ahead = self.series and run - 1 in self.coordinator._runs
+        ahead = before in self.coordinator._runs
         if ahead:
             self.unclaimed.append(run)
-        after = run - 1 if ahead else 0
+        after = before if ahead else 0
         self._drive(e.Begin(run, 1, dict.fromkeys(self.plan[run], ()), False, ahead, after))
+
+    def _before(self, run: int) -> int:
+        """The one before it in the series, or 0."""
+        if not self.series or run in self.apart:
+            return 0
+        return max((r for r in self.plan if r < run and r not in self.apart), default=0)
 
     def _claim(self) -> None:
         run = self.unclaimed.pop(0)
@@ -388,7 +399,8 @@ class World:
             assert len(set(shard.runs)) == len(shard.runs), "no update is applied twice"
             assert not {*shard.runs} & {*self.unclaimed}, "nothing is committed before its turn"
             if self.series:
-                assert list(shard.runs) == sorted(shard.runs), "and none overtakes another"
+                runs = [run for run in shard.runs if run not in self.apart]
+                assert runs == sorted(runs), "and none overtakes another"
         for run, (good, seen) in self.ended.items():
             assert not good or run not in {r for values in seen.values() for r in values}
 
@@ -401,7 +413,10 @@ class World:
         good = {run for run, (good, _) in self.ended.items() if good}
         assert good <= self.plan.keys() - failed, "what comes after a failure has no effect"
         if failed:
-            assert all(set(shard.runs) <= good for shard in self.shards.values())
+            for name, shard in self.shards.items():
+                assert set(shard.runs) <= good
+                told = {d.ticket for d in self.coordinator._peers[name].pending}
+                assert shard.attempts.keys() <= told, "and nothing of it stays"
             return
         assert good == set(self.plan), "and succeeds"
         assert sorted(self.printed) == sorted(self.plan)
@@ -445,7 +460,8 @@ def worlds(plan: Mapping[int, tuple[str, ...]], kills: int, **options: Any) -> I
 def world(
     plan: Mapping[int, tuple[str, ...]], kills: Mapping[str, int], every: int = 1,
     overlapping: int = 1, spares: int = 100, attempts: int = 100, overtaking: bool = False,
-    series: bool = False, fails: frozenset[int] = frozenset(), backup_every: int = 1,
+    series: bool = False, early: bool = False, apart: frozenset[int] = frozenset(),
+    fails: frozenset[int] = frozenset(), backup_every: int = 1,
     machines: tuple[type, Any] = (Coordinator, worker),
 ) -> World:  # fmt: skip
     """The first state.
@@ -459,6 +475,8 @@ def world(
       attempts: of all runs together; what comes after more is not looked at.
       overtaking: messages between two ends do not keep their order.
       series: runs begin ahead.
+      early: they are claimed before the one before has ended.
+      apart: those that do not belong to the series.
       fails: runs whose execution fails.
       backup_every: cuts from one to the next of which the driver gets the copies.
       machines: the class of the coordinator, and the module of workers.
@@ -476,6 +494,8 @@ def world(
         attempts,
         overtaking,
         series,
+        early,
+        apart,
         fails,
         machine=machines[1].__name__,
         to_worker={name: deque() for name in names},

@@ -21,7 +21,6 @@ SMALL = {
     "overlapping runs": {"plan": {1: AB, 2: ("a",)}, "kills": 0, "overlapping": 2, "attempts": 5},
 }
 BUDDIES = {
-    "a kill": {"plan": {1: AB, 2: ("b",)}, "kills": 1},
     "a worker and its buddy": {"plan": {1: AB}, "kills": 2},
 }
 SERIES = {
@@ -31,6 +30,10 @@ SERIES = {
     "the second fails": {"plan": {1: AB, 2: AB}, "kills": 0, "fails": frozenset({2})},
     "other workers": {"plan": {1: AB, 2: ("a",), 3: AB}, "kills": 0, "every": 9},
     "overtaking messages": {"plan": {1: AB, 2: AB}, "kills": 0, "every": 9, "overtaking": True},
+}
+RIVALS = {
+    "before": {"apart": frozenset({1})},
+    "after": {"apart": frozenset({3})},
 }
 OVERTAKING = {
     "two runs": {"plan": {1: AB, 2: AB}, "kills": 1, "every": 9},
@@ -47,7 +50,11 @@ LARGE = {
         "overlapping": 2,
     },
     "two runs, a kill, and copies": {"plan": {1: AB, 2: AB}, "kills": 1, "backup_every": 9},
-    "copies at each other": {"plan": {1: AB, 2: AB, 3: AB}, "kills": 2, "backup_every": 2},
+    "two runs, a kill, and copies of both kinds": {
+        "plan": {1: AB, 2: AB},
+        "kills": 1,
+        "backup_every": 2,
+    },
     "a series of three and cuts": {
         "plan": {1: AB, 2: AB, 3: AB},
         "kills": 0,
@@ -96,7 +103,16 @@ def test_all_interleavings_where_workers_keep_each_others_copies(system):
 @pytest.mark.parametrize("system", SERIES.values(), ids=SERIES)
 def test_all_interleavings_of_runs_that_begin_ahead(system):
     overlapping = len(system["plan"])
-    assert ends(system | {"series": True, "overlapping": overlapping}, limit=60_000)
+    more = {"series": True, "early": True, "overlapping": overlapping}
+    assert ends(system | more, limit=60_000)
+
+
+@pytest.mark.parametrize("system", RIVALS.values(), ids=RIVALS)
+def test_all_interleavings_of_a_series_and_another_run(system):
+    """They meet: one of them is undone, and what builds on it, too."""
+    plan = {1: ("a",), 2: ("a",), 3: ("a",)}
+    more = {"plan": plan, "kills": 0, "every": 9, "series": True, "overlapping": 3, "attempts": 7}
+    assert ends(system | more, limit=20_000)
 
 
 @pytest.mark.slow
