@@ -24,10 +24,15 @@ PATIENCE = 5.0
 
 @pytest.fixture
 def peers():
-    lost = []
     access = Access("test", KEY, "127.0.0.1", shared_memory=True)
-    peers = Peers("a", access, lambda frame: None, place_of, lost.append)
-    peers.told = lost
+
+    def lost(name):
+        with peers.bell:
+            peers.told.append(name)
+            peers.bell.notify_all()
+
+    peers = Peers("a", access, lambda frame: None, place_of, lost)
+    peers.bell, peers.told = Bell(peers.desk), []
     yield peers
     peers.close()
 
@@ -48,17 +53,14 @@ def test_who_stops_in_the_middle_of_a_frame_is_given_up(peers, monkeypatch):
     monkeypatch.setattr(parcels, "PATIENCE", 0.2)
     with member(peers) as connection:
         connection.sendall(MAGIC + b"\x01")  # and no more
-        bell = Bell(peers.desk)
-        with bell:
-            assert bell.wait_for(lambda: peers.told, 1.0) == ["b"]
+        with peers.bell:
+            assert peers.bell.wait_for(lambda: peers.told, PATIENCE) == ["b"]
 
 
 def test_who_sends_nothing_is_not(peers, monkeypatch):
     monkeypatch.setattr(parcels, "PATIENCE", 0.05)
-    with member(peers):
-        bell = Bell(peers.desk)
-        with bell:
-            assert not bell.wait_for(lambda: peers.told, 0.3)
+    with member(peers), peers.bell:
+        assert not peers.bell.wait_for(lambda: peers.told, 0.3)
 
 
 def test_a_connection_may_end_while_all_are_closed(peers):
@@ -73,9 +75,8 @@ def test_a_connection_may_end_while_all_are_closed(peers):
     peers._read_one = read_one
     with member(peers) as connection:
         connection.sendall(b"x")
-        bell = Bell(peers.desk)
-        with bell:
-            bell.wait_for(lambda: peers._closed, PATIENCE)
+        with peers.bell:
+            peers.bell.wait_for(lambda: peers._closed, PATIENCE)
     closer.join(PATIENCE)
 
 
