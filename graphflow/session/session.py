@@ -15,74 +15,32 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from graphflow.base.collector import paused_collection
 from graphflow.base.config import Settings
 from graphflow.base.errors import CancelledError, OpError, UnimplementedError
-from graphflow.build import Graph, Tensor
+from graphflow.build import Graph
 from graphflow.build.defaults import default_session, get_default_graph
 from graphflow.build.sites import user_site
 from graphflow.execute.devices import available_gpus
 from graphflow.execute.local import LocalTarget
 from graphflow.execute.numerics import Numerics
-from graphflow.partition import Partitions, partition
+from graphflow.partition import partition
 from graphflow.place import Explanation, Placement, Topology
 from graphflow.rewrite import prune, rewrite
 from graphflow.session import watching
+from graphflow.session.begun import BegunRun
 from graphflow.session.feeds import converter, expand, fed_tensor, is_plain
-from graphflow.session.fetches import Fetches, Pack, check_fetchable, key_of
+from graphflow.session.fetches import Fetches, check_fetchable, key_of
 from graphflow.session.memory import within_memory
 from graphflow.session.options import ConfigProto, RunMetadata
 from graphflow.session.planner import Planner
+from graphflow.session.prepared import Prepared, Target
 from graphflow.session.resume import PASSING, Resumption, hash_of, names_of
 from graphflow.session.steps import may_begin_ahead, may_overlap, run_steps
 
 default_cluster: Any = None  # where sessions run that name no target; set by `graphflow run`
-
-
-class Target(Protocol):
-    """Where partitions are executed: this process, or a cluster."""
-
-    @property
-    def topology(self) -> Topology: ...
-
-    def load(self, partitions: Partitions) -> Executable: ...
-
-    def close(self) -> None: ...
-
-    def capture(self) -> Any: ...
-
-    def restore(self, state: Any) -> None: ...
-
-    @property
-    def numerics(self) -> Numerics: ...
-
-
-class Executable(Protocol):
-    """Partitions ready to run."""
-
-    def keeps(self, feed: Tensor) -> bool: ...
-
-    def run(self, feeds: Sequence[Any], timeout: float | None, trace: Any) -> list[Any]: ...
-
-
-class Prepared(NamedTuple):
-    """A set of fetches and fed tensors, taken through all the stages.
-
-    Attributes:
-      keys: the keys of the feeds, as the user gives them.
-      converters: one per key, from the user's value to an array.
-      executable: what computes the fetched tensors.
-      pack: from their values to the user's structure.
-      placement: which device runs what.
-    """
-
-    keys: tuple[Any, ...]
-    converters: tuple[Callable[[Any], Any], ...]
-    executable: Executable
-    pack: Pack
-    placement: Placement
 
 
 class BaseSession:
@@ -428,8 +386,8 @@ class BaseSession:
         )
 
     def _begin(
-        self, fetches: Any, feeds: Mapping[Any, Any], options: Any, after: _Begun | None
-    ) -> _Begun | None:
+        self, fetches: Any, feeds: Mapping[Any, Any], options: Any, after: BegunRun | None
+    ) -> BegunRun | None:
         """Begin a run before its turn; None: it cannot, or fails, and will when it is its turn."""
         prepared = self._cache.get((key_of(fetches), tuple(feeds), self.graph.epoch))
         if self._closed or prepared is None or getattr(self._target, "version", 0) != self._version:
@@ -444,7 +402,7 @@ class BaseSession:
         except Exception:
             return None
         again = partial(self.run, fetches, feeds, options)
-        return _Begun(self, begun, prepared.pack, again, options)
+        return BegunRun(begun, prepared.pack, again, self._timeout(options), self._explain)
 
     # ---- what it knows
 
@@ -602,44 +560,6 @@ class InteractiveSession(BaseSession):
     def close(self) -> None:
         self._entered.close()
         super().close()
-
-
-class _Begun:
-    """A run that has begun before its turn; see `steps.Begun`."""
-
-    def __init__(
-        self,
-        session: BaseSession,
-        begun: Any,
-        pack: Pack,
-        run: Callable[[], Any],
-        options: Any,
-    ):
-        self.begun = begun
-        self._session = session
-        self._pack = pack
-        self._run = run
-        self._options = options
-
-    @property
-    def void(self) -> bool:
-        return bool(self.begun.void)
-
-    def result(self) -> Any:
-        try:
-            values = self.begun.result(self._session._timeout(self._options))
-        except CancelledError as error:
-            if self.void:
-                return self._run()  # the workers have changed
-            self._session._explain(error)
-            raise
-        except Exception as error:
-            self._session._explain(error)
-            raise
-        return self._pack(values)
-
-    def withdraw(self) -> None:
-        self.begun.withdraw()
 
 
 def _siblings(config: ConfigProto, cluster: Any) -> Callable[[Graph], Session]:
