@@ -11,8 +11,8 @@ from graphflow.base.errors import InvalidArgumentError, OpError, UnavailableErro
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.driver import Driver
-from graphflow.distribute.host import Shipment
 from graphflow.distribute.messages import Shapes
+from graphflow.distribute.shipment import Shipment
 
 CLOSING = 5.0  # seconds, at most, that closing waits for the workers
 

@@ -7,28 +7,22 @@ from __future__ import annotations
 
 import logging
 import math
-import pickle
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from graphflow.base.errors import (
     CancelledError,
     InternalError,
     OpError,
-    ResourceExhaustedError,
     UnavailableError,
 )
-from graphflow.base.waiting import Flag, waits
-from graphflow.compile.plan import Plan
+from graphflow.base.waiting import waits
 from graphflow.distribute import buddies, failpoints
 from graphflow.distribute import worker as machine
-from graphflow.distribute.channel import Channel, Meeting
+from graphflow.distribute.channel import Channel
 from graphflow.distribute.messages import (
     Applied,
     Broken,
@@ -43,110 +37,27 @@ from graphflow.distribute.messages import (
     Step,
     Ticket,
 )
+from graphflow.distribute.portable import portable
 from graphflow.distribute.rows import in_place
+from graphflow.distribute.shipment import Part, Shipment, observed, shapes_of
 from graphflow.distribute.snapshot import EMPTY, Snapshot, difference, settled
 from graphflow.distribute.transactions import Ahead, Attempt, Promised, ShardStore
+from graphflow.distribute.work import Mailbox, Work, together
 from graphflow.execute.context import InputLog, Resources
 from graphflow.execute.devices import Device, open_device
 from graphflow.execute.program import Program
-from graphflow.execute.rendezvous import Rendezvous
 from graphflow.execute.store import Conflict
 from graphflow.execute.tiered import TieredProgram
 from graphflow.execute.tiers import Tiers
 from graphflow.execute.trace import Trace
 
-_making = threading.Lock()  # of what steps make when they first need it
 _log = logging.getLogger("graphflow")
 _MANY = 4096  # threads at most for the second and further devices of a worker
-
-
-class Part(NamedTuple):
-    """What one device of a worker executes.
-
-    Attributes:
-      device: its full name.
-      plan: the program.
-      feeds: position, among the worker's feeds, of each of the plan's inputs.
-    """
-
-    device: str
-    plan: Plan
-    feeds: tuple[int, ...]
-
-
-class Shipment(NamedTuple):
-    """A worker's share of a plan.
-
-    Attributes:
-      parts: one per device that takes part.
-      routes: key of a transfer -> the worker it goes to; those that stay here are not in it.
-      outputs: (part, position among its outputs) of each value that the driver wants.
-      alone: no other worker has a share.
-      shapes: what workers that had this share before have told of it.
-    """
-
-    parts: tuple[Part, ...]
-    routes: Mapping[str, str]
-    outputs: tuple[tuple[int, int], ...]
-    alone: bool = False
-    shapes: tuple[Shapes, ...] = ()
 
 
 class _Loaded(NamedTuple):
     programs: tuple[Program | TieredProgram, ...]
     shipment: Shipment
-
-
-class _Mailbox:
-    """The rendezvous of an attempt, whose values may come from and go to other workers."""
-
-    def __init__(self, ticket: Ticket, shipment: Shipment, channel: Channel, work: _Work):
-        self._ticket = ticket
-        self._shipment = shipment
-        self._channel = channel
-        self._work = work
-
-    def receive(self, key: str) -> Any:
-        return self._work.rendezvous.receive(key)
-
-    def send(self, key: str, value: Any) -> None:
-        worker = self._shipment.routes.get(key)
-        if worker is None:
-            self._work.rendezvous.send(key, value)
-        else:
-            self._channel.send(worker, self._ticket, key, value)
-
-    def meeting(self, device: str) -> Meeting:
-        """A device's way to those it sums with."""
-        here = [part.device for part in self._shipment.parts]
-        return Meeting(self._ticket, self._channel, self._work.rendezvous, here, device)
-
-
-class _Work:
-    """A step, from its arrival to the decision."""
-
-    def __init__(self, bell: Callable[[], threading.Condition]):
-        self.started: threading.Event | None = None  # where it had to wait for that
-        self.cancelled = Flag()
-        self.attempt: Attempt | None = None
-        self.abandoned = False  # nobody will execute it: it began too late
-        # Of one that builds on others: the state when it came, and those others.
-        self.before: tuple[Mapping[Any, Any], list[_Work]] | None = None
-        self._bell = bell
-        self._rendezvous: Rendezvous | None = None
-
-    @property
-    def rendezvous(self) -> Rendezvous:
-        """Where its devices meet; made when first needed, as most steps of nothing need none."""
-        with _making:
-            if self._rendezvous is None:
-                self._rendezvous = Rendezvous(self.cancelled, bell=self._bell())
-            return self._rendezvous
-
-    def wake(self, error: BaseException) -> None:
-        """Let nobody wait in it any more."""
-        self.cancelled.set()
-        self.rendezvous.abort(error)
 
 
 class _Rehearsed(Conflict):
@@ -199,7 +110,7 @@ class Host:
         self._lock = threading.RLock()
         self._loaded: dict[int, _Loaded] = {}
         self._devices: dict[str, Device] = {}
-        self._work: dict[Ticket, _Work] = {}
+        self._work: dict[Ticket, Work] = {}
         self._notices: dict[tuple[int, int], _Notice] = {}  # by generation and sequence
         self._inputs: dict[int, InputLog] = {}
         self._snapshots: dict[int, Snapshot] = {0: EMPTY}  # by cut
@@ -284,7 +195,7 @@ class Host:
 
     def _step(self, step: Step) -> Prepared | Refused:
         ticket = step.ticket
-        work = _Work(self._channel.bell)
+        work = Work(self._channel.bell)
         with self._lock:
             self._work[ticket] = work
             self._handle(machine.Arrived(step))
@@ -316,7 +227,7 @@ class Host:
             return Refused(ticket, applied, None, holder, shapes)
         return Refused(ticket, applied, portable(error or _cancelled()))
 
-    def _prepare(self, step: Step, work: _Work, trace: Trace | None) -> list[Any]:
+    def _prepare(self, step: Step, work: Work, trace: Trace | None) -> list[Any]:
         """Execute a step so that it can be committed; values for the driver."""
         values = self._execute(step, work, trace)
         attempt = _begun(work)
@@ -333,7 +244,7 @@ class Host:
             for program, inputs, found in attempt.rehearsed
         ]
 
-    def _starts(self, work: _Work) -> bool:
+    def _starts(self, work: Work) -> bool:
         """Wait for the messages that were sent before this one, and for the step that it builds
         on, which may take as long as it likes."""
         if work.started is None:
@@ -418,7 +329,7 @@ class Host:
                 self._devices[name] = open_device(name)
             return self._devices[name]
 
-    def _execute(self, step: Step, work: _Work, trace: Trace | None) -> list[Any]:
+    def _execute(self, step: Step, work: Work, trace: Trace | None) -> list[Any]:
         """Values for the driver."""
         failpoints.hit("kernel")
         loaded = self._loaded[step.plan]
@@ -433,14 +344,14 @@ class Host:
                 raise
 
         pairs = list(zip(loaded.programs, loaded.shipment.parts, strict=True))
-        results = _together(self._threads, one, pairs)
+        results = together(self._threads, one, pairs)
         return [
             loaded.programs[part].device.get(results[part][position])
             for part, position in loaded.shipment.outputs
         ]
 
-    def _mailbox(self, ticket: Ticket, shipment: Shipment, work: _Work) -> Any:
-        return _Mailbox(ticket, shipment, self._channel, work)
+    def _mailbox(self, ticket: Ticket, shipment: Shipment, work: Work) -> Any:
+        return Mailbox(ticket, shipment, self._channel, work)
 
     def _threads(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -496,7 +407,7 @@ class Host:
         if work.started is not None:
             work.started.set()
 
-    def _attempt(self, ticket: Ticket, work: _Work, quiet: bool = False) -> Attempt:
+    def _attempt(self, ticket: Ticket, work: Work, quiet: bool = False) -> Attempt:
         inputs = self._inputs.setdefault(ticket.run, InputLog())
         store: ShardStore | Ahead = self.store
         if work.before is not None:
@@ -591,18 +502,6 @@ _PERFORM: Mapping[type, Callable[[Host, Any], None]] = {
 }
 
 
-def shapes_of(plan: int, part: int, inputs: Any, found: Mapping[int, Any]) -> Shapes:
-    """What a program has observed, as plain data."""
-    slots = [(slot, dtype.str, tuple(shape)) for slot, (shape, dtype) in found.items()]
-    return Shapes(plan, part, tuple(inputs), tuple(slots))
-
-
-def observed(told: Shapes) -> tuple[Any, dict[int, Any]]:
-    """Shapes of the inputs, and what a program has observed for them."""
-    inputs = tuple([tuple(shape) for shape in told.inputs])
-    return inputs, {s: (tuple(shape), np.dtype(kind)) for s, kind, shape in told.slots}
-
-
 def _set(event: threading.Event, patience: float) -> bool:
     """Wait for an event that another message brings; has it come?"""
     if event.is_set():
@@ -611,52 +510,10 @@ def _set(event: threading.Event, patience: float) -> bool:
     return event.wait(patience)
 
 
-def _begun(work: _Work) -> Attempt:
+def _begun(work: Work) -> Attempt:
     assert work.attempt is not None
     return work.attempt
 
 
 def _cancelled() -> CancelledError:
     return CancelledError(None, None, "the run was cancelled")
-
-
-def _together(
-    pool: Callable[[], ThreadPoolExecutor],
-    function: Callable[..., list[Any]],
-    arguments: Sequence[tuple[Any, ...]],
-) -> list[list[Any]]:
-    """Results of calls made at once: the first on this thread, others on those of the pool.
-
-    Raises:
-      BaseException: what one of them raised that was not cancelled for another, after all ended.
-    """
-    if len(arguments) == 1:
-        return [function(*arguments[0])]
-    futures = [pool().submit(function, *each) for each in arguments[1:]]
-    first: Future[list[Any]] = Future()
-    try:
-        first.set_result(function(*arguments[0]))
-    except BaseException as failure:
-        first.set_exception(failure)
-    done = [first, *futures]
-    failures = [error for future in done if (error := future.exception()) is not None]
-    if failures:
-        raise next((f for f in failures if not isinstance(f, CancelledError)), failures[0])
-    return [future.result() for future in done]
-
-
-def portable(error: BaseException) -> OpError:
-    """An error that can be sent: typed, with its notes."""
-    if isinstance(error, MemoryError):
-        return ResourceExhaustedError(None, None, f"a worker ran out of memory: {error}")
-    if not isinstance(error, OpError):
-        text = "".join(traceback.format_exception(error))
-        return InternalError(None, None, f"a worker failed outside of any kernel:\n{text}")
-    try:
-        pickle.dumps(error)
-    except Exception:  # something that was raised with it does not pickle
-        plain = type(error)(error.node_def, None, error.message)
-        for note in getattr(error, "__notes__", ()):
-            plain.add_note(note)
-        return plain
-    return error

@@ -17,7 +17,7 @@ from graphflow.distribute.fast.exchange import Invitation
 from graphflow.distribute.fast.parcels import Frame
 from graphflow.distribute.fast.peers import Access, Address, Peers
 from graphflow.distribute.fast.service import Service
-from graphflow.distribute.host import Host, portable
+from graphflow.distribute.host import Host
 from graphflow.distribute.messages import (
     Broken,
     Notice,
@@ -29,6 +29,7 @@ from graphflow.distribute.messages import (
     Step,
     Ticket,
 )
+from graphflow.distribute.portable import portable
 from graphflow.execute.devices import count_gpus
 from graphflow.execute.numerics import Numerics, numerics
 from graphflow.execute.tiers import Tiers

@@ -10,8 +10,8 @@ from typing import Any
 from graphflow.base.errors import OpError
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.events import Irreplaceable, Replaced
-from graphflow.distribute.host import Shipment
 from graphflow.distribute.messages import Shapes
+from graphflow.distribute.shipment import Shipment
 
 TRIES = 3  # workers that are tried, one after the other, in the place of a lost one
 

@@ -24,10 +24,12 @@ import numpy as np
 
 from graphflow.distribute.channel import Channel
 from graphflow.distribute.decisions import PATIENCE, Decisions, Part, Place, changes, digest
-from graphflow.distribute.host import Host, Shipment, _Work
+from graphflow.distribute.host import Host
 from graphflow.distribute.messages import OUTPUT, WRITES, Decision, Step, Ticket
 from graphflow.distribute.rows import RowTransaction
+from graphflow.distribute.shipment import Shipment
 from graphflow.distribute.transactions import Attempt, kept
+from graphflow.distribute.work import Work
 from graphflow.execute.context import InputLog, RandomStream, Resources
 from graphflow.execute.store import Conflict, Store
 from graphflow.execute.trace import Trace
@@ -305,17 +307,17 @@ class SharedHost(Host):
         self._parts[plan] = Part(*self._opener, digest(plans)), any(map(changes, plans))
         super().load(plan, shipment)
 
-    def _attempt(self, ticket: Ticket, work: _Work, quiet: bool = False) -> SharedAttempt:
+    def _attempt(self, ticket: Ticket, work: Work, quiet: bool = False) -> SharedAttempt:
         inputs = self._inputs.setdefault(ticket.run, InputLog())
         return SharedAttempt(
             ticket, self._shared, self._session, self._resources, self._seed, inputs,
             work.cancelled, quiet,
         )  # fmt: skip
 
-    def _mailbox(self, ticket: Ticket, shipment: Shipment, work: _Work) -> Any:
+    def _mailbox(self, ticket: Ticket, shipment: Shipment, work: Work) -> Any:
         return self._replays[ticket]
 
-    def _prepare(self, step: Step, work: _Work, trace: Trace | None) -> list[Any]:
+    def _prepare(self, step: Step, work: Work, trace: Trace | None) -> list[Any]:
         ticket = step.ticket
         shipment = self._loaded[step.plan].shipment
         mailbox = super()._mailbox(ticket, shipment, work)

@@ -18,8 +18,8 @@ from graphflow.compile import Plan, compile_plan
 from graphflow.distribute.channel import worker_of
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.driver import Outcome
-from graphflow.distribute.host import Part, Shipment, observed
 from graphflow.distribute.messages import Prepared
+from graphflow.distribute.shipment import Part, Shipment, observed
 from graphflow.distribute.snapshot import Snapshot
 from graphflow.execute.numerics import Numerics
 from graphflow.execute.trace import aligned

@@ -18,7 +18,6 @@ import numpy as np
 
 from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Channel, Gone, Hear, Link
-from graphflow.distribute.host import portable
 from graphflow.distribute.messages import (
     UNKNOWN_SESSION,
     WRITES,
@@ -28,6 +27,7 @@ from graphflow.distribute.messages import (
     Ticket,
     Verdict,
 )
+from graphflow.distribute.portable import portable
 from graphflow.distribute.shared import ServerState, SharedHost
 from graphflow.execute.devices import count_gpus
 from graphflow.execute.whereabouts import Whereabouts, whereabouts

@@ -13,7 +13,8 @@ from graphflow.distribute.fast.exchange import Exchange
 from graphflow.distribute.fast.link import FastLink
 from graphflow.distribute.fast.peers import Access, Peers
 from graphflow.distribute.fast.service import Service
-from graphflow.distribute.host import Host, portable
+from graphflow.distribute.host import Host
+from graphflow.distribute.portable import portable
 from graphflow.distribute.target import ClusterTarget
 from graphflow.execute.numerics import numerics
 from graphflow.place import topology_of

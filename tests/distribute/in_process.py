@@ -13,9 +13,10 @@ from graphflow.distribute.buddies import buddies
 from graphflow.distribute.channel import Gone
 from graphflow.distribute.cluster import OVERLAPPING
 from graphflow.distribute.conductor import Conductor
-from graphflow.distribute.host import Host, portable
+from graphflow.distribute.host import Host
 from graphflow.distribute.messages import Message, Step
 from graphflow.distribute.moves import move
+from graphflow.distribute.portable import portable
 from graphflow.distribute.target import ClusterTarget
 from graphflow.execute.numerics import numerics
 from graphflow.execute.tiers import Tiers
