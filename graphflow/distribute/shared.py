@@ -165,6 +165,7 @@ class SharedAttempt(Attempt):
 
     def abort(self) -> None:
         super().abort()
+        self.again = None
         if self.place is not None:
             self.place.abandon()
 
@@ -177,6 +178,9 @@ class SharedAttempt(Attempt):
                 fresh = self.again()
                 fresh._two_phase.prepare(self.ticket)
                 fresh.transaction.commit()
+        # It holds this attempt, and what came from other tasks: in a cycle, their memory would be
+        # lent until Python's collector comes.
+        self.again = None
         self._reserved.clear()
         self.release()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
-from graphflow.distribute import servers
+from graphflow.distribute import servers, shared
 
 SPEC = {"ps": ["ps0:1", "ps1:1"], "worker": ["worker0:1", "worker1:1"]}
 
@@ -234,6 +235,27 @@ def test_output_is_released_when_all_servers_have_the_writes(cluster, monkeypatc
             written.result(20)
     a.close()
     b.close()
+
+
+def test_what_a_part_received_is_free_when_it_is_decided(cluster):
+    """At once, and not when Python's collector comes: it may be memory that a peer has lent."""
+    with tf.Graph().as_default():
+        with tf.device("/job:ps/task:0"):
+            v = tf.Variable(np.zeros(4, np.float32), name="v")
+        with tf.device("/job:worker/task:0"):
+            gradient = v * 2.0 + 1.0
+        up = v.assign_add(gradient).op
+        with tf.Session(cluster["worker0"].target) as session:
+            session.run(v.initializer)
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(5):
+                    session.run(up)
+                held = [o for o in gc.get_objects() if isinstance(o, shared._Replay)]
+            finally:
+                gc.enable()
+    assert len(held) == 1  # the last one's on the worker: the next message decides on it
 
 
 def test_sessions_that_a_lost_task_has_opened_are_forgotten(cluster):
