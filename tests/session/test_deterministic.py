@@ -102,3 +102,28 @@ def test_tensorflows_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     with tf.Graph().as_default(), tf.Session() as session:
         assert session._target.numerics.tier == "native"  # type: ignore[attr-defined]
         assert session.seed == 0
+
+
+@pytest.mark.parametrize("n", [5, 16, 100, 257])
+def test_rows_are_added_up_in_one_way_whatever_else_is_done(n: int) -> None:
+    """On one device, the sums share a loop with much else."""
+
+    def run(second: str) -> Any:
+        with tf.Graph().as_default():
+            x = tf.placeholder(tf.float32, [6, n])
+            with tf.device("/cpu:0"):
+                y = tf.tanh(x) + x * 0.3
+                first = [tf.reduce_sum(y * y, 1), tf.nn.softmax(y)]
+            with tf.device(second):
+                last = [tf.reduce_sum(y, 1), tf.reduce_mean(tf.exp(y) * x, 1)]
+            config = tf.ConfigProto(
+                device_count={"CPU": 2}, intra_op_parallelism_threads=1, deterministic=True
+            )
+            with tf.Session(config=config) as session:
+                values = np.random.default_rng(n).normal(size=(6, n))
+                found = session.run([*first, *last], {x: values})
+                assert native_programs(session)
+                return found
+
+    for one, two in zip(run("/cpu:0"), run("/cpu:1"), strict=True):
+        np.testing.assert_array_equal(one, two)

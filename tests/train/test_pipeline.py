@@ -57,7 +57,9 @@ def train(
             made = tf.distribute.Pipeline(optimizer, STAGES, microbatches, devices, order)
             step = made.minimize(x, loss_of, [y])
             loss = made.loss
-        config = tf.ConfigProto(device_count={"CPU": 3}, allow_soft_placement=True)
+        config = tf.ConfigProto(
+            device_count={"CPU": 3}, allow_soft_placement=True, deterministic=True
+        )
         with tf.Session(config=config, cluster=cluster) as session:
             session.run(tf.global_variables_initializer())
             losses = []
@@ -75,6 +77,15 @@ def test_both_orders_have_the_bits_of_one_device():
         np.testing.assert_array_equal(found, losses)
         for one, other in zip(got, weights, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_native_code_has_the_bits_of_one_device_too(monkeypatch):
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    losses, weights = train("1f1b", CPUS[:1] * 3)
+    found, got = train("1f1b", CPUS)
+    np.testing.assert_array_equal(found, losses)
+    for one, other in zip(got, weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("batch", [16, 18])  # 18: micro-batches of 4 and 5 examples

@@ -49,9 +49,10 @@ def build_native(
     Args:
       threads: workers at most; small plans get one.
       timed: see `module_text`.
-      exact: each operation rounds for itself, so that bits do not depend on what is fused, and a
-        plan that is cut in parts gives the same.  Costs up to 8 % where loops do nothing but
-        compute (W5 of the benchmarks), and nothing where they wait for memory.
+      exact: each operation rounds for itself, and rows are added up in one way, so that bits do
+        not depend on what is fused, and a plan that is cut in parts gives the same on one thread.
+        Costs up to 8 % where loops do nothing but compute (W5 of the benchmarks), and nothing
+        where they wait for memory.
       kept: names of steps that are left to their kernels.
 
     Raises:

@@ -11,7 +11,7 @@ from graphflow.compile.loops.strips import reductions
 from graphflow.compile.native.scalars import TYPES, Emitter, Name, literal, storage
 from graphflow.ops.expression import Node
 
-_VECTOR = 16  # columns from which a walk is vectorised: LLVM must not unroll it before
+_VECTOR = 16  # columns from which a walk is vectorised: LLVM must not unroll it before; and lanes
 _INITIAL = {"add": 0.0, "maximum": float("-inf"), "minimum": float("inf")}
 
 
@@ -51,6 +51,7 @@ class _Writer:
         self.name = name
         self.place = place
         self.e = Emitter(contracts)
+        self.exact = not contracts
         self.values: list[Any] = []
         self.number: dict[Any, int] = {}  # place -> number of the parameter
         self.first: dict[Any, int] = {}  # place -> element that it points to
@@ -308,6 +309,8 @@ class _Writer:
         e.line(f"{following} = add nsw nuw i64 {index}, 1")
         more = e.emit("i1", f"icmp slt i64 {following}, {count}")
         whole = ", !llvm.loop !0" if self.nest.shape[-1] >= _VECTOR else ""
+        if summed and self.exact and self.nest.shape[-1] >= _VECTOR:
+            whole = ", !llvm.loop !2"  # as many lanes whatever else the loop does
         e.line(f"br i1 {more.text}, label %{head}, label %{done}{whole}")
         self._start(done)
         for reduction, name in zip(summed, nexts, strict=True):
@@ -318,7 +321,8 @@ class _Writer:
         e = self.e
         name = result or e.fresh()
         if op == "add":
-            flags = "reassoc " if result else ""
+            short = self.exact and self.nest.shape[-1] < _VECTOR
+            flags = "reassoc " if result and not short else ""
             e.line(f"{name} = fadd {flags}{a.type} {a.text}, {b.text}")
         else:
             suffix = "f32" if a.type == "float" else "f64"

@@ -17,6 +17,9 @@ _ATTRIBUTES = (
     'attributes #0 = { nounwind noinline "prefer-vector-width"="512" }\n'
     "attributes #1 = { nounwind noinline }\n"
     '!0 = distinct !{!0, !1}\n!1 = !{!"llvm.loop.unroll.disable"}\n'
+    '!2 = distinct !{!2, !1, !3, !4, !5}\n!3 = !{!"llvm.loop.vectorize.enable", i1 true}\n'
+    '!4 = !{!"llvm.loop.vectorize.width", i32 16}\n'
+    '!5 = !{!"llvm.loop.interleave.count", i32 1}\n'
 )
 _TIMES = """
 @times = global [{size} x i64] zeroinitializer
