@@ -335,7 +335,7 @@ class SharedHost(Host):
                 work.attempt = fresh = self._attempt(ticket, work)
                 self._execute(step, work, None)
             finally:
-                del self._replays[ticket]
+                self._replays.pop(ticket, None)
             return fresh
 
         attempt = work.attempt
@@ -354,7 +354,7 @@ class SharedHost(Host):
                     attempt.applied.wait(PATIENCE)
             return values
         finally:
-            del self._replays[ticket]
+            self._replays.pop(ticket, None)
 
     def step(self, step: Step) -> Any:
         """See `Host.step`."""

@@ -107,6 +107,32 @@ def test_a_part_that_lost_a_race_runs_again_alone(cluster):
     b.close()
 
 
+def test_a_run_on_one_server_alone_that_lost_a_race_runs_again(cluster):
+    started, go = threading.Event(), threading.Event()
+
+    def slow(value: Any) -> Any:
+        started.set()
+        assert go.wait(20)
+        return value
+
+    a, v, up, init = client(cluster["worker0"])
+    a.run(init)
+    with tf.Graph().as_default() as graph, tf.device("/job:ps/task:0"):
+        w = tf.Variable(np.zeros(4, np.float32), name="v")
+        ten = tf.py_func(slow, [tf.fill([4], 10.0)], tf.float32)
+        update = w.assign_add(ten).op
+    b = tf.Session(cluster["worker1"].target, graph=graph)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(b.run, update)
+        assert started.wait(20)
+        a.run(up)
+        go.set()
+        running.result(20)
+    np.testing.assert_array_equal(a.run(v), np.full(4, 11))
+    a.close()
+    b.close()
+
+
 def test_a_server_goes_on_after_a_run_that_failed_while_another_one_had_written(
     cluster, monkeypatch
 ):
