@@ -178,6 +178,7 @@ class SharedAttempt(Attempt):
                 fresh = self.again()
                 fresh._two_phase.prepare(self.ticket)
                 fresh.transaction.commit()
+                fresh.done = True  # a run on one server alone is told of its commit after this
         # It holds this attempt, and what came from other tasks: in a cycle, their memory would be
         # lent until Python's collector comes.
         self.again = None

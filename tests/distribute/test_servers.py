@@ -129,6 +129,8 @@ def test_a_run_on_one_server_alone_that_lost_a_race_runs_again(cluster):
         go.set()
         running.result(20)
     np.testing.assert_array_equal(a.run(v), np.full(4, 11))
+    b.run(update)  # what was executed again is not committed twice
+    np.testing.assert_array_equal(a.run(v), np.full(4, 21))
     a.close()
     b.close()
 
