@@ -36,6 +36,11 @@ class Channel(Protocol):
         """
         ...
 
+    def place(self, worker: str, size: int) -> Any:
+        """So many bytes, at a multiple of 64, from where the peer can read them once a value that
+        fills them is sent; None: there are none, or it is not worth while."""
+        return None
+
     def bell(self) -> threading.Condition:
         """What an attempt waits at for values.  While it does, the channel may use the thread to
         bring values in."""

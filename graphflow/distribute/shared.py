@@ -226,6 +226,10 @@ class _Replay:
             self._sent.add(key)
         self._mailbox.send(key, value)
 
+    def place(self, key: str, size: int) -> Any:
+        """See `Mailbox.place`."""
+        return None if key in self._sent else self._mailbox.place(key, size)
+
     def receive(self, key: str) -> Any:
         if key not in self._incoming:
             return self._mailbox.receive(key)

@@ -37,6 +37,11 @@ class Mailbox:
         else:
             self._channel.send(worker, self._ticket, key, value)
 
+    def place(self, key: str, size: int) -> Any:
+        """So many bytes for a value that will be sent by that key; None: any will do."""
+        worker = self._shipment.routes.get(key)
+        return None if worker is None else self._channel.place(worker, size)
+
     def meeting(self, device: str) -> Meeting:
         """A device's way to those it sums with."""
         here = [part.device for part in self._shipment.parts]

@@ -371,6 +371,11 @@ class Context:
         there = tuple([get(v) for v in value]) if isinstance(value, tuple) else get(value)
         self._channel().send(key, there)
 
+    def place(self, key: str, size: int) -> Any:
+        """So many bytes, at a multiple of 64, for a value that is to be sent by that key: made
+        there, it need not be copied.  None: it makes no difference."""
+        return self._channel().place(key, size)
+
     def receive(self, key: str) -> Any:
         """Wait for a value, or a tuple of values, from another device of the run."""
         value = self._channel().receive(key)

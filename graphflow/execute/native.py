@@ -131,9 +131,14 @@ class _Instance:
         self.known: dict[int, tuple[Any, int]] = {e: (None, 0) for _, e, _ in self.variables}
         assigned = {a.entry for a in plan.actions if isinstance(a, Assign)}
         self.rings = []
+        self.sent = []
         for port in plan.owned:
             if _size(port) > _TINY or port.entry in assigned:
-                self.rings.append((port.entry, Ring(port.shape, port.dtype).take))
+                take = Ring(port.shape, port.dtype).take
+                if port.entry in plan.sent:
+                    self.sent.append((port, plan.sent[port.entry], take))
+                else:
+                    self.rings.append((port.entry, take))
             else:  # a small fetch: to copy it out is sooner done
                 self._hold(port.entry, aligned(port.shape, port.dtype)[0])
                 self.fixed.add(port.entry)
@@ -183,6 +188,8 @@ class _Instance:
             self._read(context)
         for entry, take in self.rings:
             held[entry], table[entry] = take()
+        for port, key, take in self.sent:
+            held[port.entry], table[port.entry] = self._place(port, key) or take()
         for action in self.actions if trace is None else self._traced(trace, context.device):
             action()
         results = [output() for output in self.outputs]
@@ -201,10 +208,19 @@ class _Instance:
             else:
                 known[entry] = (value, self._enter(port, value))
 
+    def _place(self, port: Port, key: str) -> tuple[Any, int] | None:
+        """An array from where its receiver can read it, and its address, if that can be had."""
+        memory = self.context.place(key, _size(port))
+        if memory is None:
+            return None
+        return memory.view(port.dtype).reshape(port.shape), memory.ctypes.data
+
     def _release(self) -> None:
         """Hold nothing that the user, or a variable, may want to be the only one to hold."""
         for entry, _ in self.rings:
             self.held[entry] = None
+        for port, _, _ in self.sent:
+            self.held[port.entry] = None
         for entry in self.given:  # memory of another worker's, perhaps
             self.held[entry] = None
 

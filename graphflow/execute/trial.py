@@ -122,6 +122,9 @@ class _Exchange:
             self._sent.add(key)
             self._rendezvous.send(key, value)
 
+    def place(self, key: str, size: int) -> Any:
+        return self._rendezvous.place(key, size)
+
     def meeting(self, device: str) -> Any:
         return self._rendezvous.meeting(device)
 

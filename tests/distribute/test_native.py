@@ -17,7 +17,7 @@ from graphflow.execute import tiers
 from graphflow.execute.tiered import TieredProgram
 from graphflow.ops.collectives import all_reduce
 from graphflow.session import probes
-from tests.distribute.in_process import InProcess
+from tests.distribute.in_process import Channel, InProcess
 from tests.distribute.programs import train
 from tests.distribute.test_recovery import Killer, same
 from tests.distribute.test_series import builds, told
@@ -165,6 +165,42 @@ def test_other_shapes_than_before_are_left_to_the_reference_tier(cluster):
         np.testing.assert_allclose(session.run(count), wanted, rtol=1e-5)
         assert session.run(queue.size()) == 5
         assert native_of(cluster, 1)
+
+
+def test_what_is_only_sent_is_made_where_its_receiver_reads_it(cluster, monkeypatch):
+    """Not what a variable takes, too, or the user gets: they hold it for longer."""
+    places, sent = [], []
+    send = Channel.send
+
+    def place(channel, worker, size):
+        places.append(np.zeros(size, np.uint8))
+        return places[-1]
+
+    def watched(channel, worker, ticket, key, value):
+        sent.append(any(np.shares_memory(value, memory) for memory in places))
+        send(channel, worker, ticket, key, value)
+
+    monkeypatch.setattr(Channel, "place", place)
+    monkeypatch.setattr(Channel, "send", watched)
+    x = tf.placeholder(tf.float32, [None, 600])
+    with tf.device(T0):
+        kept = tf.Variable(np.zeros([3, 600], np.float32))
+        only, shown, stored = tf.exp(x), tf.sin(x), tf.assign(kept, tf.cos(x) + kept)
+    with tf.device(T1):
+        ends = [tf.reduce_sum(value * 2.0) for value in (only, shown, stored)]
+    with tf.Session(cluster=cluster) as session:
+        session.run(kept.initializer)
+        value = np.linspace(0, 1, 1800, dtype=np.float32).reshape(3, 600)
+        found = []
+        for target in ([ends[0]], [ends[1], shown], [ends[2]]):
+            for step in range(2):  # the first one's rehearsal knows no places
+                places.clear(), sent.clear()
+                got = session.run(target, {x: value})
+                if step:
+                    found.append(sent[-1])
+            if target == [ends[0]]:
+                np.testing.assert_allclose(got, [2 * np.exp(value).sum()], rtol=1e-5)
+        assert found == [True, False, False]
 
 
 def test_sums_over_replicas_are_those_of_the_op(cluster):

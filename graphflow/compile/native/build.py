@@ -129,6 +129,7 @@ class _Builder:
             slots=tuple([port.slot for port in plan.inputs]),
             variables=tuple([(k, self._need(v)) for k, v in special.variables.items()]),
             owned=tuple([self._need(v) for v in self.made.values()]),
+            sent={self.entry[i]: key for i, key in self._sent().items()},
             constants=self.constants,
             actions=actions,
             outputs=tuple([self._output(v, shared) for v in special.outputs]),
@@ -158,6 +159,18 @@ class _Builder:
             if isinstance(output, View) and output.value.kind == "computed":
                 self.made[id(output.value)] = output.value
         return set(self.made)
+
+    def _sent(self) -> dict[int, str]:
+        """Values that are sent, and otherwise only read by native code: nobody may keep them, or
+        write to them, where their receiver reads them."""
+        keys: dict[int, str] = {}
+        others = {id(v.value) for v in self.special.outputs if isinstance(v, View)}
+        for task in self.special.tasks:
+            if isinstance(task, Foreign) and task.step.opdef.name == "Send":
+                keys |= {id(v.value): task.step.attrs["key"] for v in reads(task)}
+            elif isinstance(task, Foreign | Write):
+                others |= {id(v.value) for v in reads(task)}
+        return {i: key for i, key in keys.items() if i in self.made and i not in others}
 
     def _enter(self, value: Value) -> None:
         if id(value) not in self.entry:

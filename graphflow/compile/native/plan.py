@@ -79,6 +79,7 @@ class NativePlan:
       variables: key and port of what is read.
       owned: ports of arrays that the step makes: new values of variables, fetches, and what other
         devices get.
+      sent: entry -> the key of a transfer, for those that nobody but its receiver gets.
       constants: entry of the table -> array.
       actions: what to do, in order.
       outputs: per output of the plan: source, and whether to copy.
@@ -98,6 +99,7 @@ class NativePlan:
     slots: tuple[int, ...]
     variables: tuple[tuple[Any, Port], ...]
     owned: tuple[Port, ...]
+    sent: Mapping[int, str]
     constants: Mapping[int, Any]
     actions: tuple[Any, ...]
     outputs: tuple[tuple[Source, bool], ...]

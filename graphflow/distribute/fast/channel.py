@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from graphflow.distribute.fast.codec import Parcel, Unencodable
 from graphflow.distribute.fast.desk import Bell
 from graphflow.distribute.fast.parcels import Frame, Kind, Lent
 from graphflow.distribute.fast.peers import Peers
-from graphflow.distribute.fast.slots import LEAST, OWN
+from graphflow.distribute.fast.slots import LEAST, OWN, Slot
 from graphflow.distribute.messages import Ticket
 
 
@@ -37,6 +38,7 @@ class FastChannel(Channel):
         self._session = session
         self._peers = peers
         self._slow = slow
+        self._placed: dict[int, Slot] = {}  # memory for values -> where it is, while it is held
 
     def send(self, worker: str, ticket: Ticket, key: str, value: Any) -> None:
         try:
@@ -53,7 +55,22 @@ class FastChannel(Channel):
         self.counts["sent"] += 1
         self.counts["bytes"] += sum(len(a) for a in arrays)
 
+    def place(self, worker: str, size: int) -> Any:
+        if size < LEAST or not self._peers.shares_memory([worker]):
+            return None
+        slot = self._peers.slot(size, (), own=True)
+        if slot is None:
+            return None
+        memory = slot.view(size, OWN, writeable=True)
+        self._placed[id(memory)] = slot
+        weakref.finalize(memory, self._placed.pop, id(memory)).atexit = False
+        return memory
+
     def _lent(self, worker: str, array: Any) -> Any:
+        base = array.base
+        slot = self._placed.get(id(base))
+        if slot is not None and len(base) == len(array) and self._peers.lend(slot, worker):
+            return Lent(slot, len(array))  # it was made where it lies
         slot = self._peers.slot(len(array), [worker])
         if slot is None:  # no room: it goes through the socket
             return array

@@ -161,6 +161,11 @@ class Peers:
                 outgoing.send(pack(Kind.FORGET, b"", [np.array(dropped, np.uint32)]))
         return slot
 
+    def lend(self, slot: Slot, peer: str) -> bool:
+        """Lend a slot that the caller holds to one more peer; False: it has that already."""
+        (flag,) = self._flags([peer])
+        return self.pool.lend(slot, flag)
+
     def _flags(self, peers: Iterable[str]) -> list[int]:
         """Their flags in our slots."""
         with self._lock:

@@ -51,6 +51,10 @@ class Slot:
         """Have all readers let go?"""
         return not self._flags.any()
 
+    def is_lent(self, reader: int) -> bool:
+        """Has that reader not let go?"""
+        return bool(self._flags[reader])
+
     def lend(self, readers: Iterable[int]) -> None:
         """Set the flags of those who will read it."""
         for reader in readers:
@@ -102,6 +106,15 @@ class Pool:
             if slot is not None:
                 slot.lend(readers)
             return slot
+
+    def lend(self, slot: Slot, reader: int) -> bool:
+        """Lend a slot that the caller holds to one more reader, unless that one has it already: it
+        has one flag, and would clear it when it lets go of what it got first."""
+        with self._lock:
+            if slot.is_lent(reader):
+                return False
+            slot.lend([reader])
+            return True
 
     def _has_room(self, size: int) -> bool:
         """Make room by dropping free slots of other sizes."""

@@ -148,6 +148,47 @@ def test_without_room_values_go_through_the_socket():
         assert a.peers.pool.bytes == 0
 
 
+def test_what_is_made_where_it_can_be_read_is_not_copied():
+    with workers(WAYS["shared"]) as (a, b):
+        size = 8 * LEAST
+        assert a.channel.place("b", LEAST - 1) is None
+        assert a.channel.place("nobody", size) is None
+        value = a.channel.place("b", size).view(np.float64)
+        assert value.ctypes.data % 64 == 0
+        value[:] = np.arange(LEAST)
+        a.channel.send("b", TICKET, "k", value.reshape(2, -1))
+        got = b.value()
+        np.testing.assert_array_equal(got, np.arange(LEAST).reshape(2, -1))
+        (slot,) = slots_of(a)
+        value[0] = 7  # what nobody may do: it shows that this is the same memory
+        assert got[0, 0] == 7
+        del value
+        assert not slot.free  # it is read
+        value = a.channel.place("b", size)
+        assert len(slots_of(a)) == 2
+        del got
+        assert slot.free
+        del value
+        assert all(s.free for s in slots_of(a))
+        assert not a.channel._placed
+
+
+def test_what_was_made_in_a_slot_is_copied_when_it_is_not_the_first_or_not_the_whole():
+    """A reader has one flag: it clears it when it lets go of the first of two."""
+    with workers(WAYS["shared"]) as (a, b):
+        value = a.channel.place("b", 16 * LEAST).view(np.float64)
+        value[:] = np.arange(2 * LEAST)
+        for part in (value, value, value[LEAST:]):
+            a.channel.send("b", TICKET, "k", part)
+        first, second, part = b.value(), b.value(), b.value()
+        value[-1] = 7
+        assert [x[-1] for x in (first, second, part)] == [7, 2 * LEAST - 1, 2 * LEAST - 1]
+        assert part[0] == LEAST
+        del value, first
+        assert [s.free for s in slots_of(a)] == [True, False, False]
+        np.testing.assert_array_equal(second, np.arange(2 * LEAST))
+
+
 def test_slots_that_are_dropped_are_forgotten_by_readers():
     with workers(WAYS["shared"]) as (a, b):
         a.peers.pool._limit = 1 << 20
