@@ -168,12 +168,14 @@ class Run:
       seed: the session's own seed, for random ops without one.
       rehearsed: (program, shapes of its inputs, what it observed) where the run has only told
         shapes to programs that compile: it must be aborted, and begin anew.
+      choices: body of a loop, for some shapes -> the native code that does it in this run, or None.
     """
 
     __slots__ = (
         "_outputs",
         "_reserved",
         "cancelled",
+        "choices",
         "inputs",
         "lock",
         "rehearsed",
@@ -200,6 +202,7 @@ class Run:
         self.cancelled = cancelled
         self.lock = threading.Lock()
         self.rehearsed: list[tuple[Any, Any, Any]] = []
+        self.choices: dict[Any, Any] = {}
         self._outputs: list[Output] = []
         self._reserved: list[Any] = []
 
@@ -319,6 +322,11 @@ class Context:
     @property
     def seed(self) -> int:
         return self._run.seed
+
+    @property
+    def choices(self) -> dict[Any, Any]:
+        """See `Run.choices`."""
+        return self._run.choices
 
     @property
     def cancelled(self) -> threading.Event:

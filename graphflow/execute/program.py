@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,6 +13,8 @@ from graphflow.execute.context import Context, Run
 from graphflow.execute.devices import Device
 from graphflow.execute.failures import explained
 from graphflow.execute.store import Conflict
+
+Bind = Callable[[Plan, Device], "Program"]  # makes programs of bodies
 
 _NOTHING = -1
 _SEVERAL = -2
@@ -34,12 +36,23 @@ class Program:
     Attributes:
       plan: what it was made from.
       device: where it runs.
+      bodies: the programs of loops and branches in it.
     """
 
-    def __init__(self, plan: Plan, device: Device):
+    def __init__(self, plan: Plan, device: Device, bind: Bind | None = None):
+        """Args:
+        bind: makes programs of the bodies in it; None: this class does.
+        """
         self.plan = plan
         self.device = device
-        self._calls = [_bind(step, device) for step in plan.steps]
+        self.bodies: list[Program] = []
+        make = bind or Program
+
+        def body(plan: Plan) -> Program:
+            self.bodies.append(make(plan, device))
+            return self.bodies[-1]
+
+        self._calls = [_bind(step, device, body) for step in plan.steps]
         self._template: list[Any] = [None] * plan.size
         self._needed = None if device.is_host else _needed(plan)
         for slot, value in plan.constants.items():
@@ -128,12 +141,12 @@ class Program:
         return [slots[i] for i in self._outputs]
 
 
-def _bind(step: Step, device: Device) -> Call:
+def _bind(step: Step, device: Device, body: Callable[[Plan], Program]) -> Call:
     kernel = step.opdef.kernel
     assert kernel is not None
     count = len(step.outputs)
     output = step.outputs[0] if count == 1 else _SEVERAL if count else _NOTHING
-    attrs = {name: _bind_bodies(value, device) for name, value in step.attrs.items()}
+    attrs = {name: _bind_bodies(value, body) for name, value in step.attrs.items()}
     function: Callable[..., Any] = partial(kernel, device.xp, **attrs)
     if step.opdef.effect == "output" and step.opdef.takes_ctx:
         function = _telling(function, step)
@@ -185,10 +198,16 @@ def _placed(
     return call
 
 
-def _bind_bodies(value: Any, device: Device) -> Any:
+def _bind_bodies(value: Any, body: Callable[[Plan], Program]) -> Any:
     """An attribute, with programs where it holds plans of bodies."""
     if isinstance(value, Plan):
-        return Program(value, device)
+        return body(value)
     if type(value) is tuple and any(isinstance(v, Plan) for v in value):
-        return tuple(_bind_bodies(v, device) for v in value)
+        return tuple(_bind_bodies(v, body) for v in value)
     return value
+
+
+def plans_in(attributes: Iterable[Any]) -> list[Plan]:
+    """The plans of bodies that attributes hold."""
+    parts = [v if type(v) is tuple else (v,) for v in attributes]
+    return [part for each in parts for part in each if isinstance(part, Plan)]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -15,54 +13,19 @@ import numpy as np
 
 from graphflow.compile import Plan
 from graphflow.compile.plan import Step
+from graphflow.execute.bodies import TieredBody
+from graphflow.execute.compiling import Found, Observer, compiled, fault
 from graphflow.execute.context import Context, Run
 from graphflow.execute.devices import Device
-from graphflow.execute.program import Call, Program
+from graphflow.execute.program import Bind, Program
 from graphflow.execute.trial import Trial
 
 _SIGNATURES = 8  # shapes of feeds that a plan is compiled for at once
 _REMEMBERED = 4096  # where only the first ones are compiled: the others take next to no memory
 _PATIENCE = 2  # the run with which it is worth while to compile
 _FAULTS = 3  # faults after which a signature stays with the reference tier, unless it is fixed
-_NAMED = 8  # ops at most that a warning names
 
 Key = tuple[tuple[int, ...], ...]  # shapes of a plan's inputs
-Found = dict[int, Any]  # slot -> shape and dtype of the array that it held
-
-
-class Observer:
-    """Notes the shape and dtype of whatever a plan's slots hold; stands where a trace would."""
-
-    def __init__(self, trace: Any = None) -> None:
-        """Args:
-        trace: what times the calls as well, or None.
-        """
-        self.found: Found = {}
-        self._trace = trace
-
-    def timed(self, calls: Sequence[Call], plan: Plan, device: str) -> list[Call]:
-        """The calls, watched."""
-        if self._trace is not None:
-            calls = self._trace.timed(calls, plan, device)
-        return [self._watched(call) for call in calls]
-
-    def note(self, slot: int, value: Any) -> None:
-        if hasattr(value, "dtype"):  # an array, or a store's table of rows
-            self.found[slot] = (value.shape, value.dtype)
-
-    def _watched(self, call: Call) -> Call:
-        function, outputs = call.function, call.outputs
-
-        def watched(*arguments: Any) -> Any:
-            result = function(*arguments)
-            if len(outputs) == 1:
-                self.note(outputs[0], result[0] if type(result) is tuple else result)
-            elif outputs:
-                for slot, value in zip(outputs, result, strict=True):
-                    self.note(slot, value)
-            return result
-
-        return call._replace(function=watched)
 
 
 class _Signature:
@@ -104,6 +67,7 @@ class TieredProgram:
         submit: Callable[[Callable[[], None]], Future[None] | None] | None,
         fixed: bool = False,
         most: int | None = None,
+        bind: Bind | None = None,
     ):
         """Args:
         build: (program, what was observed, names of steps that are left to their kernels) -> a
@@ -114,10 +78,11 @@ class TieredProgram:
           before: a worker that takes the place of another one has not run that.
         most: combinations of shapes that are compiled, where nothing is run before; the first ones
           that are met, here or where that was told by `learn`; None: all.
+        bind: makes programs of bodies; None: they stay on the reference tier.
         """
         self.plan = plan
         self.device = device
-        self.reference = Program(plan, device)
+        self.reference = Program(plan, device, bind)
         self._build = build
         self._submit = submit
         self._fixed = fixed
@@ -149,13 +114,14 @@ class TieredProgram:
                 self._compile(state, observer.found)
 
     def report(self) -> list[Any]:
-        """A `Report` for each combination of shapes that is known."""
+        """A `Report` for each combination of shapes that is known; then those of its bodies."""
         from graphflow.compile.native.report import Report
 
-        return [
+        own = [
             Report(self.plan, state.status, shapes, state.native and state.native.plan)
             for shapes, state in self._signatures.items()
         ]
+        return own + [told for body in _bodies(self.reference) for told in body.report()]
 
     def at_once(self, values: Sequence[Any]) -> list[Any] | None:
         """Outputs, where native code alone computes them from the values; else None."""
@@ -168,7 +134,7 @@ class TieredProgram:
         try:
             outputs: list[Any] = state.native.run(None, values)
             return outputs
-        except _fault():
+        except fault():
             return None  # `run` finds it, too
 
     def run(
@@ -213,7 +179,7 @@ class TieredProgram:
             with np.errstate(all="ignore"):
                 outputs = native.run(Context(run, self.device), values, trace)
                 return outputs
-        except _fault():
+        except fault():
             run.abort()
             self._met(state)
             return self.reference.run(run, values, None, trace)
@@ -226,7 +192,7 @@ class TieredProgram:
         try:
             with np.errstate(all="ignore"):
                 outputs: list[Any] = state.native.run(trial.context(self.device), values, trace)
-        except _fault():
+        except fault():
             self._met(state)
             trial.restart()
             outputs = self.reference.run_in(trial.context(self.device), values, trace)
@@ -319,42 +285,15 @@ class TieredProgram:
         return observer
 
     def _compile(self, state: _Signature, found: Found) -> None:
-        try:
-            kept = {s.name for s in self.plan.steps
-                    if s.outputs and self.stays(s, found.get(s.outputs[0]))}  # fmt: skip
-            state.native = self._build(self.reference, found, kept)
-            state.status = "native code"
-            if state.native is None:
-                state.status = "the reference tier: too little of the plan lowers"
-        except Exception as error:
-            state.status = f"the reference tier: native code could not be built: {error}"
-            _warn(error, self.plan)
+        kept = {s.name for s in self.plan.steps
+                if s.outputs and self.stays(s, found.get(s.outputs[0]))}  # fmt: skip
+        state.native, state.status = compiled(self._build, self.reference, found, kept)
         state.settled = True
 
 
-def _fault() -> type[Exception]:
-    from graphflow.execute.native import Fault  # it needs llvmlite's wrappers: not at import
-
-    return Fault
-
-
-_warned: set[Any] = set()  # what has kept code from being built, in this process
-
-
-def _warn(error: Exception, plan: Plan) -> None:
-    """Tell, once per cause, which ops no code could be made of."""
-    frames = traceback.extract_tb(error.__traceback__)
-    cause = (type(error), *[(f.filename, f.lineno) for f in frames[-1:]])
-    if cause in _warned:
-        return
-    _warned.add(cause)
-    notes = getattr(error, "__notes__", ())
-    names = sorted({s.opdef.name for s in plan.steps})
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    where = "; ".join(notes) or f"in a plan of {', '.join(names[:_NAMED])}{more}"
-    warnings.warn(
-        f"native code could not be built ({type(error).__name__}: {error}), {where}: the reference "
-        "tier runs the plan.  The same cause is not reported again",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+def _bodies(program: Program) -> Iterator[TieredBody]:
+    """The bodies in a program that may become native code, also those in bodies."""
+    for body in program.bodies:
+        if isinstance(body, TieredBody):
+            yield body
+        yield from _bodies(body)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from graphflow.compile import Plan, takes_input
+from graphflow.execute.bodies import TieredBody, is_worth
 from graphflow.execute.devices import CpuDevice, Device
 from graphflow.execute.program import Program
 from graphflow.execute.tiered import TieredProgram
@@ -59,7 +60,15 @@ class Tiers:
             return Program(plan, device)
         submit = self._submit if self.tier == "auto" else None
         build = partial(self._build, device.name)
-        return TieredProgram(plan, device, build, submit, self._fixed, self._most)
+        # Bodies add nothing that could be rehearsed: where the tier is fixed it is this one.
+        bind = Program if self._fixed else self._body
+        return TieredProgram(plan, device, build, submit, self._fixed, self._most, bind)
+
+    def _body(self, plan: Plan, device: Device) -> Program:
+        if not is_worth(plan):
+            return Program(plan, device, self._body)
+        submit = self._submit if self.tier == "auto" else None
+        return TieredBody(plan, device, self._body, partial(self._build, device.name), submit)
 
     def _build(self, device: str, program: Program, found: Any, kept: Collection[str]) -> Any:
         from graphflow.compile.native.build import Unprofitable, build_native

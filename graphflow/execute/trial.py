@@ -19,7 +19,7 @@ class Trial:
     """Stands for the run: effects of the part count once they are kept.
 
     Attributes:
-      transaction, resources, seed, inputs, cancelled: as those of `Run`.
+      transaction, resources, seed, inputs, cancelled, choices: as those of `Run`.
     """
 
     def __init__(self, run: Run, rendezvous: Any):
@@ -27,6 +27,7 @@ class Trial:
         self.seed = run.seed
         self.inputs = run.inputs
         self.cancelled = run.cancelled
+        self.choices = run.choices
         self._run = run
         self._exchange = _Exchange(rendezvous)
         self.restart()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-from graphflow.execute import tiered, tiers
+from graphflow.execute import compiling, tiered, tiers
 from tests.execute.test_native import native_programs
 
 
@@ -160,7 +160,7 @@ def test_a_failure_to_compile_is_told_once_with_the_ops_and_the_run_goes_on(
 
     monkeypatch.setenv("GRAPHFLOW_TIER", tier)
     monkeypatch.setattr(kernels._Writer, "kernel", broken)
-    monkeypatch.setattr(tiered, "_warned", set())
+    monkeypatch.setattr(compiling, "_warned", set())
     x = tf.placeholder(tf.float32, [None])
     fetches = [tf.exp(x, name="grown"), tf.tanh(x) * tf.reduce_sum(x, name="whole")]
     with warnings.catch_warnings(record=True) as told:

@@ -85,7 +85,7 @@ class _Builder:
     def build(self, plan: Plan) -> NativePlan:
         special = self.special
         kept = self._kept()
-        tasks = inline(special.tasks, kept)
+        tasks = inline(_aside(special.tasks), kept)
         tasks = turned(stack(in_place(tasks, kept), kept))
         workers = 1 if sum(map(work, tasks)) < _SMALL else self.threads
         blocks = _blocks(split_sums(tasks, workers))
@@ -272,6 +272,54 @@ def _homes(value: Value) -> list[int]:
         value = value.home.value
         found.append(id(value))
     return found
+
+
+def _aside(tasks: Sequence[Any]) -> list[Any]:
+    """The tasks, in an order that has kernels' calls before and behind the native ones, where
+    that makes no difference."""
+    others = [t for t in tasks if isinstance(t, Foreign) and t.step.opdef.takes_ctx]
+    still = all(map(_reads_state, others)) and not any(isinstance(t, Write) for t in tasks)
+
+    def moves(task: Any) -> bool:
+        """Is it a call of a kernel that depends on its inputs alone?"""
+        if not isinstance(task, Foreign):
+            return False
+        if task.step.opdef.takes_ctx:
+            return still and _reads_state(task)
+        return task.step.opdef.pure
+
+    early: list[Any] = []
+    rest: list[Any] = []
+    made: set[Any] = set()  # in `rest`
+    for task in tasks:
+        free = moves(task) and made.isdisjoint(_taken(task))
+        (early if free else rest).append(task)
+        if not free:
+            made.update(_given(task))
+    middle: list[Any] = []
+    late: list[Any] = []
+    taken: set[Any] = set()  # in `middle`
+    for task in reversed(rest):
+        free = moves(task) and taken.isdisjoint(_given(task))
+        (late if free else middle).append(task)
+        if not free:
+            taken.update(_taken(task))
+    return [*early, *reversed(middle), *reversed(late)]
+
+
+def _reads_state(task: Foreign) -> bool:
+    return task.step.opdef.name == "ReadVariable"
+
+
+def _taken(task: Any) -> list[Any]:
+    """Values that a task reads; of a call also the slots, as lists are no values."""
+    slots = task.step.inputs if isinstance(task, Foreign) else ()
+    return [*slots, *[view.value for view in reads(task)]]
+
+
+def _given(task: Any) -> list[Any]:
+    """Values that a task computes; of a call also the slots."""
+    return [*(task.step.outputs if isinstance(task, Foreign) else ()), *writes(task)]
 
 
 def _blocks(tasks: Sequence[Any]) -> list[Any]:
