@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from graphflow.distribute.fast.parcels import Frame, Kind, Lent
 from graphflow.distribute.fast.peers import Peers
 from graphflow.distribute.fast.slots import LEAST, OWN, Slot
 from graphflow.distribute.messages import Ticket
+
+_KEPT = 16  # places for values to send that a session keeps at most, see `FastChannel.place`
 
 
 class FastChannel(Channel):
@@ -39,6 +42,7 @@ class FastChannel(Channel):
         self._peers = peers
         self._slow = slow
         self._placed: dict[int, Slot] = {}  # memory for values -> where it is, while it is held
+        self._kept: dict[int, list[tuple[Any, Slot]]] = {}  # such memory, by size, to use again
 
     def send(self, worker: str, ticket: Ticket, key: str, value: Any) -> None:
         try:
@@ -58,20 +62,37 @@ class FastChannel(Channel):
     def place(self, worker: str, size: int) -> Any:
         if size < LEAST or not self._peers.shares_memory([worker]):
             return None
-        slot = self._peers.slot(size, (), own=True)
-        if slot is None:
-            return None
+        for memory, slot in self._kept.get(size, ()):
+            # held by: the tuple, the loop's name, the argument
+            if sys.getrefcount(memory) == 3 and slot.unread:
+                return memory
+        fresh = self._slot(size, ())
+        return None if fresh is None else self._keep(fresh, size)
+
+    def _keep(self, slot: Slot, size: int) -> Any:
+        """A slot's memory, and for the steps to come, too: to take it anew costs each 16 us."""
+        if sum(map(len, self._kept.values())) >= _KEPT:
+            self._kept.clear()
         memory = slot.view(size, OWN, writeable=True)
+        self._kept.setdefault(size, []).append((memory, slot))
         self._placed[id(memory)] = slot
         weakref.finalize(memory, self._placed.pop, id(memory)).atexit = False
         return memory
+
+    def _slot(self, size: int, peers: Collection[str], own: bool = True) -> Slot | None:
+        """See `Peers.slot`; what is kept makes room."""
+        slot = self._peers.slot(size, peers, own)
+        if slot is None and self._kept:
+            self._kept.clear()
+            slot = self._peers.slot(size, peers, own)
+        return slot
 
     def _lent(self, worker: str, array: Any) -> Any:
         base = array.base
         slot = self._placed.get(id(base))
         if slot is not None and len(base) == len(array) and self._peers.lend(slot, worker):
             return Lent(slot, len(array))  # it was made where it lies
-        slot = self._peers.slot(len(array), [worker])
+        slot = self._slot(len(array), [worker], own=False)
         if slot is None:  # no room: it goes through the socket
             return array
         slot.data[: len(array)] = array
@@ -92,7 +113,7 @@ class FastChannel(Channel):
         if not self._peers.shares_memory(to.values()):
             return None
         size = sum(a.nbytes for a in arrays)
-        slot = self._peers.slot(size, to.values(), own=True)
+        slot = self._slot(size, to.values())
         if slot is None:
             flat = np.concatenate(arrays)
         else:
@@ -107,7 +128,7 @@ class FastChannel(Channel):
     def space(self, to: Mapping[str, str], ticket: Ticket, size: int) -> Any:
         if not self._peers.shares_memory(to.values()):
             return None
-        slot = self._peers.slot(size, to.values(), own=True)
+        slot = self._slot(size, to.values())
         if slot is None:
             raise ResourceExhaustedError(
                 None, None, f"no room for {size} bytes among the values that peers still use"

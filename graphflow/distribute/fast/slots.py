@@ -51,6 +51,11 @@ class Slot:
         """Have all readers let go?"""
         return not self._flags.any()
 
+    @property
+    def unread(self) -> bool:
+        """Have all readers but this process let go?"""
+        return not self._flags[:OWN].any()
+
     def is_lent(self, reader: int) -> bool:
         """Has that reader not let go?"""
         return bool(self._flags[reader])

@@ -163,14 +163,34 @@ def test_what_is_made_where_it_can_be_read_is_not_copied():
         value[0] = 7  # what nobody may do: it shows that this is the same memory
         assert got[0, 0] == 7
         del value
-        assert not slot.free  # it is read
+        assert not slot.unread
         value = a.channel.place("b", size)
-        assert len(slots_of(a)) == 2
+        assert len(slots_of(a)) == 2  # the first one is read
         del got
-        assert slot.free
-        del value
+        assert slot.unread
+        again = a.channel.place("b", size)
+        assert np.shares_memory(again, slot.data)  # nobody has it, and `value` the other one
+        part = again[8:16].view(np.float64)
+        del again
+        assert not np.shares_memory(a.channel.place("b", size), part)  # a view has it
+        assert len(slots_of(a)) == 3
+        del value, part
+        a.channel._kept.clear()
         assert all(s.free for s in slots_of(a))
         assert not a.channel._placed
+
+
+def test_places_that_are_kept_leave_room():
+    with workers(WAYS["shared"]) as (a, b):
+        a.peers.pool._limit = 1 << 20
+        assert a.channel.place("b", 1 << 19) is not None
+        value = np.arange(100_000)
+        a.channel.send("b", TICKET, "k", value)
+        np.testing.assert_array_equal(b.value(), value)
+        assert [s.size >= value.nbytes for s in slots_of(a)] == [True]  # it was no use of a socket
+        for size in range(LEAST, LEAST + 40):
+            a.channel.place("b", size)
+        assert len(a.channel._placed) <= 16
 
 
 def test_what_was_made_in_a_slot_is_copied_when_it_is_not_the_first_or_not_the_whole():
@@ -185,7 +205,7 @@ def test_what_was_made_in_a_slot_is_copied_when_it_is_not_the_first_or_not_the_w
         assert [x[-1] for x in (first, second, part)] == [7, 2 * LEAST - 1, 2 * LEAST - 1]
         assert part[0] == LEAST
         del value, first
-        assert [s.free for s in slots_of(a)] == [True, False, False]
+        assert [s.unread for s in slots_of(a)] == [True, False, False]
         np.testing.assert_array_equal(second, np.arange(2 * LEAST))
 
 
