@@ -96,7 +96,7 @@ class Coordinator(Recovery):
         """What is to be done about an event, in this order."""
         if isinstance(event, Answered):
             return self._answered(event)
-        if isinstance(event, Expired | Woken | Claimed | Withdrawn):
+        if isinstance(event, (Expired, Woken, Claimed, Withdrawn)):
             return self._apply(self._runs.get(event.run), event, event)
         return SESSION[type(event)](self, event)
 
@@ -163,13 +163,16 @@ class Coordinator(Recovery):
     def _answered(self, event: Answered) -> list[Command]:
         reply = event.reply
         generation = (
-            reply.ticket.generation if isinstance(reply, Prepared | Refused) else reply.generation
+            reply.ticket.generation if isinstance(reply, (Prepared, Refused)) else reply.generation
         )
         if generation < self._valid:
             return []  # from before a loss
         if isinstance(reply, Rebuilt):
             return self._rebuilt(event.worker, reply)
         self._acknowledge(event.worker, reply.applied)
+        if isinstance(reply, Prepared):  # most are
+            commands = self._apply(self._current.get(reply.ticket), reply, event)
+            return commands + self._settle()
         if isinstance(reply, Applied):
             for ticket, error in reply.failures:
                 if ticket in self._current:

@@ -211,6 +211,9 @@ class Driver:
                     self._link.outlive(worker, self._hears(worker))
             elif isinstance(answer, Broken):
                 self._handle(machine.Lost(worker, answer.reason))
+            elif isinstance(answer, Prepared):  # what most are
+                self._watch.heard(worker, self._clock())
+                self._handle(machine.Answered(worker, answer))
             elif not isinstance(answer, Gone):
                 self._watch.heard(worker, self._clock())
                 for told in answer.shapes if isinstance(answer, Refused) else ():
@@ -219,7 +222,7 @@ class Driver:
                     self._counts[worker]["copied"] += answer.snapshot.nbytes
                 if answer is not None:
                     self._handle(machine.Answered(worker, answer))
-            elif answer.worker_lost or isinstance(message, Rebuild | Notice):
+            elif answer.worker_lost or isinstance(message, (Rebuild, Notice)):
                 self._handle(machine.Lost(worker, answer.reason))
             elif isinstance(message, Save):
                 error = UnavailableError(None, None, f"{worker} cannot copy it: {answer.reason}")

@@ -36,6 +36,8 @@ class Verdict(Enum):
     ABORT = "abort"  # undo it; the run has failed
     RETRY = "retry"  # undo it, but keep the input it took: the run is tried again
 
+    __hash__ = object.__hash__  # not by the name, in Python: each decision is looked up
+
 
 class Decision(NamedTuple):
     """Attributes:

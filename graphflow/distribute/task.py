@@ -293,7 +293,7 @@ class MemberLink(Link):
         self._held: list[tuple[str, Notice, Hear]] = []
 
     def send(self, worker: str, message: Message, hear: Hear) -> None:
-        assert isinstance(message, Step | Notice)  # nobody recovers: no state is saved or rebuilt
+        assert isinstance(message, (Step, Notice))  # nobody recovers: no state is saved or rebuilt
         with self._lock:
             for decision in message.decisions:
                 if decision.verdict is not Verdict.COMMIT:  # it will never be visible

@@ -287,8 +287,8 @@ class Worker:
             raise InternalError(None, None, f"step {ticket} comes after step {self._begun}")
         self._begun = ticket.serial
         early = self._early.pop(ticket, {})
-        # What was kept for attempts before this one has no taker.
-        self._early = {t: v for t, v in self._early.items() if t.serial > ticket.serial}
+        if self._early:  # what was kept for attempts before this one has no taker
+            self._early = {t: v for t, v in self._early.items() if t.serial > ticket.serial}
         return [*commands, *self._begin(Start(message, early), message.after)]
 
     def _begin(self, start: Start, after: Ticket | None) -> list[Command]:
@@ -316,6 +316,8 @@ class Worker:
     def _go_after(self, ticket: Ticket) -> list[Command]:
         """What waits for an attempt can go on, or never will."""
         commands: list[Command] = []
+        if not self._waiting:
+            return commands
         state = self.states.get(ticket)
         for each in [t for t in self._waiting if self._after[t] == ticket]:
             if state == PREPARED:

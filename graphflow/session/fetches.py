@@ -25,6 +25,8 @@ def key_of(fetches: Any) -> Any:
     kind = type(fetches)
     if kind is list or kind is tuple:
         return kind, *[key_of(f) for f in fetches]
+    if kind is Tensor or kind is Operation:
+        return fetches
     if isinstance(fetches, Mapping):
         return kind, tuple(fetches), *[key_of(f) for f in fetches.values()]
     if isinstance(fetches, (list, tuple)):  # of a class of their own, as named tuples are

@@ -121,7 +121,8 @@ def encode(message: Any) -> tuple[bytes, list[Buffer]]:
         raise Unencodable(f"a {type(message).__name__}")
     fields = list(message)
     for i, fit, _ in form.loose:
-        fields[i] = fit(fields[i])
+        if fields[i]:  # most are empty
+            fields[i] = fit(fields[i])
     arrays = _Arrays()
     try:
         head = form.mark + msgspec.msgpack.encode(fields, enc_hook=arrays.describe)
@@ -174,15 +175,17 @@ def decode(head: Buffer, arrays: Sequence[Buffer]) -> Any:
     """
     if len(head) > HEAD_LIMIT or len(arrays) > ARRAYS_LIMIT:
         raise Malformed("too large")
-    form = _BY_MARK.get(bytes(head[:1]))
+    form = _BY_MARK.get(head[0]) if len(head) else None
     if form is None:
         raise Malformed(f"a message that begins with {bytes(head[:4])!r}")
     try:
         message = form.decoder.decode(head[1:])
         fields = list(message)
         for i, _, opened in form.loose:
-            if fields[i] is not None:
+            if fields[i]:
                 fields[i] = opened(fields[i], arrays)
+            elif type(fields[i]) is list:
+                fields[i] = ()
         return form.kind._make(fields)
     except Malformed:
         raise
@@ -387,4 +390,4 @@ def _form(number: int, kind: Any) -> _Form:
 
 
 _FORMS = {kind: _form(number, kind) for number, kind in enumerate(_CLASSES)}
-_BY_MARK = {form.mark: form for form in _FORMS.values()}
+_BY_MARK = {form.mark[0]: form for form in _FORMS.values()}
