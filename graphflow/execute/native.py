@@ -213,7 +213,9 @@ class _Instance:
         memory = self.context.place(key, _size(port))
         if memory is None:
             return None
-        return memory.view(port.dtype).reshape(port.shape), memory.ctypes.data
+        # `memory.ctypes` is Python, which is out of the cache after each step of megabytes
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        return memory.view(port.dtype).reshape(port.shape), address
 
     def _release(self) -> None:
         """Hold nothing that the user, or a variable, may want to be the only one to hold."""

@@ -21,6 +21,7 @@ import numpy as np
 
 READERS = 64  # flags, and so peers on a machine that may share a slot; a cache line
 OWN = READERS - 1  # the flag of the process that has made a slot
+_NOBODY = bytes(READERS)  # to compare bytes takes a fifth of the time of `any`
 LEAST = 1 << 14  # bytes; smaller values are copied through the socket in less time
 LIMIT = 1 << 30  # bytes of slots that a process keeps
 # Its size is fixed, so that a reader need not fear that it shrinks, which would end the process.
@@ -49,12 +50,12 @@ class Slot:
     @property
     def free(self) -> bool:
         """Have all readers let go?"""
-        return not self._flags.any()
+        return self._flags.data == _NOBODY
 
     @property
     def unread(self) -> bool:
         """Have all readers but this process let go?"""
-        return not self._flags[:OWN].any()
+        return self._flags.data[:OWN] == _NOBODY[:OWN]
 
     def is_lent(self, reader: int) -> bool:
         """Has that reader not let go?"""
