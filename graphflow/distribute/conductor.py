@@ -170,7 +170,7 @@ class Conductor(Calls):
     def _admitted(self, timeout: float | None) -> Iterator[None]:
         """Holds the lock, while runs may begin."""
         while True:
-            if not self._admits.wait(timeout):
+            if not (self._admits.is_set() or self._admits.wait(timeout)):
                 raise DeadlineExceededError(
                     None, None, f"the workers were still being changed after {timeout:g} s"
                 )
@@ -181,7 +181,8 @@ class Conductor(Calls):
 
     def _wait(self, number: int, outcome: Outcome, timeout: float) -> None:
         # Looking after each answer took a third of the driver's time in short steps of 32 workers.
-        look = self._clock() + self._watch.pause(self._clock())
+        now = self._clock()
+        look = now + self._watch.pause(now)
         while not outcome.done:
             wakes = outcome.wakes  # set by whatever thread takes up what it lost to
             due = min([t for t in (look, outcome.expires, wakes) if t is not None])

@@ -199,6 +199,7 @@ class Driver:
         if not self._inbox:
             return
         self._urgent = False
+        now = self._clock()
         while self._inbox:
             worker, incarnation, message, answer = self._inbox.popleft()
             if incarnation != self._incarnations[worker]:
@@ -212,10 +213,10 @@ class Driver:
             elif isinstance(answer, Broken):
                 self._handle(machine.Lost(worker, answer.reason))
             elif isinstance(answer, Prepared):  # what most are
-                self._watch.heard(worker, self._clock())
+                self._watch.heard(worker, now)
                 self._handle(machine.Answered(worker, answer))
             elif not isinstance(answer, Gone):
-                self._watch.heard(worker, self._clock())
+                self._watch.heard(worker, now)
                 for told in answer.shapes if isinstance(answer, Refused) else ():
                     self._replacements.learn(worker, told)
                 if isinstance(answer, Saved) and answer.snapshot is not None:
@@ -238,15 +239,19 @@ class Driver:
 
     def _handle(self, event: machine.Event) -> None:
         """Let the machine decide, and carry out its commands.  The lock is held."""
-        for command in self._machine.handle(event):
+        commands = self._machine.handle(event)
+        if not commands:
+            return
+        now = self._clock()
+        for command in commands:
             if isinstance(command, machine.Send):
                 message: Message = command.message
                 self._counts[command.worker][_KIND.get(type(message), "notices")] += 1
-                self._watch.asked(command.worker, self._clock())
+                self._watch.asked(command.worker, now)
                 hear = self._hears(command.worker, message)
                 self._link.send(command.worker, message, hear)
             elif isinstance(command, machine.Wake):
-                self._outcomes[command.run].wakes = self._clock() + command.seconds
+                self._outcomes[command.run].wakes = now + command.seconds
                 self._ring()
             elif isinstance(command, machine.Release):
                 self._release(command)

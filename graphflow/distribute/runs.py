@@ -243,7 +243,10 @@ class Runs:
                     record.released.add(worker)
                     if record.released >= record.feeds.keys():
                         del self._outgoing[decision.ticket]
-        peer.pending = [d for d in peer.pending if d.number > applied]
+        if peer.pending and peer.pending[-1].number <= applied:  # all
+            peer.pending = []
+        else:
+            peer.pending = [d for d in peer.pending if d.number > applied]
 
     def _settle(self) -> list[Command]:
         """Finish committed runs whose output has been released."""

@@ -99,6 +99,7 @@ class Bell(threading.Condition):
     def __init__(self, desk: Desk):
         super().__init__(threading.Lock())
         self._desk = desk
+        self._asleep = 0  # threads that wait here, and do not receive
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         end = None if timeout is None else time.monotonic() + timeout
@@ -126,6 +127,14 @@ class Bell(threading.Condition):
                     self.acquire()
         return result
 
+    def wait(self, timeout: float | None = None) -> bool:
+        self._asleep += 1
+        try:
+            return super().wait(timeout)
+        finally:
+            self._asleep -= 1
+
     def notify_all(self) -> None:
-        super().notify_all()
+        if self._asleep:  # most often there is nobody but who receives
+            super().notify_all()
         self._desk.wake()

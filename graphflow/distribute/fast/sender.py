@@ -42,7 +42,7 @@ class Sender:
         with self._lock:
             if self._closed:
                 return False
-            fresh = [os.dup(d) for d in descriptors]
+            fresh = [os.dup(d) for d in descriptors] if descriptors else []
             if self._connection is not None and self._thread is None:
                 parts, fresh = self._try(parts, fresh)
             if parts:
