@@ -170,9 +170,6 @@ class Coordinator(Recovery):
         if isinstance(reply, Rebuilt):
             return self._rebuilt(event.worker, reply)
         self._acknowledge(event.worker, reply.applied)
-        if isinstance(reply, Prepared):  # most are
-            commands = self._apply(self._current.get(reply.ticket), reply, event)
-            return commands + self._settle()
         if isinstance(reply, Applied):
             for ticket, error in reply.failures:
                 if ticket in self._current:
