@@ -282,8 +282,8 @@ def _aside(tasks: Sequence[Any]) -> list[Any]:
 
     def moves(task: Any) -> bool:
         """Is it a call of a kernel that depends on its inputs alone?"""
-        if not isinstance(task, Foreign):
-            return False
+        if not isinstance(task, Foreign) or task.step.opdef.name == "Barrier":
+            return False  # barriers are there for the order
         if task.step.opdef.takes_ctx:
             return still and _reads_state(task)
         return task.step.opdef.pure
