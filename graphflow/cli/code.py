@@ -73,13 +73,7 @@ def reports(script: str, arguments: Sequence[str]) -> list[Report]:
     # By the clock, a short program would end before anything is compiled.
     tier = os.environ.get("GRAPHFLOW_TIER", "native")
     with mock.patch.dict(os.environ, GRAPHFLOW_TIER=tier), _loaded() as executables:
-        try:
-            status = run.main(script, arguments)
-        except SystemExit as left:  # programs end with sys.exit(main())
-            status = 0
-            if left.code not in (None, 0):
-                print(f"the program ended with {left.code}", file=sys.stderr)
-        if status:
+        if run.to_its_end(script, arguments):
             raise Unreadable("the program failed")
         found = [report for each in executables for report in each.reports()]
     if not found:

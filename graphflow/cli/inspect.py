@@ -105,12 +105,7 @@ def largest(found: Sequence[Placement]) -> Placement:
 
 def _planned(script: str, arguments: Sequence[str]) -> list[Placement] | None:
     with placements() as found:
-        try:
-            status = run.main(script, arguments)
-        except SystemExit as left:  # programs end with sys.exit(main())
-            status = 0
-            if left.code not in (None, 0):
-                print(f"the program ended with {left.code}", file=sys.stderr)
+        status = run.to_its_end(script, arguments)
     if status:
         return None
     if not found:

@@ -76,6 +76,17 @@ def main(script: str, arguments: Sequence[str], layout: Layout | None = None) ->
         return 1
 
 
+def to_its_end(script: str, arguments: Sequence[str]) -> int:
+    """As `main` in this process, for who looks at what was run: leaving by `sys.exit`, as programs
+    do at their end, is none of its failures, and is told where it says that something was."""
+    try:
+        return main(script, arguments)
+    except SystemExit as left:
+        if left.code not in (None, 0):
+            print(f"the program ended with {left.code}", file=sys.stderr)
+        return 0
+
+
 def _here(script: str, arguments: Sequence[str]) -> int:
     install()
     sys.argv = [script, *arguments]
