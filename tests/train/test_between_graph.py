@@ -171,11 +171,12 @@ def test_a_server_that_is_started_again_comes_back_from_the_checkpoint(tmp_path,
 
 def test_backup_workers_are_not_waited_for(servers):
     """Two of three gradients make a step; the third worker is stuck in its first one."""
-    go = threading.Event()
+    stuck, go = threading.Event(), threading.Event()
 
     def program(worker: int) -> Any:
         def slow(value: Any) -> Any:
             if worker == 2:
+                stuck.set()
                 assert go.wait(60)
             return value
 
@@ -196,6 +197,8 @@ def test_backup_workers_are_not_waited_for(servers):
             with tf.train.MonitoredTrainingSession(
                 servers[worker].target, worker == 0, hooks=[hook]
             ) as session:
+                # A third worker that began only after the two had gone would wait for them.
+                assert worker == 2 or stuck.wait(60)
                 reached = -1
                 while reached < 4 and not session.should_stop():
                     session.run(train, {x: data(worker, 0)})
