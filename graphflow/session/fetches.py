@@ -47,11 +47,15 @@ def attributes_of(fetch: Any) -> list[str] | None:
 
 
 def _not_fetchable(fetch: Any) -> TypeError:
-    # `loss = session.run(loss)` in a loop fails the second time.
-    value = isinstance(fetch, np.ndarray | np.generic)
+    hint = ""
+    if isinstance(fetch, np.ndarray | np.generic):
+        # `loss = session.run(loss)` in a loop fails the second time.
+        hint = ": it is a value; did what `run` returned take a tensor's name?"
+    elif fetch is None:
+        hint = ": tf.gradients gives None for what the result does not depend on"
     return TypeError(
         f"fetch {fetch!r} of type {type(fetch).__name__} is no tensor, operation, variable or name"
-        + (": it is a value; did what `run` returned take a tensor's name?" if value else "")
+        + hint
     )
 
 

@@ -131,6 +131,12 @@ def test_a_value_that_took_the_name_of_its_tensor_is_told(session):
         session.run(loss)
 
 
+def test_a_gradient_that_is_none_says_why():
+    x, y = tf.constant(1.0), tf.constant(2.0)
+    with tf.Session() as session, pytest.raises(TypeError, match="the result does not depend on"):
+        session.run(tf.gradients(x * 3.0, [x, y]))
+
+
 def test_elements_of_another_graph_are_refused(session):
     with tf.Graph().as_default():
         stranger = tf.placeholder(tf.float32, [])
