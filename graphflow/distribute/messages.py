@@ -55,7 +55,7 @@ class Replay(NamedTuple):
     """The step was committed before a loss, and is executed again to get its effects back.
 
     Attributes:
-      inputs: device -> what it took from outside, see `InputLog.taken`.
+      inputs: what it took from outside, see `InputLog.taken`.
       released: its output has gone out, and must not again.
     """
 

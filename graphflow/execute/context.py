@@ -7,7 +7,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from enum import Enum
+from hashlib import blake2b
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from graphflow.base.errors import CancelledError, InternalError
 from graphflow.compile.plan import Step
@@ -66,52 +69,75 @@ class Again(Enum):
     AGAIN = "again"
 
 
+class Taken(NamedTuple):
+    """What an operation took from outside.
+
+    Attributes:
+      value: that.
+      own: it came out of the session's own state.
+      of: digest of the values that it depends on; None: it stands, whatever these are.
+    """
+
+    value: Any
+    own: bool = False
+    of: bytes | None = None
+
+
 class InputLog:
     """What a run took from outside, so that running it again takes the same.
 
-    Entries are kept per device, in the order in which that device's program asks for them.
+    Each operation finds its own again, whatever others do: a run that is tried again sees another
+    state, and may take another branch.  What depends on values (a function's result on its
+    arguments) stands as long as they are the same.
     """
 
     def __init__(self, taken: Mapping[str, Sequence[Any]] | None = None) -> None:
         """Args:
         taken: what was logged elsewhere, see `taken`.
         """
-        self._taken: dict[str, list[Any]] = {d: list(v) for d, v in (taken or {}).items()}
-        self._own: set[tuple[str, int]] = set()  # entries out of the session's own state
+        # By device, operation and how often that had asked before; in the order of taking.
+        self._taken: dict[tuple[str, str, int], Taken] = {}
+        for where, values in (taken or {}).items():
+            device, _, operation = where.partition(" ")
+            for nth, value in enumerate(values):
+                self._taken[device, operation, nth] = Taken(value)
         self._closed = False
 
     @property
     def takes(self) -> bool:
         """Has it taken anything from the session's own state?"""
-        return bool(self._own)
+        return any(each.own for each in self._taken.values())
 
     @property
     def taken(self) -> Mapping[str, Sequence[Any]] | None:
-        """Device -> what it took, or None where there is nothing.  For a run that is done again on
-        the state from before it, which gives what came out of that once more."""
+        """ "device operation" -> what it took, or None where there is nothing.  For a run that is
+        done again on the state from before it, which gives what came out of that once more."""
         if not self._taken:
             return None
-        return {
-            device: tuple([Again.AGAIN if (device, i) in self._own else v for i, v in enumerate(t)])
-            for device, t in self._taken.items()
-        }
+        found: dict[str, list[Any]] = {}
+        for (device, operation, _), each in self._taken.items():
+            value = Again.AGAIN if each.own else each.value
+            found.setdefault(f"{device} {operation}", []).append(value)
+        return found
 
     def copy(self) -> InputLog:
         """What it is now."""
-        copy = InputLog(self._taken)
-        copy._own = set(self._own)
+        copy = InputLog()
+        copy._taken = dict(self._taken)
         return copy
 
     def rewound(self, past: InputLog | None) -> InputLog:
         """For a run that is tried again on an earlier state: what it had taken then, and what has
         come from outside since, up to the first that came out of the state."""
         result = past.copy() if past is not None else InputLog()
-        for device, taken in self._taken.items():
-            kept = result._taken.setdefault(device, [])
-            for i in range(len(kept), len(taken)):
-                if (device, i) in self._own:
-                    break
-                kept.append(taken[i])
+        ended: set[str] = set()  # devices
+        for key, each in self._taken.items():
+            if key in result._taken:
+                continue
+            if each.own:
+                ended.add(key[0])
+            if key[0] not in ended:
+                result._taken[key] = each
         return result
 
     @contextmanager
@@ -124,19 +150,46 @@ class InputLog:
         finally:
             self._closed = False
 
-    def take(self, device: str, index: int, function: Callable[[], Any], own: bool) -> Any:
-        """The logged value, or what the function gives; `own`: out of the session's state."""
-        taken = self._taken.setdefault(device, [])
-        logged = index < len(taken)
-        if logged and taken[index] is not Again.AGAIN:
-            return taken[index]
-        if self._closed:
-            raise Conflict(device)
+    def take(
+        self,
+        where: tuple[str, str, int],
+        function: Callable[[], Any],
+        own: bool = False,
+        of: Sequence[Any] = (),
+        back: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """The logged value, or what the function gives.
+
+        Args:
+          where: device, operation, and how often that has asked before in this attempt.
+          function: takes it.
+          own: it comes out of the session's state.
+          of: values on which it depends.
+          back: takes back what was logged and is not wanted any more.
+        """
+        found = self._taken.get(where)
+        digest = _digest(of) if of else None
+        if found is not None and found.value is not Again.AGAIN and found.of in (None, digest):
+            return found.value
+        if self._closed and (found is None or own):
+            raise Conflict(where)
+        if found is not None and found.value is not Again.AGAIN and back is not None:
+            del self._taken[where]
+            back(found.value)
         value = function()
-        if own:
-            self._own.add((device, index))
-        taken[index:] = [value, *taken[index + 1 :]]
+        self._taken[where] = Taken(value, own, digest)
         return value
+
+
+def _digest(values: Sequence[Any]) -> bytes:
+    """Tells values apart, to the last bit."""
+    found = blake2b(digest_size=16)
+    for value in values:
+        array = np.asarray(value)
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        plain = array.dtype != object
+        found.update(np.ascontiguousarray(array).data if plain else repr(array.tolist()).encode())
+    return found.digest()
 
 
 class Output(NamedTuple):
@@ -289,8 +342,9 @@ class Context:
         self._run = run
         self._device = device
         self._rendezvous = rendezvous
-        self._asked = 0
-        self.step: Step | None = None  # that which is executed, where it may give output
+        self._asked: dict[str, int] = {}
+        # That which is executed, where it may take input or give output.
+        self.step: Step | None = None
         self.device = device.name
         self.xp = device.xp
         self.read = run.transaction.read
@@ -344,16 +398,26 @@ class Context:
         """The object of that name, made if there is none."""
         return self._run.resources.get(key, factory)
 
-    def input(self, function: Callable[[], Any], own: bool = False) -> Any:
+    def input(
+        self,
+        function: Callable[[], Any],
+        own: bool = False,
+        of: Sequence[Any] = (),
+        back: Callable[[Any], None] | None = None,
+    ) -> Any:
         """What the function takes from outside; the same again when the run is tried again.
 
         Args:
           function: takes it.
           own: it takes it out of one of the session's own resources.
+          of: arrays of the host on which it depends: where these are others when the run is tried
+            again, it is taken anew.
+          back: takes back what was taken before, then.
         """
-        index = self._asked
-        self._asked += 1
-        return self._run.inputs.take(self.device, index, function, own)
+        operation = self.step.name if self.step is not None else ""
+        nth = self._asked.get(operation, 0)
+        self._asked[operation] = nth + 1
+        return self._run.inputs.take((self.device, operation, nth), function, own, of, back)
 
     def output(self, release: Any, own: bool = False) -> None:
         """Call `release` when the run commits.

@@ -148,7 +148,7 @@ def _bind(step: Step, device: Device, body: Callable[[Plan], Program]) -> Call:
     output = step.outputs[0] if count == 1 else _SEVERAL if count else _NOTHING
     attrs = {name: _bind_bodies(value, body) for name, value in step.attrs.items()}
     function: Callable[..., Any] = partial(kernel, device.xp, **attrs)
-    if step.opdef.effect == "output" and step.opdef.takes_ctx:
+    if step.opdef.effect in ("input", "output") and step.opdef.takes_ctx:
         function = _telling(function, step)
     if not device.is_host:
         function = _placed(function, _host_positions(step), device)
@@ -156,7 +156,8 @@ def _bind(step: Step, device: Device, body: Callable[[Plan], Program]) -> Call:
 
 
 def _telling(function: Callable[..., Any], step: Step) -> Callable[..., Any]:
-    """A kernel whose output knows the step that gave it: it may fail after the step has ended."""
+    """A kernel whose input and output know the step: input is taken again by the same one, and
+    output may fail after the step has ended."""
 
     def call(context: Context, *inputs: Any) -> Any:
         context.step = step

@@ -185,7 +185,7 @@ def _read_file(xp: Any, ctx: Any, filename: String) -> Array:
             raise NotFoundError(None, None, f"{path}: {error.strerror}") from None
         return result
 
-    return ctx.input(read)
+    return ctx.input(read, of=(filename,))
 
 
 @op("WriteFile", infer=nothing, grad=None, effect="output", cost=no_cost)

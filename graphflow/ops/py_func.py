@@ -77,8 +77,9 @@ def _converted(value: Any, dtype: Any, index: int) -> Any:
 @op("PyFunc", infer=_declared, grad=None, effect="input", cost=no_cost)
 def _py_func(xp: Any, ctx: Any, *inputs: Each, function: Any, types: Any) -> Array:
     """Results of a Python function, called at least once in each run; runs that are tried again
-    take what it returned first."""
-    return _placed(xp, ctx.input(lambda: _call(function, inputs, types)))
+    take what it has returned for the same arguments."""
+    given = tuple([x if isinstance(x, np.ndarray) else _fetched(x) for x in inputs])
+    return _placed(xp, ctx.input(lambda: _call(function, given, types), of=given))
 
 
 @op("PyFuncStateless", infer=_declared, grad=None, cost=no_cost)
@@ -101,9 +102,11 @@ def py_func(
 ) -> Any:
     """Call a Python function on the values of tensors.
 
-    It runs at least once in each run that needs it; a run that is tried again, for another one
-    has changed what it read, takes the first results again.  No gradient flows through it unless
-    one is put in its place, by `Graph.gradient_override_map({"PyFunc": ...})`.
+    It runs at least once in each run that needs it.  A run that is tried again, for another one
+    has changed what it read, takes the first results again where the arguments are the same, to
+    the last bit; else it calls the function anew, and may keep other runs from committing
+    meanwhile: a function must not wait for these.  No gradient flows through it unless one is put
+    in its place, by `Graph.gradient_override_map({"PyFunc": ...})`.
 
     Args:
       func: takes an array per input; returns an array or number, or a list of them.

@@ -145,7 +145,12 @@ def queue_dequeue_many(
 def _taken(ctx: Any, handle: StateKey, count: int, up_to: bool) -> list[tuple[Any, ...]]:
     queue = _found(ctx, handle)
     own = own_elements(ctx.pending, queue)
-    found = ctx.input(lambda: queue.take(count, up_to, own, ctx.cancelled), own=True)
+    found = ctx.input(
+        lambda: queue.take(count, up_to, own, ctx.cancelled),
+        own=True,
+        of=(np.int64(count),),
+        back=lambda before: queue.give_back(before.elements),
+    )
     return [*found.elements, *take_own(ctx.pending, queue, found.own)]
 
 

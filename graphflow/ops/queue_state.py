@@ -125,6 +125,12 @@ class QueueState:
             f"size {found})",
         )
 
+    def give_back(self, elements: Sequence[Element]) -> None:
+        """Have elements again that a run had taken: they come first."""
+        with self._changed:
+            self._put_back(elements)
+            self._changed.notify_all()
+
     # ---- enqueue
 
     def check_open(self) -> None:

@@ -135,6 +135,41 @@ def test_a_run_on_one_server_alone_that_lost_a_race_runs_again(cluster):
     b.close()
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_function_on_a_server_sees_the_newest_value_after_a_lost_race(cluster, elsewhere):
+    """Where its run has a part elsewhere, too, it is committed in two phases."""
+    started, go = threading.Event(), threading.Event()
+    calls: list[float] = []
+
+    def slow(value: Any) -> Any:
+        calls.append(float(value[0]))
+        started.set()
+        assert go.wait(20)
+        return value + np.float32(10)
+
+    a, v, up, init = client(cluster["worker0"])
+    a.run(init)
+    with tf.Graph().as_default() as graph, tf.device("/job:ps/task:0"):
+        w = tf.Variable(np.zeros(4, np.float32), name="v")
+        update = w.assign(tf.reshape(tf.py_func(slow, [w], tf.float32), [4])).op
+        with tf.device("/job:ps/task:1"):
+            u = tf.Variable(0, name="u")
+            both = tf.group(update, u.assign_add(1))
+    b = tf.Session(cluster["worker1"].target, graph=graph)
+    b.run(u.initializer)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(b.run, both if elsewhere else update)
+        assert started.wait(20)
+        a.run(up)
+        go.set()
+        running.result(20)
+    np.testing.assert_array_equal(a.run(v), np.full(4, 11))
+    assert calls == [0.0, 1.0]
+    assert b.run(u) == int(elsewhere)
+    a.close()
+    b.close()
+
+
 def test_a_server_goes_on_after_a_run_that_failed_while_another_one_had_written(
     cluster, monkeypatch
 ):

@@ -141,6 +141,65 @@ def test_a_run_that_loses_every_race_commits_and_lets_others_feed_it(session, mo
     assert session.run(total) == 5
 
 
+class Loser:
+    """A function for `py_func`: when it is called first, another run commits meanwhile, so that
+    the one that it belongs to loses the race and is tried again."""
+
+    def __init__(self, session, rival, result=lambda *values: 10):
+        self.session, self.rival, self.result = session, rival, result
+        self.calls = []
+
+    def __call__(self, *values):
+        self.calls.append(tuple(np.asarray(v).tolist() for v in values))
+        if len(self.calls) == 1:
+            other = threading.Thread(target=self.session.run, args=(self.rival,))
+            other.start()
+            other.join(20)
+        return np.int32(self.result(*values))
+
+
+def test_a_function_of_what_has_changed_is_called_again_by_a_run_that_lost(session):
+    v = tf.Variable(0)
+    session.run(v.initializer)
+    function = Loser(session, v.assign_add(10), lambda value: value + 1)
+    session.run(v.assign(tf.reshape(tf.py_func(function, [v], tf.int32), [])))
+    assert session.run(v) == 11  # and not 1, from the value that has lost
+    assert function.calls == [(0,), (10,)]
+
+
+@pytest.mark.parametrize("arguments", [[], [np.float32("nan")], [b"name"]])
+def test_a_function_of_what_is_the_same_is_called_once_by_a_run_that_lost(session, arguments):
+    v = tf.Variable(0)
+    session.run(v.initializer)
+    function = Loser(session, v.assign_add(1))
+    ten = tf.py_func(function, [tf.constant(a) for a in arguments], tf.int32)
+    session.run(v.assign_add(tf.reshape(ten, [])))
+    assert session.run(v) == 11
+    assert len(function.calls) == 1
+
+
+def test_a_run_that_lost_and_takes_another_branch_takes_its_own_input_there(session):
+    v = tf.Variable(0)
+    one, two = (tf.FIFOQueue(4, [tf.int32], shapes=[[]]) for _ in range(2))
+    session.run([v.initializer, one.enqueue(100), two.enqueue(200)])
+    function = Loser(session, v.assign_add(1), lambda value: value)
+    taken = tf.cond(v > 0, two.dequeue, one.dequeue)
+    session.run(v.assign_add(tf.reshape(tf.py_func(function, [taken], tf.int32), [])))
+    assert session.run(v) == 201
+    assert function.calls == [(100,), (200,)]
+
+
+def test_a_run_that_lost_takes_as_many_elements_as_it_wants_now(session):
+    v = tf.Variable(1)
+    queue = tf.FIFOQueue(4, [tf.int32], shapes=[[]])
+    session.run([v.initializer, queue.enqueue_many([[1, 2, 3]])])
+    function = Loser(session, v.assign_add(1), lambda value: value.sum())
+    taken = queue.dequeue_many(v)
+    session.run(v.assign_add(tf.reshape(tf.py_func(function, [taken], tf.int32), [])))
+    assert session.run(v) == 2 + 1 + 2
+    assert session.run(queue.dequeue()) == 3
+
+
 def test_threads_of_products_are_limited():
     import threadpoolctl
 
