@@ -22,6 +22,7 @@ from graphflow.place.constraints import Group, Requests, groups_of
 from graphflow.place.cost import CostModel
 from graphflow.place.devices import Topology
 from graphflow.place.exact import GAP, GROUPS, NODES, solve
+from graphflow.place.found import Found
 from graphflow.place.heuristics import heft, single_devices, upward_rank
 from graphflow.place.hoist import hoist_reads, makers
 from graphflow.place.improve import RUNS, SHORT, STEPS, improve
@@ -96,7 +97,7 @@ def _on_several(
     subgraph, groups = _grouped(subgraph, requests, held)
     problem = problem_of(subgraph, groups, topology, model)
     check_memory(problem, groups, subgraph.order)
-    name, schedule = search(problem, steps)
+    name, schedule = _found(problem, steps)
     return _placement(subgraph, topology, groups, model, name, schedule)
 
 
@@ -155,6 +156,9 @@ def search(problem: Problem, steps: int = STEPS, exact: bool = True) -> tuple[st
     if exact and (found := _proven(problem, better)) is not None:
         judged.insert(0, found)  # of equals, the one that is proven
     return min(judged, key=lambda pair: _with_starts(pair[1]))
+
+
+_found = Found(search)
 
 
 def ordered(problem: Problem, where: Sequence[int], rank: Sequence[float]) -> Schedule:
