@@ -1,9 +1,13 @@
-"""What all tests share: the leak check (`tests/leaks.py`), validated rewriting, Ray last."""
+"""What all tests share: the leak check (`tests/leaks.py`), validated rewriting, as many threads of
+BLAS, Ray last."""
 
 import os
 import signal
 
 import pytest
+
+from graphflow.compile.native.blas import find_blas
+from graphflow.execute.threads import limit_threads
 
 os.environ.setdefault("GRAPHFLOW_VALIDATE", "1")  # a pass that changes results warns: an error here
 os.environ.setdefault("GRAPHFLOW_LEARN", "0")  # plans must not depend on the machine
@@ -13,6 +17,19 @@ os.environ.setdefault("GRAPHFLOW_TIER", "reference")  # native code comes by the
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["pytester", "tests.leaks"]
+
+BLAS = find_blas()
+BLAS_THREADS = BLAS.get_threads() if BLAS else 0
+
+
+@pytest.fixture(autouse=True)
+def blas_threads() -> None:
+    """Each test begins with those that the process had: a session sets them for all of it.
+
+    With 8 on 2 cores, which spin while they wait, the products of a later test took 40 s, not 0.2.
+    """
+    if BLAS and BLAS.get_threads() != BLAS_THREADS:
+        limit_threads(BLAS_THREADS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
