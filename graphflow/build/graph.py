@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 from graphflow.base.dtypes import DType, resource
 from graphflow.base.errors import DTypeError, GraphError, ShapeError
 from graphflow.base.shapes import CLASH, Dims, format_dims, holds, merged
+from graphflow.base.state import StateKey
 from graphflow.build import defaults
 from graphflow.build.convert import convert, is_symbolic
 from graphflow.build.opdef import OPS, RULES, OpDef
@@ -49,6 +50,7 @@ class Graph:
         self.names = Names()
         self.collections: dict[str, list[Any]] = {}
         self.gradient_overrides: dict[Operation, str] = {}
+        self.mirrors: dict[StateKey, tuple[str, ...]] = {}
         self.seed: int | None = None
         self.next_id = 0
         self.epoch = 0
@@ -181,6 +183,14 @@ class Graph:
         """Request another device for an operation that is built already."""
         with self.root.lock:
             self.changed_devices[operation] = device
+            self.root.epoch += 1
+
+    def set_mirrors(self, handle: Operation, devices: Sequence[str]) -> None:
+        """Have the workers of these devices keep a copy of a variable, which is written wherever
+        the variable is.  It must not have a value yet."""
+        with self.root.lock:
+            key = StateKey(handle.attrs["container"], handle.attrs["shared_name"])
+            self.root.mirrors[key] = tuple(devices)
             self.root.epoch += 1
 
     # ---- finding

@@ -19,6 +19,7 @@ import numpy as np
 from graphflow.build.opdef import OPS
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.partition.merge import merge_small
+from graphflow.partition.mirror import Mirrored, mirror
 from graphflow.partition.partitions import Partitions, Transfer
 from graphflow.partition.spread import spread
 from graphflow.partition.transfer import pair, short
@@ -40,11 +41,11 @@ def partition(subgraph: Subgraph, placement: Placement) -> Partitions:
     Raises:
       InternalError: the result does not verify: please report it.
     """
-    subgraph = placement.subgraph
-    devices = placement.used or (placement.topology.devices[0].name,)
+    mirrored = mirror(placement.subgraph, placement)
+    devices = mirrored.placement.used or (placement.topology.devices[0].name,)
     if len(devices) == 1:
-        return _whole(subgraph, placement, devices[0])
-    result = _Cut(*spread(subgraph, placement)).partitions()
+        return _whole(placement.subgraph, placement, devices[0])
+    result = _Cut(mirrored).partitions()
     verify(result)
     return result
 
@@ -68,9 +69,11 @@ class _Part:
 
 
 class _Cut:
-    def __init__(self, subgraph: Subgraph, placement: Placement):
+    def __init__(self, mirrored: Mirrored):
+        subgraph, placement = spread(mirrored.subgraph, mirrored.placement)
         self.subgraph = subgraph
         self.placement = placement
+        self.there = mirrored.there
         self.order: Sequence[Operation] = placement.order or subgraph.order
         self.inside = set(self.order)
         self.fed = set(subgraph.feeds)
@@ -137,6 +140,8 @@ class _Cut:
         source = self.placement[producer]
         route = tensor, device
         if source == device or route in self.by_route or route in self.copies:
+            return
+        if route in self.there:
             return
         if self._free(producer):
             self.copies.add(route)

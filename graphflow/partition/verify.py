@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from graphflow.base.errors import InternalError
+from graphflow.base.state import StateKey
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.partition.partitions import Partitions
 from graphflow.place.constraints import STAYS
@@ -94,15 +95,27 @@ def _transfers(partitions: Partitions) -> list[str]:
 
 
 def _state(partitions: Partitions) -> list[str]:
-    """Each variable on one device."""
-    homes: dict[tuple[str, str], str] = {}
-    problems = []
+    """Each variable on one device, or copies of it that are all written in the same way."""
+    homes: dict[StateKey, list[str]] = {}
+    writes: dict[tuple[StateKey, str], list[tuple[Tensor, ...]]] = {}
+    mirrored: set[StateKey] = set()
     for device, part in partitions.parts.items():
         for operation in part.order:
             if operation.type == "VarHandle":
-                key = str(operation.attrs["container"]), str(operation.attrs["shared_name"])
-                if homes.setdefault(key, device) != device:
-                    problems.append(f"variable {key[1]!r} is on {homes[key]} and on {device}")
+                key = StateKey(operation.attrs["container"], operation.attrs["shared_name"])
+                homes.setdefault(key, []).append(device)
+                mirrored |= {key} & operation.graph.root.mirrors.keys()
+            elif operation.opdef.writes and operation.inputs[0].op.type == "VarHandle":
+                attrs = operation.inputs[0].op.attrs
+                key = StateKey(attrs["container"], attrs["shared_name"])
+                writes.setdefault((key, device), []).append(operation.outputs)
+    problems = []
+    for key, (home, *others) in homes.items():
+        for device in others:
+            if key not in mirrored:
+                problems.append(f"variable {key.name!r} is on {home} and on {device}")
+            elif writes.get((key, home)) != writes.get((key, device)):
+                problems.append(f"variable {key.name!r} is written on {home} or {device} alone")
     return problems
 
 

@@ -9,7 +9,9 @@ device; they are put into buckets, summed in the order of a binary tree over the
 applied where the variable lives.  That is an all-reduce whose halves lie around the update:
 gradients are scattered to the owners of variables, and new values gathered from there in the
 next step, so that the optimizer's slots are kept once and not on each device
-(Rajbhandari et al., ZeRO, 2020).
+(Rajbhandari et al., ZeRO, 2020).  With `mirrored`, mean gradients go to all workers instead of new
+values, and each updates its own copy of all variables (`partition/mirror.py`): what travels is as
+much, and a lost worker's state comes from any other one.
 
 Nothing in the sums depends on how many devices carry the replicas: the bits are the same on one.
 """
@@ -17,7 +19,7 @@ Nothing in the sums depends on how many devices carry the replicas: the bits are
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from graphflow.base.errors import GraphError
@@ -51,6 +53,7 @@ class DataParallel(Optimizer):
         replicas: int,
         devices: int | Sequence[str] | None = None,
         bucket: int = BUCKET,
+        mirrored: bool = False,
         name: str = "data_parallel",
     ):
         """Args:
@@ -59,6 +62,9 @@ class DataParallel(Optimizer):
         devices: their names, or the number of workers of a cluster; by default a worker for
           each replica. What is computed does not depend on them.
         bucket: bytes of gradients that travel as one message.
+        mirrored: every worker keeps all variables and slots, and updates its own from the mean
+          gradients; where workers are lost, the others have all that these held. It takes memory
+          and the time of the updates on each worker. What is computed does not depend on it.
 
         Raises:
           ValueError: there are no replicas, or fewer than devices.
@@ -75,6 +81,7 @@ class DataParallel(Optimizer):
         self._optimizer = optimizer
         self._replicas = replicas
         self._bucket = bucket
+        self._mirrored = mirrored
         self.devices = names
         self.losses: list[Tensor] = []
         self.loss: Tensor | None = None
@@ -140,9 +147,21 @@ class DataParallel(Optimizer):
             means = self._means(grads, variables, owners)
         return list(zip(means, variables, strict=True))
 
-    def apply_gradients(self, *args: Any, **kwargs: Any) -> Operation:
+    def apply_gradients(
+        self,
+        grads_and_vars: Iterable[tuple[Any, Variable]],
+        global_step: Variable | None = None,
+        name: str | None = None,
+    ) -> Operation:
         """As the optimizer inside."""
-        return self._optimizer.apply_gradients(*args, **kwargs)
+        pairs = list(grads_and_vars)
+        updated = self._optimizer.apply_gradients(pairs, global_step, name)
+        if self._mirrored and len(self.devices) > 1:
+            steps = [] if global_step is None else [global_step]
+            graph = get_default_graph().root
+            for variable in (*[v for _, v in pairs], *self._optimizer.variables(), *steps):
+                graph.set_mirrors(variable.handle.op, self.devices)
+        return updated
 
     def get_slot(self, var: Variable, name: str) -> Variable | None:
         return self._optimizer.get_slot(var, name)

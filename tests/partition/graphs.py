@@ -97,8 +97,12 @@ def run_whole(subgraph, feeds, state):
     return [values[t] for t in subgraph.fetches], store.state
 
 
-def run_parts(partitions, feeds, state, seed):
-    """The same with the parts interleaved at random; a receive waits for its send."""
+def run_parts(partitions, feeds, state, seed, stores=None):
+    """The same with the parts interleaved at random; a receive waits for its send.
+
+    Args:
+      stores: device -> its own store; None: all share one.
+    """
     rng = random.Random(seed)
     store = Store(state)
     rendezvous = {}
@@ -108,7 +112,8 @@ def run_parts(partitions, feeds, state, seed):
         able = [d for d, ops in left.items() if ops and _can_run(ops[-1], rendezvous)]
         assert able, "the devices wait for each other"
         device = rng.choice(able)
-        _run_one(left[device].pop(), values[device], rendezvous, store)
+        mine = store if stores is None else stores[device]
+        _run_one(left[device].pop(), values[device], rendezvous, mine)
     return [values[partitions.fetched[t]][t] for t in partitions.subgraph.fetches], store.state
 
 

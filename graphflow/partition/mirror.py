@@ -1,0 +1,203 @@
+"""Copies of variables on several workers, each of which applies the same updates to its own.
+
+`Graph.set_mirrors` names the workers.  What writes such a variable runs on each of them, and so
+does what computes an update of it; where the variable is read, the worker's own copy is.  All
+copies get the same operands, so they have the same bits after each step: no worker waits for new
+values from another one, and what a lost one held is still there, as of the last committed step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from graphflow.base.devices import parse
+from graphflow.base.errors import GraphError
+from graphflow.base.state import StateKey
+from graphflow.build.tensor import Operation, Tensor
+from graphflow.partition.transfer import short
+from graphflow.place.devices import Topology
+from graphflow.place.hoist import makers
+from graphflow.place.placement import Placement
+from graphflow.place.problem import is_everywhere
+from graphflow.rewrite.effects import Touch, is_pure, resource, touches
+from graphflow.rewrite.subgraph import Subgraph
+
+Copies = dict[Operation, dict[str, Operation]]  # operation -> device -> its copy there
+
+
+@dataclass(frozen=True, eq=False)
+class Mirrored:
+    """A placed subgraph in which variables have copies.
+
+    Attributes:
+      subgraph: the whole; each copy of an operation comes before its original.
+      placement: where its operations are.
+      there: (tensor, device) where a copy gives the tensor.
+    """
+
+    subgraph: Subgraph
+    placement: Placement
+    there: frozenset[tuple[Tensor, str]] = frozenset()
+
+
+def mirror(subgraph: Subgraph, placement: Placement) -> Mirrored:
+    """Have copies of variables written where they are, and read there.
+
+    Raises:
+      GraphError: one is written by a loop or a branch, which also does other things.
+    """
+    mirrors = _mirrors(subgraph, placement)
+    if not mirrors:
+        return Mirrored(subgraph, placement)
+    copies = _copies(subgraph, placement, mirrors)
+    devices = {copy: device for each in copies.values() for device, copy in each.items()}
+    return Mirrored(
+        replace(
+            subgraph,
+            order=_with(copies, subgraph.order),
+            targets=_with(copies, subgraph.targets),
+            after=MappingProxyType(dict(_after(subgraph, placement, copies))),
+        ),
+        replace(
+            placement,
+            devices=MappingProxyType({**placement.devices, **devices}),
+            order=_with(copies, placement.order),
+        ),
+        frozenset([(t, device) for copy, device in devices.items() for t in copy.outputs]),
+    )
+
+
+def _with(copies: Copies, order: Iterable[Operation]) -> tuple[Operation, ...]:
+    """Copies come first: of the operations that give a tensor, its maker is the last one."""
+    return tuple([o for each in order for o in (*copies.get(each, {}).values(), each)])
+
+
+def _mirrors(subgraph: Subgraph, placement: Placement) -> dict[object, tuple[str, ...]]:
+    """Variable -> the devices that have copies of it: one per worker, but for its own."""
+    found: dict[object, tuple[str, ...]] = {}
+    for operation in subgraph.order:
+        known = operation.graph.root.mirrors
+        if operation.type == "VarHandle" and known:
+            key = StateKey(operation.attrs["container"], operation.attrs["shared_name"])
+            devices = _resolved(known.get(key, ()), placement[operation], placement.topology)
+            if devices:
+                found[resource(operation.outputs[0])] = devices
+    return found
+
+
+def _resolved(asked: Iterable[str], home: str, topology: Topology) -> tuple[str, ...]:
+    """A device of each worker that is named and is there: of the kind of that at home, if it has
+    one."""
+    kind = parse(home).device_type
+    found: dict[str, str] = {}
+    for name in asked:
+        there = [d for d in topology.devices if parse(name).matches(parse(d.name))]
+        for device in sorted(there, key=lambda d: d.kind != kind)[:1]:
+            found.setdefault(device.process, device.name)
+    found.pop(topology.by_name[home].process, None)
+    return tuple(found.values())
+
+
+def _copies(
+    subgraph: Subgraph, placement: Placement, mirrors: Mapping[object, tuple[str, ...]]
+) -> Copies:
+    """Copies of all that writes mirrored variables or is needed for that, and of reads.
+
+    What computes an update is copied where it shares the variable's device because it was built
+    with it, or needs nothing else than what is there: otherwise its value comes from home.
+    """
+    fed = set(subgraph.feeds)
+    touching = {o: touches(o) for o in subgraph.order}
+    found: Copies = {}
+    for device in sorted({device for devices in mirrors.values() for device in devices}):
+        here = {key for key, devices in mirrors.items() if device in devices}
+        may = _computable(subgraph, here, touching)
+        wanted: set[Tensor] = set()  # by copies
+        read: set[Tensor] = set()  # by what is there anyhow
+        for operation in reversed(subgraph.order):
+            writes = _writes(operation, here, touching[operation])
+            asked = wanted | read if _is_state(operation, here) else wanted
+            if writes or (operation in may and not asked.isdisjoint(operation.outputs)):
+                found.setdefault(operation, {})[device] = _copy(operation, device)
+                wanted.update([t for t in operation.inputs if t not in fed])
+            if placement[operation] == device:
+                read.update([t for t in operation.inputs if t not in fed])
+    return found
+
+
+def _writes(operation: Operation, here: set[object], touched: Iterable[Touch]) -> bool:
+    """Does it write one of these variables, and do nothing else?"""
+    written = [t.key for t in touched if t.kind == "write" and t.key in here]
+    if written and not operation.opdef.writes:
+        raise GraphError(
+            f"{operation.type} {operation.name!r} (built at {operation.site}) writes "
+            f"{', '.join(repr(key.name) for key in written)}, of which several workers have "
+            "copies: write it outside of loops and branches, or do not mirror it"
+        )
+    return bool(written)
+
+
+def _is_state(operation: Operation, here: set[object]) -> bool:
+    """Is it the handle of one of these variables, or a read?"""
+    if operation.type not in ("VarHandle", "ReadVariable"):
+        return False
+    handle = operation.outputs[0] if operation.type == "VarHandle" else operation.inputs[0]
+    return resource(handle) in here
+
+
+def _computable(
+    subgraph: Subgraph, here: set[object], touching: Mapping[Operation, tuple[Touch, ...]]
+) -> set[Operation]:
+    """What gives the same values on a worker with copies of these variables."""
+    maker = makers(subgraph)
+    local: set[Operation] = set()  # needs nothing from elsewhere
+    found: set[Operation] = set()
+    for operation in subgraph.order:
+        if _is_state(operation, here):
+            local.add(operation)
+            found.add(operation)
+        elif is_everywhere(operation, subgraph):
+            local.add(operation)
+        elif is_pure(operation) and not operation.opdef.takes_ctx and operation.inputs:
+            beside = any(
+                other.type == "VarHandle" and resource(other.outputs[0]) in here
+                for other in operation.colocation
+            )
+            if all(maker.get(t) in local for t in operation.inputs):
+                local.add(operation)
+                found.add(operation)
+            elif beside:
+                found.add(operation)
+    return found
+
+
+def _copy(operation: Operation, device: str) -> Operation:
+    """An operation once more, on another device; it gives the very same tensors."""
+    copy = Operation(
+        operation.graph,
+        operation.id,
+        f"{operation.name}/_copy_{short(device)}",
+        operation.opdef,
+        operation.inputs,
+        operation.attrs,
+        operation.specs,
+        operation.site,
+        device=device,
+    )
+    copy.outputs = operation.outputs
+    return copy
+
+
+def _after(
+    subgraph: Subgraph, placement: Placement, copies: Copies
+) -> Iterator[tuple[Operation, tuple[Operation, ...]]]:
+    """What each operation waits for, as far as possible on its own device.  Reads elsewhere are no
+    concern of a copy that is written."""
+    for operation, befores in subgraph.after.items():
+        home = placement.devices.get(operation)
+        yield operation, tuple([copies.get(b, {}).get(home or "", b) for b in befores])
+        for device, copy in copies.get(operation, {}).items():
+            near = [copies.get(b, {}).get(device, b) for b in befores]
+            yield copy, tuple([b for b in near if b.type != "ReadVariable" or b.device == device])
