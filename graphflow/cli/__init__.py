@@ -84,7 +84,22 @@ def _layout(options: argparse.Namespace) -> Any:
         options.replay_decisions,
         options.restarts,
         options.tls,
+        options.heartbeat,
     )
+
+
+def _seconds(text: str) -> float:
+    """A duration of the command line.
+
+    Raises:
+      ArgumentTypeError: it is none.
+    """
+    try:
+        if (seconds := float(text)) > 0:
+            return seconds
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,6 +133,10 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument(
             "--restarts", type=int, help="how often each task that is lost is started again; 3"
         )
+        each.add_argument(
+            "--heartbeat", type=_seconds, metavar="SECONDS",
+            help="without a sign of life, after which a task is started again; 20",
+        )  # fmt: skip
         each.add_argument(
             "--record-decisions", metavar="DIR", help="log the order of asynchronous updates there"
         )

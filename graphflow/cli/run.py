@@ -32,6 +32,7 @@ class Layout(NamedTuple):
       record, replay: folders of what chance decides on parameter servers.
       restarts: how often each task may be lost, and is started again; None: three times.
       tls: encrypt values between machines, too.
+      heartbeat: seconds without a sign of life after which a task is lost; None: 20.
     """
 
     workers: int | None = None
@@ -43,6 +44,7 @@ class Layout(NamedTuple):
     replay: str | None = None
     restarts: int | None = None
     tls: bool = False
+    heartbeat: float | None = None
 
 
 def main(script: str, arguments: Sequence[str], layout: Layout | None = None) -> int:
@@ -136,6 +138,7 @@ def _in_tasks(script: str, text: str, arguments: Sequence[str], layout: Layout) 
             replay=layout.replay,
             restarts=layout.restarts,
             tls=layout.tls,
+            heartbeat=layout.heartbeat,
         )
     finally:
         ray.disconnect()

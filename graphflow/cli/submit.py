@@ -63,6 +63,7 @@ def entrypoint(script: str, arguments: Sequence[str], layout: Layout) -> str:
     options += ["--cpus-per-worker", f"{layout.cpus:g}", "--gpus-per-worker", str(layout.gpus)]
     wanted = {
         "--restarts": layout.restarts,
+        "--heartbeat": layout.heartbeat,
         "--record-decisions": layout.record,
         "--replay-decisions": layout.replay,
     }

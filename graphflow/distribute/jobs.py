@@ -24,9 +24,13 @@ from graphflow.distribute import ray_transport
 from graphflow.distribute.fast import certificates
 from graphflow.distribute.ray_tasks import RECORD, REPLAY, start_task
 from graphflow.distribute.ray_worker import LOOPBACK
-from graphflow.distribute.servers import JOB, task_name
+from graphflow.distribute.servers import JOB, START, task_name
+from graphflow.distribute.watch import Supervision
 
 RESTARTS = 3  # of each task
+# Seconds without a sign of life after which a task is ended.  Less than what a session gives its
+# tasks (`servers.DEADLINE`), so that its clients learn that it is gone, and begin another one.
+HEARTBEAT = 20.0
 CHIEF = ("worker", 0)  # initialises and restores
 FORGETTING = 30.0  # seconds for Ray and the tasks to forget one that is gone
 LAST_WORDS = 0.5  # seconds for what tasks have printed to come here; Ray polls their files
@@ -102,13 +106,15 @@ def run(
     record: str | None = None,
     replay: str | None = None,
     tls: bool = False,
+    heartbeat: float | None = None,
 ) -> int:
     """Run a program in each task, until all workers have ended.
 
-    A task that is lost is started again, and its program from the top.  What was on a lost server
-    comes back as the program brings it back: from a checkpoint, or initialised.  So where a server
-    is lost, or worker 0, which does that, all servers are started again: a part of the state
-    would not fit the rest.
+    A task that is lost is started again, and its program from the top.  So is one that gives no
+    sign of life, after it has been ended; code that keeps Python's global lock gives none.  What
+    was on a lost server comes back as the program brings it back: from a checkpoint, or
+    initialised.  So where a server is lost, or worker 0, which does that, all servers are started
+    again: a part of the state would not fit the rest.
 
     Args:
       shape: the tasks.
@@ -118,6 +124,7 @@ def run(
       record, replay: folders of the servers' decisions, see `decisions`.  After a loss these have
         another history: what they decide then goes to a folder in that one, and no log decides.
       tls: encrypt values between machines, too; messages always are.
+      heartbeat: seconds without a sign of life after which a task is lost; HEARTBEAT by default.
 
     Returns:
       0, or the status of the first program that failed; the others are ended then.
@@ -125,7 +132,7 @@ def run(
     Raises:
       UnavailableError: a task was lost for good.
     """
-    running = _Running(shape, program, arguments, record, replay, tls)
+    running = _Running(shape, program, arguments, record, replay, tls, heartbeat)
     try:
         for task in shape.tasks():
             running.start(task)
@@ -146,6 +153,8 @@ class _Running:
         record: str | None = None,
         replay: str | None = None,
         tls: bool = False,
+        heartbeat: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ):
         self._shape = shape
         self._program = program
@@ -157,6 +166,9 @@ class _Running:
         self._actors: dict[tuple[str, int], Any] = {}
         self._results: dict[Any, tuple[str, int]] = {}  # of programs that have not ended
         self._losses: Counter[tuple[str, int]] = Counter()
+        self._clock = clock
+        self._supervision = Supervision(HEARTBEAT if heartbeat is None else heartbeat, START)
+        self._signs: dict[Any, tuple[str, int]] = {}  # of life, asked for
 
     def start(self, task: tuple[str, int]) -> None:
         """Start a task and its program."""
@@ -169,6 +181,8 @@ class _Running:
         )  # fmt: skip
         reference = actor.program.remote(self._program, *self._arguments(job, number))
         self._results[reference] = task
+        self._signs[actor.ping.remote()] = task
+        self._supervision.started(task_name(*task), self._clock())
 
     def _variables(self, job: str, number: int) -> Mapping[str, str]:
         told = {"cluster": self._shape.addresses(), "task": {"type": job, "index": number}}
@@ -184,16 +198,35 @@ class _Running:
     def wait(self, restarts: int) -> int:
         """The status of the job: servers may serve for ever, workers end."""
         while any(job != "ps" for job, _ in self._results.values()):
-            (reference, *_), _ = ray.wait(list(self._results), num_returns=1)
-            task = self._results.pop(reference)
+            pause = self._supervision.pause(self._clock())
+            ended, _ = ray.wait(list(self._results), num_returns=1, timeout=pause)
+            if not ended:
+                self._look(restarts)
+                continue
+            task = self._results.pop(ended[0])
             try:
-                status: int = ray.get(reference)
+                status: int = ray.get(ended[0])
             except ray.exceptions.RayError as error:
                 self._lost(task, error, restarts)
             else:
                 if status:
                     return status
         return 0
+
+    def _look(self, restarts: int) -> None:
+        """Ask tasks for signs of life; who has given none for long is started again."""
+        given, _ = ray.wait(list(self._signs), num_returns=len(self._signs) or 1, timeout=0)
+        now = self._clock()
+        for reference in given:  # of a task that has ended, too: its result tells that
+            self._supervision.heard(task_name(*self._signs.pop(reference)), now)
+        running = {task_name(*task): task for task in self._results.values()}
+        silent, lost = self._supervision.look(running, now)
+        for name in silent:
+            self._signs[self._actors[running[name]].ping.remote()] = running[name]
+        before = dict(self._actors)
+        for task, why in [(running[name], why) for name, why in lost.items()]:
+            if self._actors[task] is before[task]:  # it was not started again with another one
+                self._lost(task, UnavailableError(None, None, why), restarts)
 
     def _lost(self, task: tuple[str, int], error: Exception, restarts: int) -> None:
         """Start a task again, with those whose state does not fit any more.
@@ -203,7 +236,7 @@ class _Running:
         """
         name, why = task_name(*task), ray_transport.reason(error)
         self._losses[task] += 1
-        if not isinstance(error, ray_transport._LOST):
+        if not isinstance(error, (*ray_transport._LOST, UnavailableError)):
             raise UnavailableError(None, None, f"{name} failed: {why}") from error
         if self._losses[task] > restarts:
             raise UnavailableError(
@@ -223,6 +256,7 @@ class _Running:
     def _restart(self, tasks: Sequence[tuple[str, int]]) -> None:
         gone = [self._actors.pop(task) for task in tasks]
         self._results = {r: task for r, task in self._results.items() if task not in tasks}
+        self._signs = {r: task for r, task in self._signs.items() if task not in tasks}
         for actor in gone:
             ray_transport.end_worker(actor)
         # What a lost task has begun must not go on beside what it begins now.

@@ -28,7 +28,7 @@ from graphflow.distribute.ray_transport import _call
 from graphflow.distribute.ray_worker import group
 from graphflow.distribute.task import THREADS, LocalMember, Member, Task
 
-_GROUPS = {"steps": THREADS, "values": 4, "control": 4, "program": 1, "life": 64}
+_GROUPS = {"steps": THREADS, "values": 4, "control": 4, "program": 1, "life": 64, "signs": 1}
 # Environment variables of a task: folders of decisions to write, and to follow.
 RECORD, REPLAY = "GRAPHFLOW_RECORD_DECISIONS", "GRAPHFLOW_REPLAY_DECISIONS"
 _LOOK = 0.05  # seconds between looks for a task that has not come up
@@ -109,7 +109,7 @@ class TaskActor:
         """See `Task.notice`."""
         return self._task.notice(session, notice)
 
-    @group("control")
+    @group("signs")  # of its own: control may wait for what was sent before
     def ping(self) -> None:
         """Give a sign of life."""
 

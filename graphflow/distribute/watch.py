@@ -11,7 +11,7 @@ does so for longer than the deadline is taken for frozen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 PINGS = 4  # per deadline
@@ -84,3 +84,52 @@ class Watch:
                 if seen.unanswered is None:
                     seen.unanswered = now
         return silent, frozen
+
+
+class Supervision:
+    """Which of a job's tasks give signs of life; these owe them all the time.
+
+    A task that comes up is not frozen, however long it takes to import what it needs; but it has
+    to come up.
+    """
+
+    def __init__(self, heartbeat: float, patience: float):
+        """Args:
+        heartbeat: seconds without a sign of life after which a task is taken for frozen.
+        patience: seconds until the first one.
+        """
+        self._watch = Watch(heartbeat)
+        self._patience = patience
+        self._due: dict[str, float] = {}  # of those that come up
+
+    def started(self, task: str, now: float) -> None:
+        """A task was started, perhaps again, and asked for its first sign of life."""
+        self._watch.forget(task)
+        self._due[task] = now + self._patience
+
+    def heard(self, task: str, now: float) -> None:
+        """A task has given a sign of life."""
+        if self._due.pop(task, None) is not None:
+            self._watch.asked(task, now)
+        self._watch.heard(task, now)
+
+    def pause(self, now: float) -> float:
+        """Seconds until there is something to `look` for."""
+        return max(0.0, min([self._watch.pause(now), *[due - now for due in self._due.values()]]))
+
+    def look(self, tasks: Collection[str], now: float) -> tuple[list[str], dict[str, str]]:
+        """Tasks to ask for a sign of life, and those that are lost, with the reason.
+
+        Args:
+          tasks: those that run.
+          now: seconds by a clock that never goes back.
+        """
+        up = [task for task in tasks if task not in self._due]
+        silent, frozen = self._watch.look(up, now)
+        lost = dict.fromkeys(
+            frozen, f"it gave no sign of life for {self._watch.deadline:g} s, and was ended"
+        )
+        for task in tasks:
+            if self._due.get(task, now) < now:
+                lost[task] = f"it did not come up within {self._patience:g} s"
+        return silent, lost

@@ -43,9 +43,11 @@ def test_a_job_runs_the_same_command_on_the_cluster():
         "python", "-m", "graphflow.cli", "run", "--address", "auto", "--workers", "4", "--ps", "2",
         "--cpus-per-worker", "2", "--gpus-per-worker", "1", "train.py", "--name", "a b",
     ]  # fmt: skip
-    layout = layout._replace(restarts=0, record="/log", tls=True)
+    layout = layout._replace(restarts=0, heartbeat=9.5, record="/log", tls=True)
     words = shlex.split(submit.entrypoint("train.py", [], layout))
-    assert words[14:] == ["--restarts", "0", "--record-decisions", "/log", "--tls", "train.py"]
+    assert words[14:] == [
+        "--restarts", "0", "--heartbeat", "9.5", "--record-decisions", "/log", "--tls", "train.py",
+    ]  # fmt: skip
 
 
 def test_a_script_that_is_not_there_is_named(capsys):
@@ -269,6 +271,7 @@ def test_python_dash_m_graphflow_is_the_command():
         ("--gpus-per-worker", "GPUs of each; 0"),
         ("--record-decisions", "log the order"),
         ("--restarts", "started again; 3"),
+        ("--heartbeat", "a sign of life, after which a task is started again; 20"),
         ("--tls", "encrypt values between machines"),
     ):
         assert flag in told

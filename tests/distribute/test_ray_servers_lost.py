@@ -115,12 +115,14 @@ class Job:
         servers: int = 1,
         protocol: str = "grpc",
         restarts: int | None = None,
+        heartbeat: float | None = None,
     ):
         self.folder = folder
         script = folder / "program.py"
         script.write_text(PROGRAM.format(out=folder, steps=steps, protocol=protocol))
         self._pool = ThreadPoolExecutor(1)
         layout = run.Layout(workers=2, servers=servers, cpus=0, restarts=restarts)
+        layout = layout._replace(heartbeat=heartbeat)
         self.status = self._pool.submit(run.main, str(script), [], layout)
 
     def read(self, name: str) -> str:
@@ -135,8 +137,8 @@ class Job:
             assert not self.status.done(), "the job has ended"
             time.sleep(0.01)
 
-    def kill(self, task: str) -> None:
-        os.kill(int(self.read(f"{task}.pid")), signal.SIGKILL)
+    def kill(self, task: str, number: int = signal.SIGKILL) -> None:
+        os.kill(int(self.read(f"{task}.pid")), number)
 
     def end(self) -> int:
         status: int = self.status.result(100)
@@ -180,6 +182,26 @@ def test_killed_servers_and_workers_change_no_bit(tmp_path, capfd, protocol):
     for task in ("job:ps/replica:0/task:0", "job:worker/replica:0/task:1", "task:0 was lost"):
         assert task in told
     undisturbed(job, steps)
+
+
+@pytest.mark.slow
+def test_frozen_servers_and_workers_are_ended_and_change_no_bit(tmp_path, capfd):
+    """As killed ones, once they have given no sign of life for the heartbeat."""
+    job = Job(tmp_path, 60, heartbeat=4.0)
+    for task, step in (("ps0", 13), ("worker1", 35)):
+        job.reach(step)
+        stopped, since = job.read(f"{task}.pid"), time.monotonic()
+        job.kill(task, signal.SIGSTOP)
+        while job.read(f"{task}.pid") == stopped:
+            assert time.monotonic() < since + 4.0 + 15.0
+            time.sleep(0.05)
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(stopped), 0)
+    assert job.end() == 0
+    told = capfd.readouterr().err
+    for task in ("ps/replica:0/task:0", "worker/replica:0/task:1"):
+        assert f"/job:{task} was lost (it gave no sign of life for 4 s" in told
+    undisturbed(job, 60)
 
 
 @pytest.mark.slow

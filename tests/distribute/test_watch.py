@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphflow.distribute.watch import Watch
+from graphflow.distribute.watch import Supervision, Watch
 
 
 def test_who_owes_nothing_is_left_alone():
@@ -65,3 +65,41 @@ def test_answering_ends_the_debt():
     watch.look(["a"], 2.0)
     watch.look([], 5.0)
     assert watch.look(["a"], 50.0) == ([], [])
+
+
+def test_a_task_that_comes_up_has_longer_than_one_that_is_up():
+    jobs = Supervision(8.0, 120.0)
+    for task in ("a", "b"):
+        jobs.started(task, 0.0)
+    assert jobs.look(["a", "b"], 100.0) == ([], {})
+    jobs.heard("a", 101.0)
+    assert jobs.look(["a", "b"], 101.0) == ([], {})
+    assert jobs.look(["a", "b"], 103.0) == (["a"], {})
+    assert jobs.look(["a", "b"], 120.5)[1].keys() == {"a", "b"}
+
+
+def test_a_task_is_asked_all_the_time_and_lost_at_the_heartbeat():
+    jobs, now, asked = Supervision(8.0, 120.0), 0.0, 0
+    jobs.started("a", 0.0)
+    jobs.heard("a", 0.0)
+    lost: dict[str, str] = {}
+    while not lost:
+        assert now < 100
+        now += jobs.pause(now)
+        silent, lost = jobs.look(["a"], now)
+        asked += len(silent)
+        if silent and asked <= 10:
+            jobs.heard("a", now)
+    assert now == 10 * 2.0 + 8.0
+    assert "no sign of life for 8 s" in lost["a"]
+    jobs.started("a", now)  # again
+    assert jobs.look(["a"], now + 50.0) == ([], {})
+
+
+def test_tasks_are_not_frozen_where_their_supervisor_was():
+    jobs = Supervision(8.0, 120.0)
+    jobs.started("a", 0.0)
+    jobs.heard("a", 0.0)
+    jobs.look(["a"], 0.0)
+    assert jobs.look(["a"], 1000.0) == (["a"], {})
+    assert jobs.look(["a"], 1001.0) == ([], {})
