@@ -30,7 +30,6 @@ from graphflow.distribute.messages import (
     Replay,
     Save,
     Step,
-    Ticket,
 )
 
 HEAD_LIMIT = 16 << 20  # bytes of plain data, which may take 20 times as many as objects
@@ -75,12 +74,12 @@ class _Arrays(list[Any]):
             if not all(isinstance(x, (str, bytes)) for x in items):
                 raise Unencodable("an array of objects that are no strings")
             return {"o": items, "s": value.shape}
-        name = _NAMES.get(value.dtype)
+        name = NAMES.get(value.dtype)
         if name is None:  # another byte order, or not an element type of ours
             native = value.dtype.newbyteorder("=")
-            if native not in _NAMES:
+            if native not in NAMES:
                 raise Unencodable(f"an array of {value.dtype}")
-            value, name = value.astype(native), _NAMES[native]
+            value, name = value.astype(native), NAMES[native]
         if len(self) == ARRAYS_LIMIT:
             raise Unencodable(f"more than {ARRAYS_LIMIT} arrays")
         self.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
@@ -92,7 +91,7 @@ _TYPES = {
     for t in vars(dtypes).values()
     if isinstance(t, dtypes.DType) and t.np != np.dtype(object)
 }
-_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+NAMES = {dtype: name for name, dtype in _TYPES.items()}
 
 
 def _describe_error(error: OpError) -> dict[str, Any]:
@@ -209,6 +208,31 @@ def address(head: Buffer) -> Parcel:
     return parcel
 
 
+class Layout(NamedTuple):
+    """How an array is made of its bytes.
+
+    Attributes:
+      dtype, shape: of the array.
+      size: bytes.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    size: int
+
+
+def layout(parcel: Parcel) -> Layout | None:
+    """That of the value of a parcel that has not come yet; None: it is not one array alone."""
+    data = parcel.value[0] if len(parcel.value) == 1 else None
+    if type(data) is not dict or data.keys() != {"a", "d", "s"} or data["a"] != 0:
+        return None
+    try:
+        dtype, shape = _TYPES[data["d"]], _shape(data["s"])
+    except (Malformed, KeyError, TypeError):
+        return None  # decoding it will say so
+    return Layout(dtype, shape, math.prod(shape) * dtype.itemsize)
+
+
 def _value(data: Any, arrays: Sequence[Buffer]) -> Any:
     kind = type(data)
     if kind is dict:
@@ -295,13 +319,11 @@ class Parcel(NamedTuple):
 
     Attributes:
       session: whose.
-      ticket: the attempt that it belongs to.
       key: of the transfer.
       value: one, in a list; none, where memory to write to is lent.
     """
 
     session: str
-    ticket: Ticket
     key: str
     value: Sequence[Any]
 

@@ -1,8 +1,8 @@
 """Values on a connection between two workers: framing, for bytes that follow and for slots.
 
-    fixed part     magic, kind, length of the head, number of arrays
+    fixed part     magic, kind, length of the head, number of arrays, the attempt
     per array      where it is (it follows, or lies in a slot), slot, length, size of the slot
-    head           see `codec`
+    head           what is the same in each step, see `channel`
     bytes of the arrays that follow
 
 The descriptor of a slot comes beside the first frame that names it (SCM_RIGHTS).
@@ -15,19 +15,24 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 from graphflow.distribute.fast.codec import ARRAYS_LIMIT, HEAD_LIMIT, Buffer, Malformed
 from graphflow.distribute.fast.greeting import PATIENCE, fill
 from graphflow.distribute.fast.slots import LEAST, READERS, SEALS, Buffers, Slot
+from graphflow.distribute.messages import Ticket
 
 MAGIC = b"gd"
-_FIXED = struct.Struct("<2sBxII")
+_FIXED = struct.Struct("<2sBxIIQQQ")
 _ARRAY = struct.Struct("<BBxxIQQ")
+_NONE = Ticket(0, 0, 0)  # attempt of a frame that belongs to none
 _SIZE_LIMIT = 1 << 40  # bytes of an array
-_DESCRIPTORS = 253  # the kernel's limit on one message
+# Bytes to receive at once: most often a whole frame, whose values lie in slots, and of those that
+# follow no more than this is copied twice.
+_AHEAD = 512
+_BESIDE = socket.CMSG_SPACE(4 * 253)  # bytes; the kernel's limit on descriptors of one message
 
 
 class Kind(IntEnum):
@@ -60,9 +65,15 @@ class Lent(NamedTuple):
     writeable: bool = False
 
 
-def pack(kind: Kind, head: bytes, arrays: Sequence[Buffer | Lent], reader: int = 0) -> list[Buffer]:
+def pack(
+    kind: Kind,
+    head: bytes,
+    arrays: Sequence[Buffer | Lent],
+    reader: int = 0,
+    ticket: Ticket = _NONE,
+) -> list[Buffer]:
     """The parts of a frame for a reader of slots."""
-    table, follow = [_FIXED.pack(MAGIC, kind, len(head), len(arrays))], []
+    table, follow = [_FIXED.pack(MAGIC, kind, len(head), len(arrays), *ticket)], []
     for array in arrays:
         if isinstance(array, Lent):
             where = Where.OPEN_SLOT if array.writeable else Where.SLOT
@@ -77,11 +88,13 @@ def pack(kind: Kind, head: bytes, arrays: Sequence[Buffer | Lent], reader: int =
 class Frame(NamedTuple):
     """Attributes:
     kind: what it is for.
+    ticket: the attempt that it belongs to.
     head: bytes.
     arrays: the bytes of each.
     """
 
     kind: Kind
+    ticket: Ticket
     head: bytes
     arrays: list[Any]
 
@@ -89,23 +102,27 @@ class Frame(NamedTuple):
 class Reader:
     """Reads the frames of one connection, and maps the slots that they name."""
 
-    def __init__(self, connection: Any, buffers: Buffers, planned: Callable[[bytes, int], Any]):
+    def __init__(
+        self, connection: Any, buffers: Buffers, planned: Callable[[Ticket, bytes, int], Any]
+    ):
         """Args:
         connection: a socket, on which the other side is known.
         buffers: to receive into; but
-        planned: gives memory of so many bytes for what a head announces, or None.
+        planned: gives memory of so many bytes for what an attempt and a head announce, or None.
         """
         self._planned = planned
         self._connection = connection
         connection.settimeout(PATIENCE)
         self._buffers = buffers
         self._local = getattr(connection, "family", None) == socket.AF_UNIX
+        self._left = b""  # received, and not read
         self._descriptors: deque[int] = deque()
         self._slots: dict[int, Slot] = {}
 
-    def read(self) -> Frame:
-        """The next frame.  It may be long in coming, but what has begun must go on: who reads for
-        others would wait for ever for a peer that has stopped in the middle.
+    def read(self) -> Iterator[Frame]:
+        """The next frame, and those that have come with it.  The first one may be long in coming,
+        but what has begun must go on: who reads for others would wait for ever for a peer that has
+        stopped in the middle.
 
         Raises:
           EOFError: the connection has ended.
@@ -113,50 +130,76 @@ class Reader:
           OSError: the connection failed; TimeoutError: nothing came for `PATIENCE` seconds in the
             middle of a frame.
         """
-        magic, number, length, count = _FIXED.unpack(self._begin(_FIXED.size))
+        yield self._frame()
+        while self._left:
+            yield self._frame()
+
+    def _frame(self) -> Frame:
+        self._await(_FIXED.size)
+        magic, number, length, count, *ticket = _FIXED.unpack_from(self._left)
         if magic != MAGIC or number not in _KINDS or length > HEAD_LIMIT or count > ARRAYS_LIMIT:
             raise Malformed(f"a frame that begins with {magic!r}, {number}, {length}, {count}")
-        rest = bytearray(count * _ARRAY.size + length)
-        fill(self._connection, memoryview(rest))
-        head = bytes(memoryview(rest)[count * _ARRAY.size :])
+        start = _FIXED.size + count * _ARRAY.size
+        self._await(start + length)
+        begun, self._left = self._left, self._left[start + length :]
+        head, of = begun[start : start + length], Ticket(*ticket)
         arrays = [
-            self._array(head, *_ARRAY.unpack_from(rest, i * _ARRAY.size)) for i in range(count)
+            self._array(of, head, *_ARRAY.unpack_from(begun, _FIXED.size + i * _ARRAY.size))
+            for i in range(count)
         ]
-        return Frame(_KINDS[number], head, arrays)
+        return Frame(_KINDS[number], of, head, arrays)
 
-    def _begin(self, size: int) -> bytes:
-        """The fixed part, and the descriptors beside it."""
-        received = b""
-        while len(received) < size:
+    def _await(self, size: int) -> None:
+        """Receive until so many bytes are left."""
+        while (missing := size - len(self._left)) > 0:
+            if missing > _AHEAD:  # of a long head
+                rest = bytearray(missing)
+                fill(self._connection, memoryview(rest))
+                self._left += rest
+                return
             try:
-                some = self._some(size - len(received))
+                some = self._some(_AHEAD)
             except TimeoutError:
-                if received:
+                if self._left:
                     raise
                 continue
             if not some:
                 raise EOFError("the connection has ended")
-            received += some
-        return received
+            self._left = self._left + some if self._left else some
 
     def _some(self, size: int) -> bytes:
         if not self._local:
             received: bytes = self._connection.recv(size)
             return received
-        some, descriptors, _, _ = socket.recv_fds(self._connection, size, _DESCRIPTORS)
-        self._descriptors.extend(descriptors)
-        return some
+        some, beside, _, _ = self._connection.recvmsg(size, _BESIDE, socket.MSG_CMSG_CLOEXEC)
+        for _, _, data in beside:
+            self._descriptors.extend(memoryview(data).cast("i"))
+        return bytes(some)
+
+    def _fill(self, view: memoryview) -> None:
+        """Receive into memory, until it is full."""
+        ahead = self._left[: len(view)]
+        view[: len(ahead)] = ahead
+        self._left = self._left[len(ahead) :]
+        fill(self._connection, view[len(ahead) :])
 
     def _array(
-        self, head: bytes, where: int, reader: int, number: int, size: int, whole: int
+        self,
+        ticket: Ticket,
+        head: bytes,
+        where: int,
+        reader: int,
+        number: int,
+        size: int,
+        whole: int,
     ) -> Any:
         if size > _SIZE_LIMIT or where not in _WHERES or reader >= READERS:
             raise Malformed(f"an array of {size} bytes at {where} for reader {reader}")
         if where == Where.HERE:
-            array = self._planned(head, size) if size >= LEAST else None
+            array = self._planned(ticket, head, size) if size >= LEAST else None
             if array is None:
                 array = self._buffers.take(size)
-            fill(self._connection, array.data)
+            self._fill(array.data)
             return array
         slot = self._slots.get(number)
         if slot is None:

@@ -29,6 +29,7 @@ from graphflow.distribute.fast.greeting import PATIENCE, greet, tuned
 from graphflow.distribute.fast.parcels import Frame, Kind, Lent, Reader, pack
 from graphflow.distribute.fast.sender import Sender
 from graphflow.distribute.fast.slots import OWN, Buffers, Pool, Slot
+from graphflow.distribute.messages import Ticket
 
 _EXPECTED = 4096  # values at once that have their place already
 
@@ -96,14 +97,14 @@ class Peers:
         name: str,
         access: Access,
         deliver: Callable[[Frame], None],
-        place_of: Callable[[bytes], Any],
+        place_of: Callable[[Ticket, bytes], Any],
         lost: Callable[[str], None],
     ):
         """Args:
         name: of this worker.
         access: to the job.
         deliver: gets each frame that comes, on a thread of the connection.
-        place_of: tells from the head of a frame what it is, see `expect`.
+        place_of: tells from the attempt and the head of a frame what it is, see `expect`.
         lost: gets the local address of a peer whose connection has ended, or to whom there is
           none to be had: its name may be another one's by now.
         """
@@ -118,6 +119,7 @@ class Peers:
         self._reading: set[Future[None]] = set()  # connections that are read by turns
         self._expected: dict[Any, Any] = {}  # what will come -> where to put it
         self._addresses: Mapping[str, Address] = {}
+        self._near: frozenset[str] = frozenset()  # to whom slots can be lent
         self._lock = threading.Lock()
         self._outgoing: dict[str, _Outgoing] = {}
         self._readers: dict[str, int] = {}  # local address of a peer -> its flag in our slots
@@ -136,6 +138,9 @@ class Peers:
         with self._lock:
             moved = {p: a.local for p, a in self._addresses.items() if addresses.get(p) != a}
             self._addresses = dict(addresses)
+            shared = self._access.shared_memory and len(addresses) <= OWN + 1
+            here = [p for p, a in addresses.items() if a.machine == self.address.machine]
+            self._near = frozenset(here if shared else ())
             for local in moved.values():
                 if local in self._readers:
                     self.pool.release(self._readers.pop(local))
@@ -145,10 +150,7 @@ class Peers:
 
     def shares_memory(self, peers: Iterable[str]) -> bool:
         """Can slots be lent to all of these?  All of them answer alike."""
-        if not self._access.shared_memory or len(self._addresses) > OWN + 1:
-            return False
-        there = [self._addresses.get(peer) for peer in peers]
-        return all(a is not None and a.machine == self.address.machine for a in there)
+        return self._near.issuperset(peers)
 
     def slot(self, size: int, peers: Iterable[str], own: bool = False) -> Slot | None:
         """A slot of at least that size, lent to these, and to ourselves; None: there is no room."""
@@ -187,14 +189,19 @@ class Peers:
     # ---- sending
 
     def send(
-        self, peer: str, head: bytes, arrays: Sequence[Buffer | Lent], kind: Kind = Kind.VALUE
+        self,
+        peer: str,
+        ticket: Ticket,
+        head: bytes,
+        arrays: Sequence[Buffer | Lent],
+        kind: Kind = Kind.VALUE,
     ) -> None:
         """Send a frame.  Does not wait for the peer, and does not fail when it is gone; arrays
         that are not lent must not change before the peer has them."""
         (flag,) = self._flags([peer])
         outgoing = self._outgoing.get(peer) or self._open(peer)
         lent = [a.slot for a in arrays if isinstance(a, Lent)]
-        if outgoing is None or not outgoing.lend(pack(kind, head, arrays, flag), lent):
+        if outgoing is None or not outgoing.lend(pack(kind, head, arrays, flag, ticket), lent):
             for slot in lent:  # nobody will read it
                 slot.give_back(flag)
 
@@ -262,10 +269,10 @@ class Peers:
                 self._expected.pop(next(iter(self._expected)))
             self._expected[what] = memory
 
-    def _planned(self, head: bytes, size: int) -> Any:
+    def _planned(self, ticket: Ticket, head: bytes, size: int) -> Any:
         if not self._expected:
             return None
-        what = self._place_of(head)
+        what = self._place_of(ticket, head)
         with self._lock:
             memory = self._expected.pop(what, None)
         return memory if memory is not None and len(memory) == size else None
@@ -277,7 +284,7 @@ class Peers:
                 self._read_by_turns(reader, connection)
             else:
                 while True:
-                    self._read_one(reader)
+                    self._read_some(reader)
         except (Malformed, MemoryError):
             self.dropped["malformed"] += 1
         except (EOFError, OSError):
@@ -288,12 +295,12 @@ class Peers:
             if not self._closed:
                 self._lost(peer)
 
-    def _read_one(self, reader: Reader) -> None:
-        frame = reader.read()
-        if frame.kind is Kind.FORGET:
-            reader.forget([int(n) for a in frame.arrays for n in a.view(np.uint32)])
-        else:
-            self._deliver(frame)
+    def _read_some(self, reader: Reader) -> None:
+        for frame in reader.read():
+            if frame.kind is Kind.FORGET:
+                reader.forget([int(n) for a in frame.arrays for n in a.view(np.uint32)])
+            else:
+                self._deliver(frame)
 
     def _read_by_turns(self, reader: Reader, connection: socket.socket) -> None:
         """Let those who wait for values read: most frames are small, for slots hold the rest.
@@ -305,7 +312,7 @@ class Peers:
 
         def read() -> None:
             try:
-                self._read_one(reader)
+                self._read_some(reader)
             except Exception as error:
                 self.desk.forget(descriptor)
                 with suppress(InvalidStateError):  # it was closed in the same moment

@@ -8,18 +8,20 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from graphflow.distribute.fast import certificates, greeting
+from graphflow.distribute.fast import certificates, codec, greeting
 from graphflow.distribute.fast.channel import FastChannel, opened, place_of
+from graphflow.distribute.fast.codec import Parcel
 from graphflow.distribute.fast.greeting import Refused, greet
-from graphflow.distribute.fast.parcels import MAGIC
+from graphflow.distribute.fast.parcels import MAGIC, Kind, Reader, pack
 from graphflow.distribute.fast.peers import Access, Peers
-from graphflow.distribute.fast.slots import LEAST, OWN, Pool
+from graphflow.distribute.fast.slots import LEAST, OWN, Buffers, Pool
 from graphflow.distribute.messages import Ticket
 
 PATIENCE = 5.0
@@ -32,6 +34,8 @@ WAYS = {
     "sockets": PLAIN,
     "tls": Access(*PLAIN[:4], *certificates.make("test")),
 }
+
+FLOATS, _ = codec.encode(Parcel("s", "k", [np.zeros(2, np.float32)]))
 
 
 class Worker:
@@ -257,6 +261,93 @@ def test_values_are_received_where_they_are_expected():
         assert not memory.any()
 
 
+def test_a_key_may_name_other_arrays_than_before():
+    """What was said of the last one is said again of its like only."""
+    with workers(PLAIN) as (a, b):
+        x = np.arange(12, dtype=np.int32)
+        kinds = [x, x.reshape(3, 4), x.reshape(3, 4).T, x[::2], x[:6], x.astype(">i4"), x[3:4][0],
+                 x.view(np.uint32), np.array(["a", "b"], object), x.astype(np.float32), x[:0],
+                 np.array(7, np.int32), (x,), [x], None]  # fmt: skip
+        for value in kinds * 2:
+            a.channel.send("b", TICKET, "k", value)
+            got = b.value()
+            assert type(got) is type(value)
+            if isinstance(value, np.ndarray):
+                assert got.dtype == value.dtype.newbyteorder("=")
+            np.testing.assert_array_equal(got, value)
+
+
+class Metered:
+    """A connection that tells how many bytes were received in which way, and at most so many at
+    once."""
+
+    def __init__(self, connection, most=1 << 20):
+        self._connection = connection
+        self._most = most
+        self.received = Counter()
+
+    def recv(self, size):
+        return self._came("new memory", self._connection.recv(min(size, self._most)))
+
+    def recvmsg(self, size, *options):
+        data, *rest = self._connection.recvmsg(min(size, self._most), *options)
+        return self._came("new memory", data), *rest
+
+    def recv_into(self, view):
+        count = self._connection.recv_into(view[: self._most])
+        self.received["planned memory"] += count
+        return count
+
+    def _came(self, way, data):
+        self.received[way] += len(data)
+        return data
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+
+def test_bytes_that_follow_are_received_where_they_belong_and_copied_nowhere_else():
+    size = 4 << 20
+    memory = np.zeros(size, np.uint8)
+    sent = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    here, there = socket.socketpair()
+    with here, there:
+        metered = Metered(there)
+        reader = Reader(metered, Buffers(), lambda ticket, head, size: memory)
+        sender = threading.Thread(
+            target=lambda: [here.sendall(p) for p in pack(Kind.VALUE, FLOATS, [sent], 0, TICKET)]
+        )
+        sender.start()
+        (frame,) = reader.read()
+        sender.join(PATIENCE)
+    assert frame.arrays[0] is memory
+    np.testing.assert_array_equal(memory, sent)
+    assert metered.received["planned memory"] >= size - 512
+    assert sum(metered.received.values()) < size + 512
+
+
+@pytest.mark.parametrize("most", [1, 7, 512])
+def test_frames_may_come_in_any_pieces(most):
+    arrays = [np.full(size, size % 251, np.uint8) for size in (3, 0, 40, 2000)]
+    head = b"h" * 700
+    here, there = socket.socketpair()
+    with here, there:
+        for ticket in (TICKET, Ticket(1, 2, 3)):
+            here.sendall(b"".join(map(bytes, pack(Kind.VALUE, head, arrays, 0, ticket))))
+            here.sendall(b"".join(map(bytes, pack(Kind.VALUE, b"", [], 0, ticket))))
+        here.shutdown(socket.SHUT_WR)
+        reader = Reader(Metered(there, most), Buffers(), lambda ticket, head, size: None)
+        frames = []
+        with suppress(EOFError):
+            while True:
+                frames += reader.read()
+    assert [f.ticket for f in frames] == [TICKET, TICKET, Ticket(1, 2, 3), Ticket(1, 2, 3)]
+    for frame, rest in (frames[:2], frames[2:]):
+        assert frame.head == head
+        assert [bytes(a) for a in frame.arrays] == [bytes(a) for a in arrays]
+        assert rest.head == b""
+
+
 def test_without_shared_memory_nothing_is_lent():
     with workers(PLAIN) as (a, b):
         assert a.channel.lend({"in": "b"}, TICKET, [np.ones(2)]) is None
@@ -347,6 +438,11 @@ def connected(peers, family):
     return connection
 
 
+def fixed(kind, length, count):
+    """How a frame begins."""
+    return struct.pack("<2sBxIIQQQ", MAGIC, kind, length, count, *TICKET)
+
+
 @pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
 def test_strangers_are_refused_and_counted(family):
     with workers(WAYS["shared"]) as (a, _):
@@ -414,16 +510,19 @@ def test_one_who_does_not_know_the_key_is_not_believed():
 @pytest.mark.parametrize(
     "frame",
     [
-        b"x" * 12,
-        struct.pack("<2sBxII", MAGIC, 9, 0, 0),
-        struct.pack("<2sBxII", MAGIC, 1, 1 << 31, 0),
-        struct.pack("<2sBxII", MAGIC, 1, 0, 1 << 31),
-        struct.pack("<2sBxII", MAGIC, 1, 2, 0) + b"{}",
-        struct.pack("<2sBxII", MAGIC, 1, 12, 0) + b'["Notice",1]',
-        struct.pack("<2sBxIIBBxxIQQ", MAGIC, 1, 0, 1, 0, 0, 0, 1 << 60, 0),
-        struct.pack("<2sBxIIBBxxIQQ", MAGIC, 1, 0, 1, 1, 0, 3, 10, 10),  # no descriptor came
-        struct.pack("<2sBxIIBBxxIQQ", MAGIC, 1, 0, 1, 7, 0, 3, 10, 10),
-        struct.pack("<2sBxIIBBxxIQQ", MAGIC, 1, 0, 1, 1, 99, 3, 10, 10),
+        b"x" * 36,
+        fixed(9, 0, 0),
+        fixed(1, 1 << 31, 0),
+        fixed(1, 0, 1 << 31),
+        fixed(1, 2, 0) + b"{}",
+        fixed(1, 12, 0) + b'["Notice",1]',
+        fixed(1, len(FLOATS), 0) + FLOATS,
+        fixed(1, len(FLOATS), 1) + struct.pack("<BBxxIQQ", 0, 0, 0, 7, 0) + FLOATS + bytes(7),
+        fixed(2, len(FLOATS), 0) + FLOATS,
+        fixed(1, 0, 1) + struct.pack("<BBxxIQQ", 0, 0, 0, 1 << 60, 0),
+        fixed(1, 0, 1) + struct.pack("<BBxxIQQ", 1, 0, 3, 10, 10),  # no descriptor came
+        fixed(1, 0, 1) + struct.pack("<BBxxIQQ", 7, 0, 3, 10, 10),
+        fixed(1, 0, 1) + struct.pack("<BBxxIQQ", 1, 99, 3, 10, 10),
     ],
 )
 def test_malformed_frames_end_the_connection_and_are_counted(frame):
@@ -449,7 +548,7 @@ def test_memory_that_could_shrink_under_the_reader_is_refused(sealed):
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
     with workers(WAYS["shared"]) as (a, _), connected(a.peers, socket.AF_UNIX) as member:
         greet(member, KEY, "b", a.peers.address.local)
-        frame = struct.pack("<2sBxIIBBxxIQQ", MAGIC, 1, 0, 1, 1, 0, 3, 10, 100)
+        frame = fixed(1, 0, 1) + struct.pack("<BBxxIQQ", 1, 0, 3, 10, 100)
         socket.send_fds(member, [frame], [descriptor])
         os.close(descriptor)
         assert a.lost() == "b"

@@ -66,13 +66,13 @@ def test_who_sends_nothing_is_not(peers, monkeypatch):
 def test_a_connection_may_end_while_all_are_closed(peers):
     closer = threading.Thread(target=peers.close)
 
-    def read_one(reader):
+    def read_some(reader):
         (ended,) = peers._reading
         closer.start()
         ended.exception(PATIENCE)  # set by the closing
         raise EOFError
 
-    peers._read_one = read_one
+    peers._read_some = read_some
     with member(peers) as connection:
         connection.sendall(b"x")
         with peers.bell:
