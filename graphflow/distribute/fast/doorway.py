@@ -70,9 +70,12 @@ class Doorway:
         with selectors.DefaultSelector() as selector:
             for listener in (*self._listeners, self._woken):
                 selector.register(listener, selectors.EVENT_READ)
-            while not self._closed:
+            ended = False
+            while not ended:  # told by `close`, which would find its socket closed otherwise
                 for key, _ in selector.select():
-                    if key.fileobj is not self._woken:
+                    if key.fileobj is self._woken:
+                        ended = True
+                    else:
                         self._take(key.fileobj)
         for each in (*self._listeners, self._wake, self._woken):
             each.close()

@@ -142,3 +142,26 @@ def test_nobody_is_woken_through_a_descriptor_that_may_be_anothers(monkeypatch):
     waker.join(PATIENCE)
     closer.join(PATIENCE)
     assert writes == [pipe]
+
+
+def test_a_door_may_be_closed_while_one_comes_in(monkeypatch):
+    """Between the flag that is set and the thread that is woken."""
+    name = f"\0graphflow-test-{os.getpid()}-closing"
+    door = Doorway(name, "", KEY, lambda plain: plain, lambda peer, connection: None)
+    came = threading.Event()
+    take = door._take
+
+    def taken(listener):
+        take(listener)
+        came.set()
+
+    monkeypatch.setattr(door, "_take", taken)
+    with socket.socket(socket.AF_UNIX) as late:
+
+        def knock():
+            late.connect(name)
+            assert came.wait(PATIENCE)
+            time.sleep(0.02)  # the thread looks what is next
+
+        monkeypatch.setattr(door._pause, "set", knock)
+        door.close()  # and its thread ends: see `leaks`
