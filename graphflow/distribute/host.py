@@ -58,6 +58,7 @@ _MANY = 4096  # threads at most for the second and further devices of a worker
 class _Loaded(NamedTuple):
     programs: tuple[Program | TieredProgram, ...]
     shipment: Shipment
+    parts: tuple[tuple[Program | TieredProgram, Part], ...]
 
 
 class _Rehearsed(Conflict):
@@ -143,7 +144,8 @@ class Host:
             if isinstance(program, TieredProgram):
                 program.learn(*observed(told))
         with self._lock:
-            self._loaded[plan] = _Loaded(programs, shipment)
+            parts = tuple(zip(programs, shipment.parts, strict=True))
+            self._loaded[plan] = _Loaded(programs, shipment, parts)
 
     def step(self, step: Step) -> Prepared | Refused | Broken:
         """Execute a share of a plan, and prepare to commit it."""
@@ -343,8 +345,7 @@ class Host:
                 work.rendezvous.abort(error)
                 raise
 
-        pairs = list(zip(loaded.programs, loaded.shipment.parts, strict=True))
-        results = together(self._threads, one, pairs)
+        results = together(self._threads, one, loaded.parts)
         return [
             loaded.programs[part].device.get(results[part][position])
             for part, position in loaded.shipment.outputs

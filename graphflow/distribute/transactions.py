@@ -119,6 +119,8 @@ class TwoPhase(RowTransaction):
           Conflict: it could not; see `ShardStore.promise`.
         """
         self.ticket = ticket
+        if not self._writes:  # it will change nothing
+            return
         number = self._shard.promise(self, self._read, self._writes)
         self._held = True
         for key, value in self._writes.items():

@@ -57,21 +57,19 @@ class Crew:
         threading.Thread(target=function, name="graphflow-step", daemon=True).start()
 
     def _lead(self) -> None:
-        while True:
-            received = self._receive()
-            if received is None:
-                self._close()
-                return
-            job = _Job()
-            with self._lock:
-                self._job = job
-                self._jobs += 1
-                if not self._busy.is_set():
-                    self._busy.set()
-            with telling(lambda job=job: self._hand_over(job)):  # type: ignore[misc]
+        job = _Job()
+        with telling(lambda: self._hand_over(job)):  # the one that is done then
+            while (received := self._receive()) is not None:
+                job = _Job()
+                with self._lock:
+                    self._job = job
+                    self._jobs += 1
+                    if not self._busy.is_set():
+                        self._busy.set()
                 self._work(received)
-            if not self._goes_on(job):
-                return
+                if not self._goes_on(job):
+                    return
+        self._close()
 
     def _goes_on(self, job: _Job) -> bool:
         """Has a thread that has done its job the turn, or gets it again?"""
