@@ -9,6 +9,7 @@ import sys
 import threading
 import uuid
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -120,7 +121,7 @@ class Cluster:
         self._resources = cpus_per_worker, gpus_per_worker
         self.deadline = deadline
         self._lock = threading.Lock()
-        self._slots = threading.Semaphore(OVERLAPPING)
+        self._slots = deque([None] * OVERLAPPING)
         self._sessions: weakref.WeakSet[ClusterTarget] = weakref.WeakSet()
         names = [str(DeviceSpec("worker", 0, task)) for task in range(workers)]
         ray = _ray()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from graphflow.base.errors import DeadlineExceededError, ResourceExhaustedError
@@ -26,7 +26,7 @@ class Conductor(Calls):
         link: Link,
         workers: Sequence[str],
         deadline: float,
-        slots: threading.Semaphore,
+        slots: deque[None],
         clock: Callable[[], float] = time.monotonic,
         every: int | None = None,
         start_deadline: float = 60.0,
@@ -37,7 +37,7 @@ class Conductor(Calls):
         link: the way to the workers.
         workers: their names.
         deadline: seconds without a sign of life after which a worker is given up.
-        slots: one per run that may be under way on the workers, over all sessions.
+        slots: one per run that may begin on the workers, over all sessions; it takes one out.
         clock: gives seconds.
         every: runs from one copy of the workers' state to the next; None: a lost worker ends the
           session.
@@ -68,10 +68,10 @@ class Conductor(Calls):
         self._take_slot()
         try:
             started = self._clock()
-            outcome = self._begin(plan, feeds, timeout, traced=traced)
+            outcome = self._begin(plan, feeds, started, timeout, traced)
             return self._result(outcome, started, timeout)
         finally:
-            self._slots.release()
+            self._slots.append(None)
 
     def begin(
         self, plan: int, feeds: Mapping[str, Sequence[Any]], after: Outcome | None
@@ -87,9 +87,9 @@ class Conductor(Calls):
         """
         self._take_slot()
         try:
-            return self._begin(plan, feeds, None, ahead=True, after=after)
+            return self._begin(plan, feeds, self._clock(), ahead=True, after=after)
         except BaseException:
-            self._slots.release()
+            self._slots.append(None)
             raise
 
     def claim(self, outcome: Outcome, timeout: float | None = None) -> Mapping[str, Prepared]:
@@ -109,43 +109,50 @@ class Conductor(Calls):
                     self._handle(machine.Claimed(outcome.number))
             return self._result(outcome, started, timeout)
         finally:
-            self._slots.release()
+            self._slots.append(None)
 
     def withdraw(self, outcome: Outcome) -> None:
         """Nobody wants a run that began ahead: it has no effect, nor has what comes after it."""
         with self._lock:
             if not outcome.done:
                 self._handle(machine.Withdrawn(outcome.number))
-        self._slots.release()
+        self._slots.append(None)
 
     def _take_slot(self) -> None:
         # More than the workers have threads for could wait for each other for ever.
-        if not self._slots.acquire(blocking=False):
-            raise ResourceExhaustedError(
-                None, None, "the cluster is busy with as many overlapping runs as it takes"
-            )
+        try:
+            self._slots.pop()  # a semaphore takes 0.9 us more
+        except IndexError:
+            message = "the cluster is busy with as many overlapping runs as it takes"
+            raise ResourceExhaustedError(None, None, message) from None
 
     def _begin(
         self,
         plan: int,
         feeds: Mapping[str, Sequence[Any]],
-        timeout: float | None,
+        started: float,
+        timeout: float | None = None,
         traced: bool = False,
         ahead: bool = False,
         after: Outcome | None = None,
     ) -> Outcome:
-        started = self._clock()
-        with self._admitted(timeout):
-            self._runs += 1
-            number = self._runs
-            expires = None if timeout is None else started + timeout
-            outcome = self._outcomes[number] = Outcome(number, expires, ahead)
-            self._take_up()  # what came since the last run
-            before = 0 if after is None or after.done else after.number
-            self._handle(machine.Begin(number, plan, feeds, traced, ahead, before))
-            if after is not None and after.error is not None and not outcome.done:
-                self._handle(machine.Withdrawn(number))
-            return outcome
+        expires = None if timeout is None else started + timeout
+        while True:
+            with self._lock:
+                if self._admits.is_set():
+                    self._runs += 1
+                    number = self._runs
+                    outcome = self._outcomes[number] = Outcome(number, expires, ahead)
+                    self._take_up()  # what came since the last run
+                    before = 0 if after is None or after.done else after.number
+                    self._handle(machine.Begin(number, plan, feeds, traced, ahead, before))
+                    if after is not None and after.error is not None and not outcome.done:
+                        self._handle(machine.Withdrawn(number))
+                    return outcome
+            if not self._admits.wait(timeout):
+                raise DeadlineExceededError(
+                    None, None, f"the workers were still being changed after {timeout:g} s"
+                )
 
     def _result(
         self, outcome: Outcome, started: float, timeout: float | None
@@ -166,19 +173,6 @@ class Conductor(Calls):
             raise failure
         return outcome.answers
 
-    @contextmanager
-    def _admitted(self, timeout: float | None) -> Iterator[None]:
-        """Holds the lock, while runs may begin."""
-        while True:
-            if not (self._admits.is_set() or self._admits.wait(timeout)):
-                raise DeadlineExceededError(
-                    None, None, f"the workers were still being changed after {timeout:g} s"
-                )
-            with self._lock:
-                if self._admits.is_set():
-                    yield
-                    return
-
     def _wait(self, number: int, outcome: Outcome, timeout: float) -> None:
         # Looking after each answer took a third of the driver's time in short steps of 32 workers.
         now = self._clock()
@@ -189,15 +183,16 @@ class Conductor(Calls):
             with self._bell:
                 self._bell.wait_for(
                     lambda: (
-                        self._decides(number) or outcome.done or outcome.wakes != wakes  # noqa: B023
+                        outcome.done or self._decides(number) or outcome.wakes != wakes  # noqa: B023
                     ),
-                    max(0.0, due - self._clock()),
+                    max(0.0, due - now),
                 )
             with self._lock:
                 self._take_up()
-                if self._clock() >= due and not outcome.done:
+                now = self._clock()
+                if now >= due and not outcome.done:
                     self._mind_the_time(number, outcome, timeout)
-                    look = self._clock() + self._watch.pause(self._clock())
+                    look = now + self._watch.pause(now)
 
     def _decides(self, number: int) -> bool:
         """Is there something in the inbox that a run may go on with?  All its answers, or anything

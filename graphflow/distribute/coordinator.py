@@ -150,9 +150,10 @@ class Coordinator(Recovery):
             run.state = "suspended"
             return []
         commands += self._follow(run)
-        for worker in self._peers:  # who has no part in this run has no other way to learn
-            if worker not in run.feeds:
-                commands += self._tell(worker)
+        if len(run.feeds) < len(self._peers):
+            for worker in self._peers:  # who has no part in this run has no other way to learn
+                if worker not in run.feeds:
+                    commands += self._tell(worker)
         return commands
 
     def _refusal(self) -> OpError | None:

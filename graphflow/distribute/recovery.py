@@ -146,6 +146,8 @@ class Recovery(Series):
     def _due(self) -> bool:
         if self._every is None or self._cut is not None or self.phase != "serving":
             return False
+        if self._journal.commits < self._every and self._journal.bytes < _FED:
+            return False
         # A run that is longer than the time from cut to cut must get through all the same.
         patience = max((run.cut_short for run in self._runs.values()), default=0)
         distance = self._every << min(patience, _LONGEST)

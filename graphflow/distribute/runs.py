@@ -251,11 +251,10 @@ class Runs:
     def _settle(self) -> list[Command]:
         """Finish committed runs whose output has been released."""
         commands: list[Command] = []
-        for run in list(self._runs.values()):
-            if run.state == "committing":
-                run.missing = {w for w in run.missing if self._owes(w, run.ticket)}
-                if not run.missing:
-                    commands += self._finish(run, run.failure)
+        for run in [run for run in self._runs.values() if run.state == "committing"]:
+            run.missing = {w for w in run.missing if self._owes(w, run.ticket)}
+            if not run.missing:
+                commands += self._finish(run, run.failure)
         return commands
 
     def _owes(self, worker: str, ticket: Ticket) -> bool:

@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,7 +80,7 @@ class Serving:
         self.address = address
         self.tasks = tuple(tasks)
         self.stopped = threading.Event()
-        self._slots = threading.Semaphore(OVERLAPPING)
+        self._slots = deque([None] * OVERLAPPING)
         self._space = os.environ.get(JOB, "")
         self._member: Any = None
         self._beside = False  # its actor was started for it

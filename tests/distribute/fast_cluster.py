@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
+from collections import deque
 from typing import Any
 
 from graphflow.distribute.channel import Gone
@@ -84,7 +84,7 @@ class FastCluster:
 
     def open(self, config: Any = None, seed: int = 0, tier: str = "") -> ClusterTarget:
         session = uuid.uuid4().hex
-        slots = threading.Semaphore(16)
+        slots = deque([None] * 16)
         link = FastLink(session, self, _Slow(session, self), {})  # type: ignore[arg-type]
         conductor = Conductor(
             link, self.names, PATIENCE, slots, every=self._every, start_deadline=PATIENCE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -43,7 +44,7 @@ class InProcess:
         self.names = [f"/job:worker/replica:0/task:{i}" for i in range(workers)]
         self.topology = topology_of([f"{name}/device:CPU:0" for name in self.names])
         self.deadline = deadline
-        self.slots = threading.Semaphore(OVERLAPPING)
+        self.slots = deque([None] * OVERLAPPING)
         self.log: list[tuple[str, Message]] = []
         self.links: list[Link] = []
         self.targets: list[ClusterTarget] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -237,17 +238,17 @@ def test_a_run_that_takes_too_long_ends_and_changes_nothing(session, two):
 def test_more_overlapping_runs_than_there_are_threads_are_refused(cluster, session):
     queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
     value, put = queue.dequeue(), queue.enqueue(3.0)
-    cluster.slots = session._target.conductor._slots = threading.Semaphore(2)
+    cluster.slots = session._target.conductor._slots = deque([None] * 2)
     with ThreadPoolExecutor(1) as pool:
         taken = pool.submit(session.run, value)
         time.sleep(0.05)
         with tf.Session(cluster=cluster) as other:
             assert other.run(tf.constant(1.0)) == 1.0
-            cluster.slots.acquire()
+            cluster.slots.pop()
             for each in (session, other):
                 with pytest.raises(errors.ResourceExhaustedError, match="overlapping runs"):
                     each.run(tf.constant(1.0))
-            cluster.slots.release()
+            cluster.slots.append(None)
         session.run(put)
         assert taken.result(10) == 3.0
 

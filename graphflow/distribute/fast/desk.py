@@ -69,6 +69,8 @@ class Desk:
         """Let another one receive."""
         self._leader = None
         self._turn.release()
+        if not self._waiting:  # who comes now finds that it is his turn
+            return
         with self._lock:
             waiting, self._waiting = self._waiting, set()
         for bell in waiting:
