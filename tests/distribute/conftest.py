@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import graphflow as tf
+from graphflow.distribute import failpoints
 from tests.distribute.in_process import InProcess
+from tests.distribute.programs import train
 
 MEMORY = 150 << 20
 
@@ -55,10 +58,19 @@ def either(request: pytest.FixtureRequest) -> tf.Cluster:
 
 
 @pytest.fixture
-def cluster() -> Iterator[InProcess]:
-    """Two workers in threads, which a test may harm as it likes."""
-    with InProcess(2) as cluster:
+def cluster(request: pytest.FixtureRequest) -> Iterator[InProcess]:
+    """Workers in threads, which a test may harm as it likes: two that are not replaced, or what
+    the module says in `CLUSTER`."""
+    with InProcess(**{"workers": 2} | getattr(request.module, "CLUSTER", {})) as cluster:
         yield cluster
+    failpoints.disarm()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(request: pytest.FixtureRequest) -> tuple[list[Any], list[Any]]:
+    """What `STEPS` of the module's steps of training give where nobody is harmed."""
+    with tf.Graph().as_default():
+        return train(None, request.module.STEPS)
 
 
 @pytest.fixture

@@ -40,7 +40,13 @@ class InProcess:
       stands_in: called with the name of one for whom there is none; does something stand in?
     """
 
-    def __init__(self, workers: int, deadline: float = 20.0, every: int | None = None):
+    def __init__(
+        self,
+        workers: int,
+        deadline: float = 20.0,
+        every: int | None = None,
+        backup_every: int = 4,
+    ):
         self.names = [f"/job:worker/replica:0/task:{i}" for i in range(workers)]
         self.topology = topology_of([f"{name}/device:CPU:0" for name in self.names])
         self.deadline = deadline
@@ -52,7 +58,7 @@ class InProcess:
         self.frozen: set[str] = set()
         self.deliver_later: Callable[[Callable[[], None]], None] | None = None
         self.every = every
-        self.backup_every = 4
+        self.backup_every = backup_every
         self.before: Callable[[str, Any], None] = lambda worker, message: None
         self.available = 1000
         self.stands_in: Callable[[str], bool] = lambda worker: False
@@ -90,6 +96,10 @@ class InProcess:
             self.names = before
             raise
         self.topology = topology
+
+    def sent(self, kind: type) -> int:
+        """How many messages of a kind the coordinators have sent."""
+        return sum(isinstance(message, kind) for _, message in list(self.log))
 
     def kill(self, worker: int) -> None:
         """End a worker: nothing comes back from it, and its callers are told."""

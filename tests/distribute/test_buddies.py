@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from tests.distribute.programs import train
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 14
+CLUSTER = {"workers": 3, "every": 2, "deadline": 5.0, "backup_every": 100}
 
 
 def test_the_buddy_is_the_next_worker_on_another_machine():
@@ -89,19 +89,6 @@ def test_what_has_changed_since_the_last_cut_is_sent_and_put_together(seed):
 
 
 # ---- sessions
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> tuple[list[Any], list[Any]]:
-    with tf.Graph().as_default():
-        return train(None, STEPS)
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcess]:
-    with InProcess(3, every=2, deadline=5.0) as cluster:
-        cluster.backup_every = 100
-        yield cluster
 
 
 def sent(cluster: InProcess, kind: type) -> list[Any]:

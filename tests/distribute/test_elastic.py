@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
@@ -17,20 +16,10 @@ from graphflow.distribute import elastic, failpoints
 from graphflow.distribute.elastic import Membership
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import train
+from tests.until import until
 
 STEPS = 12
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> tuple[list[Any], list[Any]]:
-    with tf.Graph().as_default():
-        return train(None, STEPS)
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcess]:
-    with InProcess(2, every=4, deadline=2.0) as cluster:
-        yield cluster
+CLUSTER = {"every": 4, "deadline": 2.0}
 
 
 def script(cluster: Any, changes: dict[int, int], kills: dict[int, int]) -> Any:
@@ -378,8 +367,5 @@ def test_it_is_noticed_without_anybody_asking(monkeypatch):
         with tf.Session(cluster=cluster, config=soft) as session:
             session.run(a.initializer)
             cluster.kill(1)
-            for _ in range(2000):
-                session.run(up)
-                if cluster.history:
-                    break
+            until(lambda: (session.run(up), cluster.history)[1])
         assert cluster.history == [[0, 2]]

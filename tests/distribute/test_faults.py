@@ -4,7 +4,6 @@ training goes on bit for bit, or the user gets a typed error; nobody waits for e
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,25 +19,13 @@ pytestmark = pytest.mark.timeout(60)
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 10
-
-
-@pytest.fixture(scope="module")
-def alone() -> tuple[list[Any], list[Any]]:
-    with tf.Graph().as_default():
-        return train(None, STEPS)
+CLUSTER = {"every": 4}
 
 
 @pytest.fixture(scope="module")
 def sums() -> tuple[list[Any], list[Any]]:
     with tf.Graph().as_default():
         return summed(None, STEPS)
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcess]:
-    with InProcess(2, every=4) as cluster:
-        yield cluster
-    failpoints.disarm()
 
 
 def after(step: int, action: Any) -> Any:
@@ -81,7 +68,7 @@ def exhausted() -> None:
 
 @pytest.mark.parametrize("point", ["receive", "committed", "rebuild"])
 def test_memory_that_ends_outside_of_kernels_costs_the_worker_and_no_bit(
-    graph, cluster, alone, point
+    graph, cluster, undisturbed, point
 ):
     """It is in no known state any more: another one takes its place."""
 
@@ -90,7 +77,7 @@ def test_memory_that_ends_outside_of_kernels_costs_the_worker_and_no_bit(
         if point == "rebuild":
             cluster.kill(0)
 
-    same(train(cluster, STEPS, scopes=(T0, T1), on_step=after(5, arm)), alone)
+    same(train(cluster, STEPS, scopes=(T0, T1), on_step=after(5, arm)), undisturbed)
     assert len(cluster.links[0].former) > 2  # the last two were closed with the session
 
 
@@ -119,7 +106,9 @@ def test_memory_that_ends_while_a_plan_is_loaded_is_told(graph, cluster):
         assert session.run(a) == 1.0
 
 
-def test_memory_that_ends_while_the_state_is_copied_leaves_the_copy_before(graph, cluster, alone):
+def test_memory_that_ends_while_the_state_is_copied_leaves_the_copy_before(
+    graph, cluster, undisturbed
+):
     """The journal goes on from there, so a loss afterwards costs nothing either."""
 
     def arm() -> None:
@@ -135,7 +124,7 @@ def test_memory_that_ends_while_the_state_is_copied_leaves_the_copy_before(graph
             assert not failpoints._armed
             cluster.kill(1)
 
-    same(train(cluster, STEPS, scopes=(T0, T1), on_step=on_step), alone)
+    same(train(cluster, STEPS, scopes=(T0, T1), on_step=on_step), undisturbed)
 
 
 def test_a_state_that_never_comes_back_ends_the_session(graph, cluster):

@@ -24,6 +24,7 @@ from tests.distribute.test_series import builds, told
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 12
+CLUSTER = {"every": 4}
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +38,6 @@ def native(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     with tf.Graph().as_default():
         yield
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcess]:
-    with InProcess(2, every=4) as cluster:
-        yield cluster
 
 
 def native_of(cluster: InProcess, worker: int) -> list[Any]:

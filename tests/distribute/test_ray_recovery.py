@@ -22,13 +22,6 @@ T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 40
 
 
-@pytest.fixture(scope="module")
-def undisturbed() -> tuple[list[Any], list[Any]]:
-    with tf.Graph().as_default(), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRAPHFLOW_TIER", "reference")  # as workers compute
-        return train(None, STEPS)
-
-
 def pids(cluster: tf.Cluster) -> list[int]:
     return [worker.pid for worker in cluster.workers.values()]
 

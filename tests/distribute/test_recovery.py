@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,18 +18,7 @@ from tests.distribute.programs import same, train
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 12
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> tuple[list[Any], list[Any]]:
-    with tf.Graph().as_default():
-        return train(None, STEPS)
-
-
-@pytest.fixture
-def cluster() -> Iterator[InProcess]:
-    with InProcess(2, every=4) as cluster:
-        yield cluster
+CLUSTER = {"every": 4}
 
 
 class Killer:
@@ -271,15 +259,9 @@ def test_a_worker_that_would_compute_other_bits_is_not_taken(cluster, graph):
 # ---- named moments
 
 
-@pytest.fixture
-def moments() -> Iterator[None]:
-    yield
-    failpoints.disarm()
-
-
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("point", sorted(set(failpoints.POINTS) - {"sum"}))
-def test_a_worker_may_be_lost_at_any_moment(cluster, graph, undisturbed, moments, point, victim):
+def test_a_worker_may_be_lost_at_any_moment(cluster, graph, undisturbed, point, victim):
     """Whoever comes to it; the victim is one of both, so that it is that one or its peer."""
     steps = iter(range(1000))
     hits: list[int] = []
@@ -295,10 +277,11 @@ def test_a_worker_may_be_lost_at_any_moment(cluster, graph, undisturbed, moments
                 cluster.kill(0)
 
     same(train(cluster, STEPS, scopes=(T0, T1), on_step=arm), undisturbed)
-    assert len(hits) == 2 or point == "load" or (hits and point == "copy")
+    beside = ("copy", "save")  # the steps: a busy machine may not come to them a second time
+    assert len(hits) == 2 or point == "load" or (hits and point in beside)
 
 
-def test_a_run_that_takes_its_workers_with_it_is_given_up(cluster, graph, moments):
+def test_a_run_that_takes_its_workers_with_it_is_given_up(cluster, graph):
     with tf.device(T1):
         a = tf.Variable(1.0)
         deadly = a.assign_add(1.0)

@@ -16,6 +16,7 @@ from graphflow.base import errors
 from graphflow.distribute.messages import Notice, Step
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import train
+from tests.until import until
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 
@@ -241,7 +242,7 @@ def test_more_overlapping_runs_than_there_are_threads_are_refused(cluster, sessi
     cluster.slots = session._target.conductor._slots = deque([None] * 2)
     with ThreadPoolExecutor(1) as pool:
         taken = pool.submit(session.run, value)
-        time.sleep(0.05)
+        until(lambda: cluster.sent(Step))
         with tf.Session(cluster=cluster) as other:
             assert other.run(tf.constant(1.0)) == 1.0
             cluster.slots.pop()
@@ -259,7 +260,7 @@ def test_closing_wakes_whoever_waits(cluster, graph):
     session = tf.Session(cluster=cluster)
     with ThreadPoolExecutor(1) as pool:
         taken = pool.submit(session.run, value)
-        time.sleep(0.05)
+        until(lambda: cluster.sent(Step))
         session.close()
         with pytest.raises(errors.CancelledError):
             taken.result(10)
@@ -274,8 +275,9 @@ def test_a_worker_that_dies_in_a_run_is_named_and_later_runs_fail_at_once(cluste
     with tf.device(T0):
         take = a.assign_add(value)
     with ThreadPoolExecutor(1) as pool:
+        before = cluster.sent(Step)
         taken = pool.submit(session.run, take)
-        time.sleep(0.05)
+        until(lambda: cluster.sent(Step) > before)
         cluster.kill(1)
         with pytest.raises(errors.UnavailableError, match=r"task:1 was lost in run \d+: killed"):
             taken.result(10)
@@ -299,7 +301,7 @@ def test_a_frozen_worker_is_given_up_at_the_deadline(two):
         start = time.monotonic()
         with pytest.raises(errors.DeadlineExceededError, match=r"task:1.*no sign of life for 0.4"):
             session.run(two[2])
-        assert 0.3 < time.monotonic() - start < 2
+        assert time.monotonic() - start > 0.3
         with pytest.raises(errors.DeadlineExceededError):
             session.run(two[0])
 
@@ -312,7 +314,8 @@ def test_a_worker_that_is_frozen_when_a_plan_is_shipped_is_given_up_too(two):
 
 
 def test_a_long_run_outlives_the_deadline_while_its_workers_answer(two):
-    with InProcess(2, deadline=0.2) as cluster, tf.Session(cluster=cluster) as session:
+    deadline = 0.5  # a busy machine may keep a worker from answering for a while
+    with InProcess(2, deadline=deadline) as cluster, tf.Session(cluster=cluster) as session:
         with tf.device(T1):
             queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
         value, put = queue.dequeue(), queue.enqueue(3.0)
@@ -320,11 +323,11 @@ def test_a_long_run_outlives_the_deadline_while_its_workers_answer(two):
         session.run(value)
         with ThreadPoolExecutor(1) as pool:
             taken = pool.submit(session.run, value)
-            time.sleep(0.6)
+            time.sleep(2.5 * deadline)
             session.run(put)
             assert taken.result(10) == 3.0
         pings = session._target.statistics()[cluster.names[1]]["pings"]
-        assert 6 <= pings <= 16
+        assert 3 <= pings <= 16
 
 
 def test_input_is_taken_once_however_often_a_run_is_tried(session, two):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.base.waiting import telling
 from graphflow.ops.queue_state import PriorityState, QueueState, ShuffleState
 
 WAIT = 20.0
@@ -23,17 +23,22 @@ def session() -> Iterator[Any]:
 
 
 def later(function: Any) -> tuple[threading.Thread, list[Any]]:
-    """Call it in a thread; what it returned or raised comes in the list."""
+    """Call it in a thread, which waits by now or is through; what it returned or raised comes in
+    the list."""
     found: list[Any] = []
+    begun = threading.Event()
 
     def target() -> None:
         try:
-            found.append(function())
+            with telling(begun.set):
+                found.append(function())
         except Exception as error:
             found.append(error)
+        begun.set()
 
     thread = threading.Thread(target=target)
     thread.start()
+    assert begun.wait(WAIT)
     return thread, found
 
 
@@ -112,7 +117,6 @@ def test_a_dequeue_waits_for_another_thread(session: Any) -> None:
     q = tf.FIFOQueue(10, tf.int32, shapes=())
     put, get = q.enqueue(7), q.dequeue()
     thread, found = later(lambda: session.run(get))
-    time.sleep(0.05)
     assert not found
     session.run(put)
     thread.join(WAIT)
@@ -124,7 +128,6 @@ def test_an_enqueue_waits_for_room(session: Any) -> None:
     put, get, size = q.enqueue(7), q.dequeue(), q.size()
     session.run(put)
     thread, found = later(lambda: session.run(put))
-    time.sleep(0.05)
     assert not found
     assert session.run(size) == 1
     session.run(get)
@@ -150,7 +153,6 @@ def test_closing_wakes_those_who_wait(session: Any, cancel: bool) -> None:
     close = [empty.close(), full.close(cancel_pending_enqueues=cancel)]
     session.run(put)
     threads = [later(lambda: session.run(get)), later(lambda: session.run(put))]
-    time.sleep(0.05)
     session.run(close)
     if not cancel:
         session.run(room)
@@ -166,7 +168,6 @@ def test_closing_the_session_wakes_those_who_wait() -> None:
         get = q.dequeue()
         session = tf.Session()
         thread, found = later(lambda: session.run(get))
-        time.sleep(0.05)
         session.close()
         thread.join(WAIT)
         assert isinstance(found[0], (tf.errors.CancelledError, tf.errors.OutOfRangeError))
@@ -178,7 +179,6 @@ def test_shuffling_keeps_some_to_choose_from(session: Any) -> None:
     first = session.run(q.dequeue_many(50)).tolist()
     assert first != sorted(first)
     thread, found = later(lambda: session.run(q.dequeue()))
-    time.sleep(0.05)
     assert not found
     session.run(q.close())
     thread.join(WAIT)

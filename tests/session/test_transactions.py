@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.base.waiting import telling
 
 
 @pytest.fixture
@@ -309,16 +310,18 @@ def test_closing_a_session_wakes_who_waits():
         take = queue.dequeue()
         s = tf.Session()
         failures = []
+        waiting = threading.Event()
 
         def work():
             try:
-                s.run(take)
+                with telling(waiting.set):
+                    s.run(take)
             except tf.errors.OpError as error:
                 failures.append(error)
 
         waiter = threading.Thread(target=work)
         waiter.start()
-        threading.Event().wait(0.1)
+        assert waiting.wait(20)
         s.close()
         waiter.join(20)
         assert not waiter.is_alive()
