@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -135,6 +136,15 @@ def leaks(before: set[Resource], *, beside_ray: bool) -> list[Resource]:
     return sorted(new, key=lambda leak: (leak.kind, leak.label))
 
 
+def standing(leak: Resource) -> str:
+    """Where a thread is, the innermost line last."""
+    frame = sys._current_frames().get(leak.key.ident) if leak.kind == "thread" else None
+    if frame is None:
+        return ""
+    lines = traceback.extract_stack(frame)[-4:]
+    return " at " + " > ".join(f"{Path(s.filename).name}:{s.lineno} {s.name}" for s in lines)
+
+
 def ray_is_up() -> bool:
     ray = sys.modules.get("ray")
     return ray is not None and ray.is_initialized()
@@ -168,7 +178,7 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     while left := leaks(before, beside_ray=marked or ray_is_up()):
         passed = time.monotonic() - begin
         if passed > GRACE:
-            lines = "\n".join(f"  {leak.kind}: {leak.label}" for leak in left)
+            lines = "\n".join(f"  {leak.kind}: {leak.label}{standing(leak)}" for leak in left)
             pytest.fail(
                 f"{request.node.nodeid} left behind, {GRACE:g} s after its end:\n{lines}\n"
                 "Close or join it, or start it in a wider fixture or under leaks.permanent().",

@@ -160,7 +160,8 @@ def test_every_kind_is_caught_and_nothing_else_is(run):
 
     said = "\n".join(run.outlines)
     for words in [
-        "test_leaks_thread left behind, 0.2 s after its end:\n  thread: lingers (Thread)",
+        "test_leaks_thread left behind, 0.2 s after its end:\n  thread: lingers (Thread) at ",
+        " > threading.py:",
         "  file descriptor: ",
         "left_open.txt",
         "-> pipe:[",
