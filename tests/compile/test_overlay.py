@@ -169,7 +169,7 @@ def layers(depth: int = 4, width: int = 160) -> Any:
         weights = tf.Variable(rng.standard_normal((width, width)).astype(np.float32) * 0.1)
         h = h + tf.tanh(tf.matmul(normed, weights))
     loss = tf.reduce_mean(tf.square(h))
-    update = tf.train.MomentumOptimizer(0.1, 0.9).minimize(loss)
+    update = tf.train.AdamOptimizer(0.01).minimize(loss)
     return [loss, update], {x: rng.standard_normal((96, width)).astype(np.float32)}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from graphflow.compile.loops.derive import derive
 from graphflow.compile.loops.gather import Assembler, spread_nest
-from graphflow.compile.loops.nests import Access, Product, Unit, access
+from graphflow.compile.loops.nests import Access, Nest, Pass, Product, Store, Unit, access
 from graphflow.compile.loops.sums import nodes, replace
 from graphflow.compile.loops.values import (
     Join,
@@ -287,18 +287,29 @@ def _unit(group: Group, uses: dict[int, set[Any]], row_buffers: bool) -> list[Un
     if isinstance(first, Spread):
         return [spread_nest(first)]
     if isinstance(first, Multiply):
-        *batch, m, _ = first.terms[0][0].shape
-        inner = tuple([a.shape[-1] for a, _ in first.terms])
-        n = first.out.shape[-1]
-        terms = tuple([(_as_access(a), _as_access(b)) for a, b in first.terms])
-        strides = row_major(first.out.shape)
-        strides = strides[1:] if first.parts > 1 else strides
-        strides = (0, *strides) if first.summed else strides
-        out = access(first.out, strides)
-        return [Product(first.name, m, n, inner, tuple(batch), terms, out, first.parts)]
+        return [_product(first)]
     escaping = {v for v in group.values if uses.get(v, set()) - {group}}
     escaping |= {id(v) for t in group.tasks for v in writes(t) if v.home is not None}
     return Assembler(group.space, group.tasks, group.rows, escaping, row_buffers).units()
+
+
+def _product(task: Multiply) -> Product:
+    *batch, m, _ = task.terms[0][0].shape
+    n = task.terms[0][1].shape[-1]
+    inner = tuple([a.shape[-1] for a, _ in task.terms])
+    terms = tuple([(_as_access(a), _as_access(b)) for a, b in task.terms])
+    strides = (0, *row_major((*batch[1:], m, n))) if task.summed else row_major((*batch, m, n))
+    out = access(task.out, strides)
+    start = None if task.start is None else _start(task.start, out, (m, n))
+    return Product(
+        task.name, m, n, inner, tuple(batch), terms, out, task.parts, task.factors, start,
+        task.names,
+    )  # fmt: skip
+
+
+def _start(task: Map, out: Access, shape: Shape) -> Nest:
+    loads = tuple([_as_access(view) for view in task.inputs])
+    return Nest(task.name, shape, loads, (Pass((Store(out, task.body),), (), ()),), None, shape[0])
 
 
 def _as_access(view: View) -> Access:

@@ -137,12 +137,17 @@ class _Text(str):
 
 def _product(unit: Product, names: Names) -> str:
     batch = f" for each of {list(unit.batch)}" if unit.batch else ""
+    factors = unit.factors or (1.0,) * len(unit.terms)
     sum_of = " + ".join(
-        f"{_place(a, names)} x {_place(b, names)}, inner {k}"
-        for (a, b), k in zip(unit.terms, unit.inner, strict=True)
+        f"{'' if f == 1 else f'{f:g} * '}{_place(a, names)} x {_place(b, names)}, inner {k}"
+        for (a, b), k, f in zip(unit.terms, unit.inner, factors, strict=True)
     )
     summed = ", summed over the first axis of these" if unit.summed else ""
-    return f"product [{unit.m}, {unit.n}]{batch}{summed}\n  {_place(unit.out, names)} = {sum_of}"
+    lines = [f"product [{unit.m}, {unit.n}]{batch}{summed}"]
+    if unit.start is not None:
+        lines += ["  onto " + line.lstrip() for line in _nest(unit.start, names).splitlines()[1:]]
+    sign = "=" if unit.start is None else "+="
+    return "\n".join([*lines, f"  {_place(unit.out, names)} {sign} {sum_of}"])
 
 
 def _place(access: Access, names: Names) -> str:

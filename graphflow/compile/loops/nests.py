@@ -178,6 +178,9 @@ class Product:
       terms: accesses of a and b; their strides are (batch..., row, column).
       out: access of the result.
       parts: of a sum: how many workers add up one each; they lie one behind the other.
+      factors: of the terms.
+      start: what is added to: a nest over [m, n] that stores it in `out`; without a batch only.
+      names: of all operations in it; none: `name` alone.
     """
 
     name: str
@@ -188,6 +191,15 @@ class Product:
     terms: tuple[tuple[Access, Access], ...]
     out: Access
     parts: int = 1
+    factors: tuple[float, ...] = ()
+    start: Nest | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def accesses(self) -> list[Access]:
+        """All that is read."""
+        begun = () if self.start is None else self.start.loads
+        return [*begun, *[a for term in self.terms for a in term]]
 
     @property
     def summed(self) -> bool:
@@ -205,7 +217,7 @@ Unit: TypeAlias = Nest | Product
 
 def names_of(unit: Unit) -> Sequence[str]:
     """The operations that a unit computes."""
-    return (unit.names or (unit.name,)) if isinstance(unit, Nest) else (unit.name,)
+    return unit.names or (unit.name,)
 
 
 def canonical(

@@ -239,7 +239,7 @@ def by_value(value: Value) -> tuple[int, int]:
 def values_of(unit: Unit) -> list[Value]:
     """All buffers of a unit."""
     if isinstance(unit, Product):
-        return [unit.out.value, *[a.value for term in unit.terms for a in term]]
+        return [unit.out.value, *[a.value for a in unit.accesses]]
     found = [a.value for a, _ in unit.accesses]
     return found + [v for r in reductions(unit) for v in (r.partial, r.lanes) if v is not None]
 

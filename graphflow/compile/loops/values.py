@@ -173,6 +173,9 @@ class Multiply:
     Attributes:
       summed: the first axis of the batch is summed over, too: the result lacks it.
       parts: of such a sum: into how many it is cut; they are the result's first axis.
+      factors: of the terms; none: 1.
+      start: what is added to, a map of [m, n] to `out`.
+      names: of all operations that it computes; none: `name` alone.
     """
 
     out: Value
@@ -180,6 +183,9 @@ class Multiply:
     name: str
     summed: bool = False
     parts: int = 1
+    factors: tuple[float, ...] = ()
+    start: Map | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -256,7 +262,8 @@ def reads(task: Task) -> Sequence[View]:
     if isinstance(task, Reduce):
         return (task.input,)
     if isinstance(task, Multiply):
-        return [view for term in task.terms for view in term]
+        begun = () if task.start is None else task.start.inputs
+        return [*begun, *[view for term in task.terms for view in term]]
     if isinstance(task, Pick):
         return (task.input, task.index)
     if isinstance(task, Spread):

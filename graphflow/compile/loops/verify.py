@@ -65,7 +65,7 @@ def verify_order(units: Sequence[Unit], known: Iterable[Value]) -> None:
 def _reads(unit: Unit) -> Iterator[Access]:
     """Loads of what the unit does not write itself."""
     own = {id(value) for value in _written(unit)}
-    loads = [a for term in unit.terms for a in term] if isinstance(unit, Product) else unit.loads
+    loads = unit.accesses if isinstance(unit, Product) else unit.loads
     return (a for a in loads if id(a.value) not in own)
 
 
@@ -94,6 +94,21 @@ def _product(unit: Product) -> None:
             if access.value is unit.out.value and _meet(unit, access, shape):
                 raise ValueError(f"{unit.name}: the result overwrites a factor")
     _leading(unit.name, unit.out, (unit.m, unit.n))
+    if len(unit.factors or unit.terms) != len(unit.terms):
+        raise ValueError(f"{unit.name}: {len(unit.factors)} factors, {len(unit.terms)} terms")
+    if unit.start is not None:
+        _start(unit, unit.start)
+
+
+def _start(unit: Product, start: Nest) -> None:
+    """What a product adds to is stored in its result, by a plain map."""
+    _nest(start)
+    stores = [access for access, stores in start.accesses if stores]
+    plain = len(start.passes) == 1 and not start.passes[0].reductions and not start.indirect
+    if unit.batch or start.shape != (unit.m, unit.n) or not plain or stores != [unit.out]:
+        raise ValueError(f"{unit.name}: the start is no map to the result")
+    if any(load.value is unit.out.value for load in start.loads):
+        raise ValueError(f"{unit.name}: the start reads the result")
 
 
 def _leading(name: str, access: Access, shape: Shape) -> None:

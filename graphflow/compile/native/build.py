@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphflow.compile.loops.accumulate import accumulate
 from graphflow.compile.loops.fuse import fuse
 from graphflow.compile.loops.inline import inline
 from graphflow.compile.loops.nests import Product, Unit, names_of
@@ -87,6 +88,7 @@ class _Builder:
         kept = self._kept()
         tasks = inline(_aside(special.tasks), kept)
         tasks = turned(stack(in_place(tasks, kept), kept))
+        tasks = tasks if self.exact else accumulate(tasks, kept)
         workers = 1 if sum(map(work, tasks)) < _SMALL else self.threads
         blocks = _blocks(split_sums(tasks, workers))
         after = _read_after(blocks, special.outputs)

@@ -34,20 +34,28 @@ class Kernel:
 
 
 def kernel(
-    nest: Nest, name: str, contracts: bool = True, place: Callable[[Any], Any] = id
+    nest: Nest,
+    name: str,
+    contracts: bool = True,
+    place: Callable[[Any], Any] = id,
+    cut: bool = False,
 ) -> Kernel:
     """Code of a nest.
 
     Args:
       contracts: see `Emitter`.
       place: value -> where it lies: what lies in the same place is one buffer.
+      cut: parameters tell the first column and how many there are, too.
     """
-    return _Writer(nest, name, contracts, place).kernel()
+    return _Writer(nest, name, contracts, place, cut).kernel()
 
 
 class _Writer:
-    def __init__(self, nest: Nest, name: str, contracts: bool, place: Callable[[Any], Any]):
+    def __init__(
+        self, nest: Nest, name: str, contracts: bool, place: Callable[[Any], Any], cut: bool
+    ):
         self.nest = nest
+        self.cut = cut
         self.name = name
         self.place = place
         self.e = Emitter(contracts)
@@ -74,7 +82,8 @@ class _Writer:
         body = "\n".join(self.e.lines)
         text = (
             f"define internal void @{self.name}({parameters + ', ' if parameters else ''}"
-            f"i64 %begin, i64 %end, ptr noalias %status) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
+            f"i64 %begin, i64 %end{', i64 %left, i64 %count' if self.cut else ''}, "
+            f"ptr noalias %status) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
         )
         buffers = [(v, self.first.get(self.place(v), 0)) for v in self.values]
         return Kernel(self.name, buffers, text, self.e.declared)
@@ -189,7 +198,7 @@ class _Writer:
         self.starts: dict[Access, str] = {}
         self.bases: dict[int, str] = {}  # of gathers whose index is one per row
         columns = self.nest.shape[-1]
-        count = str(columns)
+        count = "%count" if self.cut else str(columns)
         if self.nest.length is not None:
             left = e.emit("i64", f"mul nsw i64 {row}, -{columns}")
             left = e.emit("i64", f"add nsw i64 {left.text}, {self.nest.length}")
@@ -217,6 +226,9 @@ class _Writer:
                 if stride and n != 1:
                     move = self.e.emit("i64", f"mul nsw i64 {index}, {stride}").text
                     at = self.e.emit("i64", f"add nsw i64 {at}, {move}").text
+            if self.cut and access.strides[-1]:
+                move = self.e.emit("i64", f"mul nsw i64 %left, {access.strides[-1]}").text
+                at = self.e.emit("i64", f"add nsw i64 {at}, {move}").text
             self.starts[key] = at
         return self.starts[key]
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from graphflow.compile.loops.nests import Access, Nest, Product, Unit, names_of
 from graphflow.compile.loops.shares import Share
-from graphflow.compile.native.kernels import kernel
-from graphflow.compile.native.scalars import Emitter
+from graphflow.compile.native.kernels import Kernel, kernel
+from graphflow.compile.native.scalars import Emitter, literal
 
 # The table that a step gets: addresses.  Buffers follow; the arena holds what is not outside.
 ARENA, STATUS, GEMM, FIRST = 0, 1, 2, 3
@@ -120,7 +120,7 @@ def module_text(layout: Layout, place: Callable[[Any], Place], timed: bool = Fal
             if isinstance(unit, Nest):
                 text, needs = _nest(unit, cut, number, place, nests, layout.contracts)
             else:
-                text, needs = _product(unit, cut, number, place)
+                text, needs = _product(unit, cut, number, place, nests, layout.contracts)
         except Exception as error:
             error.add_note(f"in the code of {', '.join(names_of(unit))}")
             raise
@@ -246,23 +246,34 @@ class _Unit:
 def _nest(
     unit: Nest, cut: Share, number: int, place: Any, nests: dict[str, str], contracts: bool
 ) -> tuple[str, set[str]]:
-    code = kernel(unit, "nest", contracts, place)
-    name = nests.get(code.text)
-    text = ""
-    if name is None:
-        name = nests[code.text] = f"nest{number}"
-        text = code.text.replace("@nest(", f"@{name}(", 1)
+    name, code, text = _nest_code(unit, number, place, nests, contracts)
     function = _Unit(cut, number, place)
-    arguments = [f"ptr {function.buffer(*each)}" for each in code.buffers]
-    status = function.entry(STATUS)
-    joined = ", ".join(
-        [*arguments, f"i64 {function.begin.text}", f"i64 {function.end.text}", f"ptr {status}"]
-    )
-    function.e.line(f"call void @{name}({joined})")
+    _call_nest(function, name, code, (function.begin.text, function.end.text))
     return text + function.text(), code.declared
 
 
-def _product(unit: Product, cut: Share, number: int, place: Any) -> tuple[str, set[str]]:
+def _nest_code(
+    nest: Nest, number: int, place: Any, nests: dict[str, str], contracts: bool, cut: bool = False
+) -> tuple[str, Kernel, str]:
+    """Name of the function, what it is, and its text where no unit before has the same."""
+    code = kernel(nest, "nest", contracts, place, cut)
+    name = nests.get(code.text)
+    if name is not None:
+        return name, code, ""
+    name = nests[code.text] = f"nest{number}"
+    return name, code, code.text.replace("@nest(", f"@{name}(", 1)
+
+
+def _call_nest(function: _Unit, name: str, code: Kernel, ranges: Sequence[str]) -> None:
+    arguments = [f"ptr {function.buffer(*each)}" for each in code.buffers]
+    arguments += [f"i64 {bound}" for bound in ranges]
+    joined = ", ".join([*arguments, f"ptr {function.entry(STATUS)}"])
+    function.e.line(f"call void @{name}({joined})")
+
+
+def _product(
+    unit: Product, cut: Share, number: int, place: Any, nests: dict[str, str], contracts: bool
+) -> tuple[str, set[str]]:
     function = _Unit(cut, number, place)
     e = function.e
     gemm = function.entry(GEMM)
@@ -270,6 +281,12 @@ def _product(unit: Product, cut: Share, number: int, place: Any) -> tuple[str, s
     count = e.emit("i64", f"sub i64 {function.end.text}, {begin}").text
     pointers = {id(a): function.buffer(a.value, a.offset) for a in (unit.out, *sum(unit.terms, ()))}
     m, n = str(unit.m), str(unit.n)
+    text, needs = "", set[str]()
+    if unit.start is not None:
+        name, code, text = _nest_code(unit.start, number, place, nests, contracts, cut=True)
+        needs = code.declared
+        share = (begin, function.end.text, "0", n) if cut.axis == "rows" else ("0", m, begin, count)
+        _call_nest(function, name, code, share)
     if cut.axis != "batch":
         m, n = (count, n) if cut.axis == "rows" else (m, count)
         axis = -2 if cut.axis == "rows" else -1
@@ -291,8 +308,8 @@ def _product(unit: Product, cut: Share, number: int, place: Any) -> tuple[str, s
         out = pointers[id(unit.out)]
         for i, (a, b) in enumerate(unit.terms):
             _call(e, unit, i, gemm, (m, n), (pointers[id(a)], pointers[id(b)], out),
-                  "1.0" if i else "0.0")  # fmt: skip
-    return function.text(), set()
+                  "1.0" if i or unit.start is not None else "0.0")  # fmt: skip
+    return text + function.text(), needs
 
 
 def _batch(
@@ -362,9 +379,10 @@ def _call(
     a, lda = _flag(unit.terms[number][0], unit.m, k)
     b, ldb = _flag(unit.terms[number][1], k, unit.n)
     m, n = sizes
+    factor = literal(unit.factors[number] if unit.factors else 1.0, "float")
     e.line(
         f"call void {gemm}(i32 101, i32 {a}, i32 {b}, i64 {m}, i64 {n}, i64 {k}, "
-        f"float 1.0, ptr {pointers[0]}, i64 {lda}, ptr {pointers[1]}, i64 {ldb}, "
+        f"float {factor}, ptr {pointers[0]}, i64 {lda}, ptr {pointers[1]}, i64 {ldb}, "
         f"float {beta}, ptr {pointers[2]}, i64 {unit.out.strides[-2]})"
     )
 
