@@ -18,6 +18,7 @@ from graphflow.compile.loops.fuse import fuse
 from graphflow.compile.loops.nests import Access, Nest, Product, Unit
 from graphflow.compile.loops.values import Map, Multiply, Value, View, whole
 from graphflow.compile.loops.verify import verify
+from graphflow.compile.native import build, places
 from graphflow.ops.expression import Node, apply
 
 F32 = np.dtype(np.float32)
@@ -290,6 +291,44 @@ def test_what_was_committed_is_not_overwritten() -> None:
                 session.run(loss, feeds)
             for a, b in zip(held, copies, strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+def stream(depth: int = 3, width: int = 64) -> Any:
+    """Layers that read what the one before has added up, and add to it."""
+    x = tf.placeholder(tf.float32, [96, width])
+    h = tf.tanh(x)
+    for _ in range(depth):
+        inner = tf.nn.relu(tf.matmul(h, tf.Variable(floats(width, width))))
+        h = h + tf.matmul(inner, tf.Variable(floats(width, width)))
+    return [tf.matmul(h, tf.Variable(floats(width, 2)))], {x: floats(96, width)}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_nothing_else_reads_is_added_to_in_place(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits without; a product never overwrites its own factor."""
+    found = []
+    for apart in (False, True):
+        if apart:
+            monkeypatch.setattr(places, "overlays", lambda units, uses, split: [])
+        monkeypatch.setattr(build, "_SMALL", 0)
+        with tf.Graph().as_default():
+            fetches, feeds = stream()
+            config = tf.ConfigProto(intra_op_parallelism_threads=threads)
+            with tf.Session(config=config) as session:
+                session.run(tf.global_variables_initializer())
+                result = session.run(fetches, feeds)
+                (report,) = session.explain(fetches, feeds)
+                found.append((session.run(fetches, feeds), result, report.native))
+    (twice, once, native), (expected, _, other) = found
+    np.testing.assert_array_equal(twice, expected)
+    np.testing.assert_allclose(once, expected, rtol=1e-5, atol=1e-6)
+    starts = [u for s in native.units for u in s if isinstance(u, Product) and u.start is not None]
+    roots = native.arena.roots
+    assert len(starts) == 3
+    assert all(id(u.out.value) in roots for u in starts)
+    assert native.arena.size < other.arena.size
 
 
 # ---- random sums

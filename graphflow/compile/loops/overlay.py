@@ -1,7 +1,8 @@
 """In place: which results may take the memory of a value that the same nest reads last.
 
 A nest may overwrite what it reads where each element is read, for the last time, in the iteration
-that stores its successor, or before.  Other workers must be done with it, too.
+that stores its successor, or before.  Other workers must be done with it, too.  A product may
+overwrite what it begins with.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from graphflow.compile.loops.nests import Access, Nest, Unit
+from graphflow.compile.loops.nests import Access, Nest, Product, Unit
 from graphflow.compile.loops.values import Value
 from graphflow.ops.expression import Node
 
@@ -49,8 +50,6 @@ def overlays(
     taken: set[int] = set()  # memory that has its successor
     placed: set[int] = set()
     for unit, at in units:
-        if not isinstance(unit, Nest):
-            continue
         for out, old in _candidates(unit):
             if id(out) in placed or id(old) in taken:
                 continue
@@ -61,12 +60,15 @@ def overlays(
     return found
 
 
-def _candidates(unit: Nest) -> Iterator[tuple[Value, Value]]:
-    """Pairs of what the nest stores and what it loads."""
-    stores = [s.access for walk in unit.passes for s in walk.stores]
+def _candidates(unit: Unit) -> Iterator[tuple[Value, Value]]:
+    """Pairs of what the unit stores and what it loads."""
+    nest = unit if isinstance(unit, Nest) else unit.start
+    if nest is None:
+        return
+    stores = [s.access for walk in nest.passes for s in walk.stores]
     stored, loaded = [
         {id(a.value): a.value for a in accesses if a.value.kind == "computed"}
-        for accesses in (stores, unit.loads)
+        for accesses in (stores, nest.loads)
     ]
     for out in stored.values():
         for old in loaded.values():
@@ -86,11 +88,18 @@ def _is_last(uses: Sequence[Use], at: Use, split: bool) -> bool:
     return bool(others) and (split or all(u.phase < at.phase for u in others))
 
 
-def may_overwrite(unit: Nest, out: Value, old: Value) -> bool:
-    """May the nest store `out` where `old` lies?
+def may_overwrite(unit: Unit, out: Value, old: Value) -> bool:
+    """May the unit store `out` where `old` lies?
 
     All of `old` must be read at the element that is stored, and not behind that.
     """
+    if isinstance(unit, Product):
+        factors = [a.value for term in unit.terms for a in term]
+        return (
+            unit.start is not None
+            and not any(v is old for v in factors)
+            and may_overwrite(unit.start, out, old)
+        )
     if out is old or out.dtype != old.dtype or out.nbytes != old.nbytes:
         return False
     accesses = [a for a, stores in unit.accesses if stores and a.value is out]

@@ -81,9 +81,7 @@ class MemoryCheck:
                 apart = where != memory or first >= begin + size or begin >= first + old.nbytes
                 if old is value or apart:
                     continue
-                if not (
-                    isinstance(unit, Nest) and first == begin and may_overwrite(unit, value, old)
-                ):
+                if first != begin or not may_overwrite(unit, value, old):
                     raise ValueError(
                         f"{unit.name}: {value.dtype}{list(value.shape)} is stored over "
                         f"{old.dtype}{list(old.shape)}, which it reads or stores, too"

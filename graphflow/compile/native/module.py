@@ -282,7 +282,7 @@ def _product(
     pointers = {id(a): function.buffer(a.value, a.offset) for a in (unit.out, *sum(unit.terms, ()))}
     m, n = str(unit.m), str(unit.n)
     text, needs = "", set[str]()
-    if unit.start is not None:
+    if unit.start is not None and not _is_there(unit.start, place):
         name, code, text = _nest_code(unit.start, number, place, nests, contracts, cut=True)
         needs = code.declared
         share = (begin, function.end.text, "0", n) if cut.axis == "rows" else ("0", m, begin, count)
@@ -310,6 +310,16 @@ def _product(
             _call(e, unit, i, gemm, (m, n), (pointers[id(a)], pointers[id(b)], out),
                   "1.0" if i or unit.start is not None else "0.0")  # fmt: skip
     return text + function.text(), needs
+
+
+def _is_there(start: Nest, place: Callable[[Any], Place]) -> bool:
+    """Does what a product begins with lie where the result does?"""
+    (store,) = start.passes[0].stores
+    if store.body.op != "arg":
+        return False
+    load = start.loads[store.body.value]
+    same = load.strides == store.access.strides and load.offset == store.access.offset
+    return same and place(load.value) == place(store.access.value)
 
 
 def _batch(
