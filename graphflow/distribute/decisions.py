@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -37,7 +38,9 @@ from graphflow.checkpoint.record import RecordFile
 from graphflow.compile.plan import Plan
 
 SUFFIX = ".decisions"
-PATIENCE = 60.0  # seconds that a replay waits for a part that the log has next
+# Seconds that a replay waits for a part that the log has next.  Where others wait to be committed
+# after it, they are then, and no more parts begin.
+PATIENCE = 60.0
 _POLL = 0.05  # seconds between looks at whether a run was cancelled
 
 _log = logging.getLogger("graphflow")
@@ -251,6 +254,7 @@ class Replayer:
         self._waiting: dict[Part, Any] = {}  # commits whose turn has not come
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._diverged = ""  # why the log is not followed any more
         self._taken: dict[str, deque[Any]] = defaultdict(deque)
         self._passed: dict[tuple[str, int], deque[int]] = defaultdict(deque)
         for kind, *rest in records:
@@ -263,6 +267,8 @@ class Replayer:
         self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
     ) -> Place | None:
         with self._changed:
+            if self._diverged:
+                raise FailedPreconditionError(None, None, self._diverged)
             self._turns[part] += 1
             entry = part._replace(turn=self._turns[part])
             seen = self._seen.get(entry, len(self._order))  # not in the log: after it
@@ -298,7 +304,7 @@ class Replayer:
         """Have a part's effects applied in its turn; until then others go on."""
         done = threading.Event()
         with self._changed:
-            if entry in self._seen:
+            if entry in self._seen and not self._diverged:
                 self._waiting[entry] = apply, done
                 if self._thread is None:
                     self._thread = threading.Thread(
@@ -331,11 +337,23 @@ class Replayer:
     def _due(self) -> Any:
         """The next commit; None: there is none any more."""
         with self._changed:
+            since = None  # when a commit began to wait for its turn, if one does
             while not self._closed and self._commits < len(self._order):
                 entry = self._order[self._commits]
                 if entry in self._waiting and not self._begins[self._commits]:
                     return self._waiting.pop(entry)
-                self._changed.wait()
+                if self._diverged:  # in the order in which they came
+                    return self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
+                if not self._waiting:
+                    since = None
+                    self._changed.wait()  # no deadline: nobody waits for what is next
+                    continue
+                since = time.monotonic() if since is None else since
+                if time.monotonic() - since < PATIENCE:
+                    self._changed.wait(_POLL)
+                else:
+                    self._diverged = self._stuck(next(iter(self._waiting)))
+                    _log.error("the log of decisions is followed no more: %s", self._diverged)
             return None
 
     def abandoned(self, part: Part, entry: Part) -> None:
@@ -369,9 +387,12 @@ class Replayer:
         """Decide nothing more."""
         with self._changed:
             self._closed = True
+            for _, done in self._waiting.values():  # their server ends
+                done.set()
+            self._waiting.clear()
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join()  # no deadline: it ends with the commit that it applies
 
 
 class _Replayed(NamedTuple):

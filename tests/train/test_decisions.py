@@ -220,3 +220,33 @@ def test_another_program_than_the_one_that_was_logged_is_told_so(tmp_path, monke
     with pytest.raises(errors.CancelledError):
         replayer.begin(part("c"), True, lambda: None, cancelled)
     replayer.close()
+
+
+def test_commits_wait_for_one_that_never_comes_no_longer_than_that(tmp_path, monkeypatch, caplog):
+    """They are decided and cannot fail; but nothing more begins, as if it were a replay."""
+    monkeypatch.setattr(decisions, "PATIENCE", 0.1)
+    replayer = log(str(tmp_path / "log"), ("a", 1, 0), ("b", 1, 0), ("c", 1, 0))
+    told: list[str] = []
+    replayer.begin(part("a"), True, lambda: None, threading.Event())  # and never ends
+    places = [
+        replayer.begin(part(opener), True, lambda: None, threading.Event()) for opener in "cb"
+    ]
+    done = [
+        place.commit(lambda opener=opener: told.append(opener))
+        for place, opener in zip(places, "cb", strict=True)
+    ]
+    assert all(each.wait(20) for each in done)
+    assert told == ["c", "b"]
+    assert "followed no more: c's run 1 of plan plan is not due" in caplog.text
+    with pytest.raises(errors.FailedPreconditionError, match="a's run 1 of plan plan next"):
+        replayer.begin(part("d"), True, lambda: None, threading.Event())
+    replayer.close()
+
+
+def test_a_server_that_ends_lets_go_who_waits_for_a_turn(tmp_path):
+    replayer = log(str(tmp_path / "log"), ("a", 1, 0), ("b", 1, 0))
+    places = [replayer.begin(part(o), True, lambda: None, threading.Event()) for o in "ab"]
+    done = places[1].commit(lambda: None)
+    assert not done.wait(0.02)
+    replayer.close()
+    assert done.wait(20)
