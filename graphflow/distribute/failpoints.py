@@ -15,6 +15,7 @@ POINTS = (
     "kernel",  # the kernels of a step are about to run
     "sum",  # a part of a sum over replicas is on its way
     "prepared",  # all is computed, and the driver does not know
+    "decided",  # a client is about to tell a server what becomes of a run
     "committed",  # all is applied, and the driver does not know
     "save",  # a copy of the state is to be made
     "copy",  # a part of the copy of another worker's state has come

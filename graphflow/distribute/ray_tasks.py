@@ -10,6 +10,7 @@ import os
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,9 @@ _GROUPS = {"steps": THREADS, "values": 4, "control": 4, "program": 1, "life": 64
 RECORD, REPLAY = "GRAPHFLOW_RECORD_DECISIONS", "GRAPHFLOW_REPLAY_DECISIONS"
 _LOOK = 0.05  # seconds between looks for a task that has not come up
 
+_audiences: dict[Any, weakref.WeakSet[Any]] = {}  # who listens for the end of an actor
+_listening = threading.Lock()
+
 here: LocalMember | None = None  # the task that this process is the actor of
 served: TaskActor | None = None  # that actor
 
@@ -52,7 +56,9 @@ class RayMember:
         _call(method, (session, message), hear)
 
     def call(self, session: str, method: str, arguments: tuple[Any, ...], hear: Hear) -> None:
-        _call(self._actor.call, (session, method, arguments), hear)
+        # Tasks that wait for each other's outcomes do that on the threads of control.
+        call = self._actor.outcome if method == "outcome" else self._actor.call
+        _call(call, (session, method, arguments), hear)
 
     def ping(self, hear: Hear) -> None:
         _call(self._actor.ping, (), hear)
@@ -63,6 +69,21 @@ class RayMember:
 
     def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
         self._actor.deliver.remote(session, ticket, key, value)
+
+    def outlive(self, name: str, listener: Any) -> None:
+        """One call that never returns for all who listen: the task has 64 threads for these."""
+        with _listening:
+            first = self._actor._actor_id not in _audiences
+            _audiences.setdefault(self._actor._actor_id, weakref.WeakSet()).add(listener)
+        if first:
+            outlive(self, lambda reason: _tell(self._actor._actor_id, name, reason))
+
+
+def _tell(actor: Any, name: str, reason: str) -> None:
+    with _listening:
+        audience = list(_audiences.pop(actor, ()))
+    for listener in audience:
+        listener.lost(name, reason)
 
 
 class TaskActor:
@@ -101,6 +122,11 @@ class TaskActor:
 
     @group("control")
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
+        """See `Task.call`."""
+        return self._task.call(session, method, arguments)
+
+    @group("values")
+    def outcome(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """See `Task.call`."""
         return self._task.call(session, method, arguments)
 
@@ -146,7 +172,7 @@ class TaskActor:
     @group("life")
     def live(self) -> None:
         """Never returns: who waits for it learns of the end of this task."""
-        threading.Event().wait()
+        threading.Event().wait()  # no deadline: it is the task's life
 
     def _past(self, session: str, slow: Channel) -> Channel:
         return FastChannel(session, self._values, slow)

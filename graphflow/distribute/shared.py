@@ -12,20 +12,28 @@ for another client:
 - A client is told that a run is over when its writes are visible to all, so commits are not put
   off until its next run; and what a run releases (elements, steps) comes after them, see
   `task.MemberLink`.
+- Where a client ends while a run of its is prepared here, the servers agree on what becomes of
+  that: each stops to listen to the client, and then asks the others.  Where one has been told to
+  commit it, all do; otherwise the client has told nobody that it was, and none does.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphflow.base.errors import OpError
+from graphflow.distribute import worker as machine
 from graphflow.distribute.channel import Channel
-from graphflow.distribute.decisions import PATIENCE, Decisions, Part, Place, changes, digest
+from graphflow.distribute.decisions import Decisions, Part, Place, changes, digest
 from graphflow.distribute.host import Host
 from graphflow.distribute.messages import OUTPUT, WRITES, Decision, Step, Ticket
+from graphflow.distribute.portable import portable
 from graphflow.distribute.rows import RowTransaction
 from graphflow.distribute.shipment import Shipment
 from graphflow.distribute.transactions import Attempt, kept
@@ -33,6 +41,9 @@ from graphflow.distribute.work import Work
 from graphflow.execute.context import InputLog, RandomStream, Resources
 from graphflow.execute.store import Conflict, Store
 from graphflow.execute.trace import Trace
+
+_REMEMBERED = 4096  # commits of a session, for servers that may not have heard of them
+_log = logging.getLogger("graphflow")
 
 
 class Private(NamedTuple):
@@ -164,6 +175,8 @@ class SharedAttempt(Attempt):
             self.applied = self.place.commit(self._apply)
 
     def abort(self) -> None:
+        if self.done:
+            return
         super().abort()
         self.again = None
         if self.place is not None:
@@ -306,6 +319,8 @@ class SharedHost(Host):
         self._placed: dict[Ticket, SharedAttempt] = {}  # until they are decided on
         self._incoming: dict[int, frozenset[str]] = {}
         self._replays: dict[Ticket, _Replay] = {}
+        self._commits: deque[Ticket] = deque(maxlen=_REMEMBERED)  # to commit what others see
+        self._undecided: dict[Ticket, SharedAttempt] | None = None  # once nothing more is heard
 
     def load(self, plan: int, shipment: Any) -> None:
         steps = [step for part in shipment.parts for step in part.plan.steps]
@@ -355,8 +370,7 @@ class SharedHost(Host):
             values = super()._prepare(step, work, trace)
             if shipment.alone:  # nobody else can refuse: one message and its answer are enough
                 attempt.commit()
-                if attempt.applied is not None:
-                    attempt.applied.wait(PATIENCE)
+                _await(attempt.applied)
             return values
         finally:
             self._replays.pop(ticket, None)
@@ -376,10 +390,82 @@ class SharedHost(Host):
     def _await_visible(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions if self._placed else ():
             attempt = self._placed.pop(decision.ticket, None)
-            if attempt is not None and attempt.applied is not None:
-                attempt.applied.wait(PATIENCE)
+            if attempt is not None:
+                _await(attempt.applied)
+
+    # ---- the end of the client
+
+    def fence(self) -> None:
+        """Carry out no decision of the client's any more."""
+        with self._lock:
+            if self._undecided is None:
+                self._undecided = {
+                    ticket: attempt
+                    for ticket, work in self._work.items()
+                    if self._machine.states.get(ticket) == machine.PREPARED
+                    and isinstance(attempt := work.attempt, SharedAttempt)
+                }
+
+    def undecided(self) -> list[Ticket]:
+        """What waits for a decision that others would see; `fence` came before."""
+        return [ticket for ticket, each in (self._undecided or {}).items() if each.releases]
+
+    def told(self, tickets: Iterable[Ticket]) -> tuple[Ticket, ...]:
+        """Which of these the client has told this server to commit; `fence` came before, so that
+        the answer stays true."""
+        with self._lock:
+            return tuple(set(tickets).intersection(self._commits))
+
+    def settle(self, commits: Iterable[Ticket]) -> None:
+        """End what is undecided: commit these, and undo the rest."""
+        with self._lock:
+            undecided, self._undecided = self._undecided or {}, {}
+            self._commits.extend(commits)
+        for ticket, attempt in undecided.items():
+            if ticket not in self._commits:
+                attempt.abort()
+                continue
+            try:
+                attempt.commit()
+            except OpError as error:  # of output: the decision is carried out nevertheless
+                _log.warning("of a run whose client has ended: %s", portable(error))
+
+    def _handle(self, event: machine.Event) -> str:
+        outcome = super()._handle(event)
+        if self._undecided is not None and isinstance(event, machine.Executed):
+            work = self._work.pop(event.ticket, None)  # prepared too late
+            if work is not None and work.attempt is not None:
+                work.attempt.abort()
+        return outcome
+
+    def _commit(self, command: machine.Commit) -> None:
+        if self._undecided is not None:
+            return
+        attempt = self._work[command.ticket].attempt
+        if attempt is not None and attempt.releases:
+            self._commits.append(command.ticket)
+        super()._commit(command)
+
+    def _rollback(self, command: machine.Rollback) -> None:
+        if self._undecided is None or command.ticket not in self._undecided:
+            super()._rollback(command)
 
     def close(self) -> None:
+        self.fence()
+        self.settle(())
         super().close()
         store = self._shared
         store.drop([k for k in store if isinstance(k, Private) and k.session == self._session])
+
+
+def _await(applied: threading.Event | None) -> None:
+    """Wait until a commit has taken effect, where that comes in its turn."""
+    if applied is not None:
+        applied.wait()  # no deadline: a replay whose next commit does not come goes on without it
+
+
+SharedHost._performs = {
+    **Host._performs,
+    machine.Commit: SharedHost._commit,
+    machine.Rollback: SharedHost._rollback,
+}

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
+import weakref
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from graphflow.base.errors import UnavailableError
+from graphflow.distribute import failpoints
+from graphflow.distribute.calls import gather
 from graphflow.distribute.channel import Channel, Gone, Hear, Link
 from graphflow.distribute.messages import (
     UNKNOWN_SESSION,
@@ -33,6 +36,8 @@ from graphflow.execute.devices import count_gpus
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
 
 STOPPED = "its server was stopped"
+TELLING = 30.0  # seconds for tasks to tell what a client has told them that has ended
+_ENDED = 64  # sessions that have ended, and may be asked for
 THREADS = 160  # as many runs as may overlap on a task, and some that were cancelled
 
 
@@ -69,6 +74,16 @@ class Member(Protocol):
 
     def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None: ...
 
+    def outlive(self, name: str, listener: Listener) -> None:
+        """Tell a listener of that task's end, for as long as somebody else knows it."""
+        ...
+
+
+class Listener(Protocol):
+    """Who wants to know of the end of tasks."""
+
+    def lost(self, name: str, reason: str) -> None: ...
+
 
 class Task:
     """The server of one task.
@@ -100,6 +115,9 @@ class Task:
         self._channels: dict[str, Any] = {}
         self._openers: dict[str, str] = {}  # by session
         self._opened: Counter[str] = Counter()  # sessions, by who has opened them
+        self._members: dict[str, Mapping[str, Member]] = {}  # by session
+        self._ended: OrderedDict[str, SharedHost] = OrderedDict()  # others may ask for what became
+        self._ending = threading.Lock()
 
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """Describe, open, load, close, reset, statistics; an error is returned, not raised."""
@@ -121,6 +139,7 @@ class Task:
         if past and self._past is not None:
             channel = self._past(session, channel)
         self._channels[session] = channel
+        self._members[session] = members
         self._openers[session] = opener
         self._opened[opener] += 1
         who = opener, self._opened[opener]
@@ -138,11 +157,41 @@ class Task:
         return whereabouts()
 
     def _close(self, session: str) -> None:
-        self._openers.pop(session, None)
-        self._channels.pop(session, None)
-        host = self._hosts.pop(session, None)
-        if host is not None:
+        """End a session; its client tells nothing more, or what it tells is void."""
+        with self._ending:
+            self._openers.pop(session, None)
+            self._channels.pop(session, None)
+            members = self._members.pop(session, {})
+            host = self._hosts.get(session)
+            if host is None:
+                return
+            host.fence()
+            self._ended[session] = host
+            while len(self._ended) > _ENDED:
+                self._ended.popitem(last=False)
+            del self._hosts[session]
+            undecided = host.undecided()
+            host.settle(self._told(session, members, undecided) if undecided else ())
             host.close()
+
+    def _told(
+        self, session: str, members: Mapping[str, Member], undecided: Sequence[Ticket]
+    ) -> set[Ticket]:
+        """Which attempts other tasks have been told to commit."""
+        others: dict[str, tuple[Any, ...]] = {
+            name: (tuple(undecided),) for name in members if name != self.name
+        }
+        # One that is gone has lost the state that it may have committed to.
+        answers, _ = gather(MemberLink(session, members), "outcome", others, TELLING)
+        return {t for told in answers.values() if isinstance(told, (tuple, list)) for t in told}
+
+    def _outcome(self, session: str, tickets: Sequence[Ticket]) -> tuple[Ticket, ...]:
+        """Which attempts the client has told this task to commit; from now on, it tells none."""
+        host = self._hosts.get(session) or self._ended.get(session)
+        if host is None:
+            return ()
+        host.fence()
+        return host.told(tickets)
 
     def _reset(self, session: str, containers: tuple[str, ...]) -> None:
         """Forget the variables of containers; of all where none is named."""
@@ -156,7 +205,7 @@ class Task:
         return self._hosts.get(session)
 
     def forget(self, opener: str) -> None:
-        """End the sessions that a lost task has opened: nobody will decide on their runs."""
+        """End the sessions that a lost task has opened, who decides on their runs no more."""
         for session in [s for s, o in list(self._openers.items()) if o == opener]:
             self._close(session)
 
@@ -188,7 +237,10 @@ class Task:
     def close(self) -> None:
         """End all sessions, and wake whoever waits."""
         for session in list(self._hosts):
-            self._close(session)
+            self._hosts.pop(session).close()
+        self._openers.clear()
+        self._channels.clear()
+        self._members.clear()
         self.state.resources.close()
         if self.state.decisions is not None:
             self.state.decisions.close()
@@ -199,6 +251,7 @@ _METHODS: Mapping[str, Callable[..., Any]] = {
     "open": Task._open,
     "load": Task._load,
     "close": Task._close,
+    "outcome": Task._outcome,
     "reset": Task._reset,
     "statistics": Task._statistics,
     "whereabouts": Task._whereabouts,
@@ -216,6 +269,7 @@ class LocalMember:
         self.task = task
         self._handle = handle
         self._closed = False
+        self._audience: weakref.WeakKeyDictionary[Listener, str] = weakref.WeakKeyDictionary()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"graphflow{task.name}")
 
     @property
@@ -256,6 +310,11 @@ class LocalMember:
         self._closed = True
         self.task.close()
         self._pool.shutdown(wait=True)
+        for listener, name in list(self._audience.items()):
+            listener.lost(name, STOPPED)
+
+    def outlive(self, name: str, listener: Listener) -> None:
+        self._audience[listener] = name
 
 
 def _copied(value: Any) -> Any:
@@ -291,16 +350,22 @@ class MemberLink(Link):
         self._lock = threading.Lock()
         self._writers: dict[Ticket, set[str]] = {}  # those that have not applied it
         self._held: list[tuple[str, Notice, Hear]] = []
+        self._parts: set[str] = set()  # tasks that have had a part in a run
+        self._outlived: dict[str, Hear] = {}
 
     def send(self, worker: str, message: Message, hear: Hear) -> None:
         assert isinstance(message, (Step, Notice))  # nobody recovers: no state is saved or rebuilt
         with self._lock:
+            if isinstance(message, Step):
+                self._parts.add(worker)
             for decision in message.decisions:
                 if decision.verdict is not Verdict.COMMIT:  # it will never be visible
                     self._writers.pop(decision.ticket, None)
             if isinstance(message, Notice) and self._comes_too_early(worker, message):
                 self._held.append((worker, message, hear))
                 return
+        if isinstance(message, Notice):
+            failpoints.hit("decided")
         answered = (
             self._noting(worker, hear)
             if isinstance(message, Step)
@@ -354,6 +419,18 @@ class MemberLink(Link):
 
     def ping(self, worker: str, hear: Hear) -> None:
         self._members[worker].ping(hear)
+
+    def outlive(self, worker: str, hear: Hear) -> None:
+        self._outlived[worker] = hear
+        self._members[worker].outlive(worker, self)
+
+    def lost(self, name: str, reason: str) -> None:
+        """A task has ended.  That is no matter where the session has had nothing to do with it:
+        workers go on without those whose variables they do not see."""
+        with self._lock:
+            hear = self._outlived.pop(name, None) if name in self._parts else None
+        if hear is not None:
+            hear(Gone(reason))
 
     def replace(self, worker: str, hear: Hear) -> None:
         hear(Gone("the state of a server is lost with it"))

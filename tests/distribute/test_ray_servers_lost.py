@@ -204,6 +204,76 @@ def test_frozen_servers_and_workers_are_ended_and_change_no_bit(tmp_path, capfd)
     undisturbed(job, 60)
 
 
+# Worker 1 ends when it tells the servers of a run for the {moment}-th time.
+BETWEEN = """
+import os, sys, time
+import tensorflow as tf
+from graphflow.distribute import failpoints
+
+OUT = "{out}"
+job, task, servers, workers = sys.argv[1:]
+spec = tf.train.ClusterSpec({{"ps": servers.split(","), "worker": workers.split(",")}})
+server = tf.train.Server(spec, job, int(task))
+if job == "ps":
+    server.join()
+values = []
+for i in (0, 1):
+    with tf.device(f"/job:ps/task:{{i}}"):
+        values.append(tf.Variable(0, name=f"v{{i}}"))
+both = tf.group(*[v.assign_add(1) for v in values])
+
+
+def there(name):
+    return os.path.exists(os.path.join(OUT, name))
+
+
+def note(name, text=""):
+    with open(os.path.join(OUT, name), "w") as file:
+        file.write(text)
+
+
+def until(name):
+    while not there(name):
+        time.sleep(0.01)
+
+
+with tf.Session(server.target) as session:
+    if task == "0":
+        session.run(tf.global_variables_initializer())
+        note("ready")
+        until("seen")
+    else:
+        until("ready")
+        if not there("died"):
+            note("died")
+            for _ in range(5):
+                session.run(both)
+            end = failpoints.FAULTS["kill"]
+            # After a while, in which what was sent before is carried out.
+            failpoints.arm("decided", {moment}, lambda: time.sleep(0.2) or end(0))
+            session.run(both)
+        before = session.run(values)
+        session.run(both)
+        note("seen", str([[int(v) for v in each] for each in (before, session.run(values))]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "updates"), [(1, 5), (2, 6)])
+def test_a_client_that_is_killed_between_two_servers_leaves_no_half_of_an_update(
+    tmp_path, capfd, moment, updates
+):
+    script = tmp_path / "program.py"
+    script.write_text(BETWEEN.format(out=tmp_path, moment=moment))
+    layout = run.Layout(workers=2, servers=2, cpus=0)
+    hosts = ["{job}", "{task}", "{ps_hosts}", "{worker_hosts}"]
+    status, told = run.main(str(script), hosts, layout), capfd.readouterr()
+    assert status == 0, told
+    assert "/job:worker/replica:0/task:1 was lost" in told.err
+    seen = json.loads((tmp_path / "seen").read_text())
+    assert seen == [[updates] * 2, [updates + 1] * 2]
+
+
 @pytest.mark.slow
 def test_a_task_that_is_lost_again_and_again_ends_the_job(tmp_path, capfd):
     job = Job(tmp_path, 100_000, restarts=1)

@@ -61,6 +61,11 @@ class FastMember:
     def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
         self._slow.deliver(session, ticket, key, value)
 
+    def outlive(self, name: str, listener: Any) -> None:
+        self._network.exchange.audience.add(listener)
+        if not self._network.exchange.has(name):
+            listener.lost(name, "its connection has ended")
+
 
 class TaskNetwork:
     """Reaches the tasks that the sessions of one process see."""
