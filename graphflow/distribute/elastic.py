@@ -86,6 +86,7 @@ class Membership:
         """Change nothing any more."""
         self._closed.set()
         if self._thread is not threading.current_thread():
+            # no deadline: it is told, and what it does has deadlines of its own
             self._thread.join()
 
     def _watch(self) -> None:

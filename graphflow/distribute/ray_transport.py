@@ -134,8 +134,8 @@ def _call(method: Any, arguments: tuple[Any, ...], hear: Hear) -> None:
 
 
 def _result(future: Any) -> Any:
-    error = future.exception()
-    return future.result() if error is None else _gone(error)
+    error = future.exception()  # no deadline: it is done
+    return future.result() if error is None else _gone(error)  # no deadline: it is done
 
 
 def _gone(error: BaseException) -> Gone:

@@ -148,7 +148,7 @@ class Executor:
     @group("life")
     def live(self) -> None:
         """Never returns: who waits for it learns of the end of this worker."""
-        threading.Event().wait()
+        threading.Event().wait()  # no deadline: it is the worker's life
 
     @group("control")
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:

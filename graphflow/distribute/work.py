@@ -94,7 +94,8 @@ def together(
     except BaseException as failure:
         first.set_exception(failure)
     done = [first, *futures]
+    # no deadline: a device that fails wakes the others, and so does the end of the run
     failures = [error for future in done if (error := future.exception()) is not None]
     if failures:
         raise next((f for f in failures if not isinstance(f, CancelledError)), failures[0])
-    return [future.result() for future in done]
+    return [future.result() for future in done]  # no deadline: all are done

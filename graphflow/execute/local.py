@@ -259,7 +259,7 @@ class LocalExecutable:
         finally:
             if timer is not None:
                 timer.cancel()
-                timer.join()
+                timer.join()  # no deadline: it was cancelled, or sets an event
                 self._target.finished(cancelled)
         if recorded is not None:
             trace.step_stats = recorded.spans
@@ -356,9 +356,10 @@ class LocalExecutable:
         except BaseException as error:
             failures.append(error)
         for future in futures:
+            # no deadline: a device that fails wakes the others, and so does the end of the run
             failure = future.exception()
             if failure is None:
-                results.append(future.result())
+                results.append(future.result())  # no deadline: it is done
             else:
                 failures.append(failure)
         if failures:

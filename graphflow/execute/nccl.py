@@ -170,9 +170,10 @@ class Nccl:
         threading.Thread(target=construct, name="graphflow-nccl", daemon=True).start()
         while not wait([made], _LOOK).done:
             if cancelled.is_set():
+                # no deadline: it is called when that is done
                 made.add_done_callback(lambda late: late.exception() or late.result().abort())
                 raise CancelledError(None, None, "the run was cancelled before GPUs had met")
-        return made.result()
+        return made.result()  # no deadline: it is done
 
 
 def _flat(xp: Any, bucket: Sequence[Any]) -> Any:

@@ -89,6 +89,7 @@ def _overlapping(
                 if feeds is not None:
                     waiting.append(pool.submit(run, feeds))
                 if waiting and (feeds is None or len(waiting) == in_flight):
+                    # no deadline: that of the run, which the user gives as for a single one
                     yield waiting.popleft().result()
         finally:  # after a failure, or when nobody wants the rest
             for future in waiting:
@@ -122,6 +123,7 @@ def _in_series(
                 break
             _begin_all(begin, waiting)
             step = waiting.popleft()
+            # no deadline: that of the run, as above
             yield run(step.feeds) if step.begun is None else step.begun.result()
     finally:
         while waiting:  # after a failure, or when nobody wants the rest: the last first

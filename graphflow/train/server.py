@@ -241,7 +241,7 @@ class Server:
     def join(self) -> None:
         """Serve until the job ends, or `stop` is called in another thread."""
         if self._serving is not None:
-            self._serving.stopped.wait()
+            self._serving.stopped.wait()  # no deadline: a server serves for as long as its job
 
     def stop(self) -> None:
         """End the server, and its state where nothing else keeps that.  (Not of TensorFlow.)"""

@@ -80,7 +80,7 @@ class Crew:
             if self._closed or self._free == _SPARE:
                 return False
             self._free += 1
-        self._turn.acquire()
+        self._turn.acquire()  # no deadline: a spare thread; whoever leaves, or `_close`, wakes it
         return not self._closed
 
     def _hand_over(self, job: _Job) -> None:
@@ -101,7 +101,7 @@ class Crew:
     def _watch(self) -> None:
         idle, seen, tick = 0, 0, TICK
         while not self._closed:
-            self._busy.wait()
+            self._busy.wait()  # no deadline: nothing is to be watched; a job or `_close` ends it
             time.sleep(tick)
             with self._lock:
                 job, idle, seen = self._job, 0 if self._jobs != seen else idle + 1, self._jobs

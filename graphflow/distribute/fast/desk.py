@@ -119,14 +119,14 @@ class Bell(threading.Condition):
                 try:
                     self._desk.receive(left)
                 finally:
-                    self.acquire()
+                    self.acquire()  # no deadline: a lock that is held for moments
         finally:
             if leads:
                 self.release()
                 try:
                     self._desk.leave()
                 finally:
-                    self.acquire()
+                    self.acquire()  # no deadline: see above
         return result
 
     def wait(self, timeout: float | None = None) -> bool:

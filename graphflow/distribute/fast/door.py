@@ -41,6 +41,7 @@ class Door:
 
     def answer(self) -> None:
         """Answer a question of ZeroMQ's."""
+        # no deadline: called when there is one
         version, request, _, _, _, mechanism, *credentials = self.zap.recv_multipart()
         known = mechanism == b"CURVE" and credentials[0] in self._known
         if not known:

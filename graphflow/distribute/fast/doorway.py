@@ -72,6 +72,7 @@ class Doorway:
                 selector.register(listener, selectors.EVENT_READ)
             ended = False
             while not ended:  # told by `close`, which would find its socket closed otherwise
+                # no deadline: strangers may come at any time, and `close` ends it
                 for key, _ in selector.select():
                     if key.fileobj is self._woken:
                         ended = True
@@ -82,7 +83,7 @@ class Doorway:
 
     def _take(self, listener: Any) -> None:
         try:
-            connection, _ = listener.accept()
+            connection, _ = listener.accept()  # no deadline: it was readable, and does not block
         except OSError as error:
             if error.errno in _FULL:  # it stays there, and `select` tells of it again at once
                 self._pause.wait(_LATER)

@@ -306,6 +306,7 @@ class Exchange:
 
         descriptor = connection.fileno()
         self._desk.watch(descriptor, read)
+        # no deadline: it may be idle; who waits for an answer looks at the time, and pings
         ended.wait()
         self._desk.forget(descriptor)
         self.lose(worker, "its connection has ended", member)
@@ -318,6 +319,7 @@ class Exchange:
             poller.register(socket, zmq.POLLIN)
         try:
             while True:
+                # no deadline: as for connections; `close` ends the context
                 for socket, _ in poller.poll():
                     if socket is self._in:
                         self._receive()
@@ -332,7 +334,7 @@ class Exchange:
                 socket.close(0)
 
     def _receive(self) -> None:
-        parts = self._in.recv_multipart(copy=False)
+        parts = self._in.recv_multipart(copy=False)  # no deadline: `poll` has told of it
         self._received(self._gate.read([part.buffer for part in parts]), parts[0])
 
     def _received(self, frame: Frame | None, source: Any) -> None:
@@ -358,6 +360,7 @@ class Exchange:
             waiting.hear(frame.body)
 
     def _monitored(self, monitor: Any) -> None:
+        # no deadline: `poll` has told of it
         event = parse_monitor_message(monitor.recv_multipart())
         self._door.heard(event["event"])
         if event["event"] == zmq.EVENT_DISCONNECTED and monitor is self._monitors[self._in]:
@@ -384,4 +387,4 @@ class Exchange:
         self._desk.close()
         # Wakes the thread, which closes its sockets; ends when all are closed.
         self._context.term()
-        self._thread.join()
+        self._thread.join()  # no deadline: it ends with the context

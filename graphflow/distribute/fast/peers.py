@@ -323,6 +323,7 @@ class Peers:
             self._reading.add(ended)
         self.desk.watch(descriptor, read)
         try:
+            # no deadline: a peer may have nothing to send; runs that wait for it have theirs
             ended.result()
         finally:
             self.desk.forget(descriptor)
@@ -345,7 +346,7 @@ class Peers:
         self.desk.close()
         for each in outgoing:
             each.close()
-            each.join()
+            each.join()  # no deadline: its socket is shut, so it neither sends nor waits
         self.pool.close()
 
 

@@ -139,6 +139,7 @@ class _ZeroMQ:
 
     def receive(self) -> list[Any] | None:
         try:
+            # no deadline: a driver may have nothing to run; `close` ends the context
             return [part.buffer for part in self._in.recv_multipart(copy=False)]
         except zmq.ContextTerminated:
             self._in.close(0)
