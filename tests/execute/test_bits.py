@@ -39,7 +39,8 @@ def sums(rows: int, columns: int) -> Program:
 
 
 def products() -> Any:
-    """Products that are cut by rows, by columns, by the batch, and a sum over images."""
+    """Products that are cut by rows, by columns, by the batch, and a sum over images; one begins
+    with a bias."""
     x = tf.placeholder(tf.float32, [7, 19, 23, 40])
     images = tf.tanh(x)
     filters = tf.constant(floats(3, 3, 40, 33))
@@ -48,7 +49,10 @@ def products() -> Any:
     wide = tf.matmul(tf.reshape(y, [7, 19 * 23 * 33]), tf.constant(floats(19 * 23 * 33, 143)))
     batch = tf.matmul(tf.reshape(y, [7, 19 * 23, 33]), tf.constant(floats(7, 33, 29)))
     loss = sum(tf.reduce_sum(tf.square(t)) for t in (tall, wide, batch))
-    return [y, tall, wide, batch, *tf.gradients(loss, [x, filters])], {x: floats(7, 19, 23, 40)}
+    biased = tf.matmul(tf.reshape(y, [7 * 19 * 23, 33]), tf.constant(floats(33, 37))) + floats(37)
+    return [y, tall, wide, batch, biased, *tf.gradients(loss, [x, filters])], {
+        x: floats(7, 19, 23, 40)
+    }
 
 
 def results(program: Program, shares: int, threads: int, repeats: int = 2) -> list[list[Any]]:
@@ -105,3 +109,33 @@ def test_sums_are_trees_of_their_own_however_they_are_cut(program: Program) -> N
     expected, *_ = results(program, shares=1, threads=1)
     for shares in (2, 3, 4):
         same(results(program, shares, threads=2)[0], expected)
+
+
+def in_pairs(terms: Any) -> Any:
+    """Sums of rows: neighbours first."""
+    while terms.shape[1] > 1:
+        last = terms[:, len(terms[0]) // 2 * 2 :]
+        terms = np.concatenate([terms[:, :-1:2] + terms[:, 1::2], last], 1)
+    return terms[:, 0]
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 10, 15])
+def test_short_rows_are_added_up_in_pairs_whatever_else_a_loop_does(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    x = floats(9, columns)
+    x[2, -1], x[3, 0] = np.inf, np.nan
+    config = tf.ConfigProto(deterministic=True)
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        given = tf.placeholder(tf.float32, x.shape)
+        terms = tf.tanh(given) * given
+        row = tf.reduce_sum(terms, 1)
+        fetches = [terms, row, tf.reduce_sum(terms * 0.5, 1), terms - tf.expand_dims(row, 1)]
+        for _ in range(2):
+            found = session.run(fetches, {given: x})
+        for _ in range(2):
+            alone = session.run(tf.reduce_sum(given, 1), {given: found[0]})
+    np.testing.assert_array_equal(found[1], in_pairs(found[0]))
+    np.testing.assert_array_equal(found[1], alone)
+    np.testing.assert_array_equal(found[2], in_pairs(found[0] * np.float32(0.5)))
