@@ -230,6 +230,8 @@ def layout(parcel: Parcel) -> Layout | None:
         dtype, shape = _TYPES[data["d"]], _shape(data["s"])
     except (Malformed, KeyError, TypeError):
         return None  # decoding it will say so
+    if math.prod(n or 1 for n in shape) * dtype.itemsize >= _WORD:
+        return None  # nor does NumPy take that, though it were empty
     return Layout(dtype, shape, math.prod(shape) * dtype.itemsize)
 
 

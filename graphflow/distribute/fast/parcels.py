@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from graphflow.distribute.fast.codec import ARRAYS_LIMIT, HEAD_LIMIT, Buffer, Malformed
 from graphflow.distribute.fast.greeting import PATIENCE, fill
 from graphflow.distribute.fast.slots import LEAST, READERS, SEALS, Buffers, Slot
@@ -133,6 +135,8 @@ class Reader:
         yield self._frame()
         while self._left:
             yield self._frame()
+        if self._descriptors:  # they would fill the table of this process
+            raise Malformed(f"{len(self._descriptors)} descriptors that no array names")
 
     def _frame(self) -> Frame:
         self._await(_FIXED.size)
@@ -221,10 +225,17 @@ class Reader:
         finally:
             os.close(descriptor)
 
-    def forget(self, numbers: Sequence[int]) -> None:
-        """Unmap slots, as soon as nothing refers to them."""
-        for number in numbers:
-            self._slots.pop(number, None)
+    def forget(self, frame: Frame) -> None:
+        """Unmap the slots that a frame names, as soon as nothing refers to them.
+
+        Raises:
+          Malformed: it names none.
+        """
+        for array in frame.arrays:
+            if len(array) % 4:
+                raise Malformed(f"numbers of slots in {len(array)} bytes")
+            for number in array.view(np.uint32):
+                self._slots.pop(int(number), None)
 
     def close(self) -> None:
         """Close descriptors that nobody has asked for."""

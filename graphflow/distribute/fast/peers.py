@@ -298,7 +298,7 @@ class Peers:
     def _read_some(self, reader: Reader) -> None:
         for frame in reader.read():
             if frame.kind is Kind.FORGET:
-                reader.forget([int(n) for a in frame.arrays for n in a.view(np.uint32)])
+                reader.forget(frame)
             else:
                 self._deliver(frame)
 

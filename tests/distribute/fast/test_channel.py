@@ -9,19 +9,19 @@ import struct
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from graphflow.distribute.fast import certificates, codec, greeting
+from graphflow.distribute.fast import certificates, codec, doorway, greeting
 from graphflow.distribute.fast.channel import FastChannel, opened, place_of
 from graphflow.distribute.fast.codec import Parcel
 from graphflow.distribute.fast.greeting import Refused, greet
 from graphflow.distribute.fast.parcels import MAGIC, Kind, Reader, pack
 from graphflow.distribute.fast.peers import Access, Peers
-from graphflow.distribute.fast.slots import LEAST, OWN, Buffers, Pool
+from graphflow.distribute.fast.slots import LEAST, OWN, READERS, Buffers, Pool
 from graphflow.distribute.messages import Ticket
 
 PATIENCE = 5.0
@@ -470,6 +470,50 @@ def test_a_stranger_who_sends_a_byte_now_and_then_is_refused(monkeypatch):
         assert a.peers.dropped["refused"] == 1
 
 
+def test_strangers_are_no_more_than_so_many_at_once():
+    """Each has a thread for as long as a greeting may take."""
+    with workers(PLAIN) as (a, _), ExitStack() as stack:
+        for _ in range(doorway._STRANGERS):
+            stack.enter_context(connected(a.peers, socket.AF_INET))
+        with connected(a.peers, socket.AF_INET) as late:
+            assert late.recv(1) == b""
+        assert a.peers.dropped["refused"] == 1
+        stack.close()
+        until(lambda: a.peers.dropped["refused"] == 1 + doorway._STRANGERS)
+        with connected(a.peers, socket.AF_INET) as honest:
+            greet(honest, KEY, "b", a.peers.address.local)
+
+
+@pytest.mark.parametrize("way", ["sockets", "tls"])
+def test_under_tls_nobody_on_the_wire_reads_a_value(way):
+    seen = []
+
+    def relay(source, sink):
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                seen.append(data)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    with workers(WAYS[way]) as (a, b), socket.create_server(("127.0.0.1", 0)) as wire:
+        there = b.peers.address
+        a.peers.meet({"a": a.peers.address, "b": there._replace(port=wire.getsockname()[1])})
+        secret = np.frombuffer(b"nobody may read this" * 1000, np.uint8)
+        a.channel.send("b", TICKET, "k", secret)
+        near, _ = wire.accept()
+        with near, socket.create_connection((there.host, there.port)) as far:
+            threads = [
+                threading.Thread(target=relay, args=ends) for ends in ((near, far), (far, near))
+            ]
+            for thread in threads:
+                thread.start()
+            np.testing.assert_array_equal(b.value(), secret)
+            near.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(PATIENCE)
+    assert (b"nobody may read this" in b"".join(seen)) == (way == "sockets")
+
+
 def test_a_recorded_greeting_is_good_for_nothing():
     """What one connection has said is replayed on another one."""
     with workers(PLAIN) as (a, _):
@@ -539,7 +583,7 @@ def test_malformed_frames_end_the_connection_and_are_counted(frame):
 def test_memory_that_could_shrink_under_the_reader_is_refused(sealed):
     flags = os.MFD_ALLOW_SEALING
     descriptor = os.memfd_create("graphflow-test", flags)
-    os.ftruncate(descriptor, 100)
+    os.ftruncate(descriptor, READERS + (99 if sealed else 100))
     if sealed:  # but not of the size that it claims
         import fcntl
 
