@@ -5,5 +5,6 @@ Nothing is downloaded. Origin, licence and making of each file: `data/README.md`
 
 from graphflow.datasets import mnist
 from graphflow.datasets.minibatch import batches
+from graphflow.datasets.minibatches import Minibatches
 
-__all__ = ["batches", "mnist"]
+__all__ = ["Minibatches", "batches", "mnist"]

@@ -352,6 +352,7 @@ from graphflow.ops.shape_ops import (
     squeeze,
     transpose,
 )
+from graphflow.ops.shuffling import shuffled_row as _shuffled_row
 from graphflow.ops.slices import (
     IndexedSlices,
     IndexedSlicesValue,

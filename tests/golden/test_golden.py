@@ -72,6 +72,7 @@ WITHOUT = {
         ("GateAdmit", "GateHandle", "GateOpen", "GateWait"), "how steps wait for each other"
     ),
     "AccumulatorWithdraw": "TensorFlow has none",
+    "ShuffledRow": "TensorFlow's RandomIndexShuffle has another cipher, and one pass",
     "Barrier": "an order of operations: it computes nothing",
     "CheckCount": "how a body counts what it is given",
     "Dilation2DPick": "TensorFlow has no second derivative of dilations",

@@ -63,6 +63,7 @@ WITHOUT = {
         "its inputs or attributes differ from those of TensorFlow's op: not recorded",
     ),
     **dict.fromkeys(("AllReduce", "AllReducePart"), "how devices exchange values"),
+    "ShuffledRow": "TensorFlow's RandomIndexShuffle has another cipher, and one pass",
     "PreventGradient": "an identity whose gradient is an error: tests/differentiate",
     "TileGrad": "TensorFlow removed it; the gradient of Tile is checked numerically",
     "PlaceholderWithDefault": "TensorFlow runs it in graphs alone: an identity",
