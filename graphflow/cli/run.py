@@ -7,7 +7,7 @@ import re
 import runpy
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +47,24 @@ class Layout(NamedTuple):
     heartbeat: float | None = None
 
 
-def main(script: str, arguments: Sequence[str], layout: Layout | None = None) -> int:
+class InTasks(NamedTuple):
+    """What is done in the tasks of a program that has some.
+
+    Attributes:
+      program: script and command line -> anything, in the process of each task.
+      ended: name of a task, and what that has given -> its exit status.
+    """
+
+    program: Callable[[str, Sequence[str]], Any]
+    ended: Callable[[str, Any], int] = lambda task, given: given
+
+
+def main(
+    script: str,
+    arguments: Sequence[str],
+    layout: Layout | None = None,
+    tasks: InTasks | None = None,
+) -> int:
     """Run the script as the main program, with graphflow standing in for tensorflow.
 
     A program with a server per task runs once in each task; any other one runs once, and its
@@ -58,6 +75,7 @@ def main(script: str, arguments: Sequence[str], layout: Layout | None = None) ->
       arguments: its command line; "{job}", "{task}", "{ps_hosts}" and "{worker_hosts}" in it
         stand for those of the task.
       layout: where to run it; None: in this process.
+      tasks: what the tasks do; None: they run the program.
 
     Returns:
       The exit status.
@@ -71,7 +89,7 @@ def main(script: str, arguments: Sequence[str], layout: Layout | None = None) ->
     text = path.read_text()
     try:
         if layout.servers is not None or _SERVES.search(text):
-            return _in_tasks(script, text, arguments, layout)
+            return _in_tasks(script, text, arguments, layout, tasks or InTasks(in_task))
         return _on_workers(script, arguments, layout)
     except OpError as error:
         print(f"graphflow run: {error.message}", file=sys.stderr)
@@ -117,7 +135,9 @@ def _on_workers(script: str, arguments: Sequence[str], layout: Layout) -> int:
             session.default_cluster = None
 
 
-def _in_tasks(script: str, text: str, arguments: Sequence[str], layout: Layout) -> int:
+def _in_tasks(
+    script: str, text: str, arguments: Sequence[str], layout: Layout, tasks: InTasks
+) -> int:
     """The program in each task of a job."""
     from graphflow.distribute.cluster import _ray
 
@@ -132,13 +152,14 @@ def _in_tasks(script: str, text: str, arguments: Sequence[str], layout: Layout) 
     try:
         return jobs.run(
             shape,
-            in_task,
+            tasks.program,
             lambda job, task: (where, command_line(text, arguments, shape.addresses(), job, task)),
             record=layout.record,
             replay=layout.replay,
             restarts=layout.restarts,
             tls=layout.tls,
             heartbeat=layout.heartbeat,
+            ended=tasks.ended,
         )
     finally:
         ray.disconnect()

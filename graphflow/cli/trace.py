@@ -59,6 +59,13 @@ def traces(warm: int = WARM) -> Iterator[dict[Any, Traced]]:
         yield found
 
 
+def in_task(script: str, arguments: Sequence[str]) -> tuple[int, list[Traced]]:
+    """Run the program in a task's process; its exit status, and the runs that were traced."""
+    with traces() as found:
+        status = run.in_task(script, arguments)
+    return status, list(found.values())
+
+
 def main(
     script: str, arguments: Sequence[str], save: Sequence[str], layout: run.Layout | None = None
 ) -> int:
@@ -68,31 +75,44 @@ def main(
       script: path of the program.
       arguments: its command line.
       save: files for the Chrome trace.
-      layout: where it runs; a program of several tasks traces itself, by `RunMetadata`.
+      layout: where it runs; of a program of several tasks each is told of, and the trace is that
+        of the one on whose step most time went.
     """
+    told: dict[str, list[Traced]] = {}
+
+    def ended(task: str, given: tuple[int, list[Traced]]) -> int:
+        status, told[task] = given
+        return status
+
     with traces() as found:
         try:
-            status = run.main(script, arguments, layout)
+            status = run.main(script, arguments, layout, run.InTasks(in_task, ended))
         except SystemExit as left:  # programs end with sys.exit(main())
             status = 0 if left.code in (None, 0) else 1
     if status:
         return status
-    told = [each for each in found.values() if each.spans]
-    if not told:
-        print("the program ran no session here: there is nothing to trace", file=sys.stderr)
+    told[""] = list(found.values())
+    longest = {
+        task: max(runs, key=_time)
+        for task, each in sorted(told.items())
+        if (runs := [traced for traced in each if traced.spans])
+    }
+    if not longest:
+        print("the program ran no session: there is nothing to trace", file=sys.stderr)
         return 2
-    longest = max(told, key=lambda each: _length(each.spans) * each.times)
     wide = None if sys.stdout.isatty() else 140  # in a file nothing is cut
-    Console(width=wide).print(table(longest))
+    for task, traced in longest.items():
+        Console(width=wide).print(table(traced, task))
     for path in save:
-        Path(path).write_text(chrome_trace(longest.spans))
+        Path(path).write_text(chrome_trace(max(longest.values(), key=_time).spans))
     return 0
 
 
-def table(traced: Traced) -> Table:
-    """How each device spent a run."""
+def table(traced: Traced, task: str = "") -> Table:
+    """How each device spent a run, of the session of a task."""
     made = Table(
-        title=f"a step of {seconds(_length(traced.spans))}, run {traced.times} times",
+        title=f"{task and task + ': '}a step of {seconds(_length(traced.spans))}, "
+        f"run {traced.times} times",
         title_justify="left",
     )
     made.add_column("device", no_wrap=True)
@@ -101,6 +121,10 @@ def table(traced: Traced) -> Table:
     for device, share in shares(traced.spans).items():
         made.add_row(device, *[seconds(each) for each in share])
     return made
+
+
+def _time(traced: Traced) -> float:
+    return _length(traced.spans) * traced.times
 
 
 def _length(spans: Sequence[Span]) -> float:

@@ -100,13 +100,14 @@ def connect(address: str | None, shape: Shape) -> None:
 
 def run(
     shape: Shape,
-    program: Callable[..., int],
+    program: Callable[..., Any],
     arguments: Callable[[str, int], Sequence[Any]],
     restarts: int | None = None,
     record: str | None = None,
     replay: str | None = None,
     tls: bool = False,
     heartbeat: float | None = None,
+    ended: Callable[[str, Any], int] = lambda task, given: given,
 ) -> int:
     """Run a program in each task, until all workers have ended.
 
@@ -118,13 +119,14 @@ def run(
 
     Args:
       shape: the tasks.
-      program: called in each task's process; returns its exit status.
+      program: called in each task's process; returns its exit status, or what `ended` takes.
       arguments: job and number of a task -> the program's arguments.
       restarts: how often each task may be lost; RESTARTS by default.
       record, replay: folders of the servers' decisions, see `decisions`.  After a loss these have
         another history: what they decide then goes to a folder in that one, and no log decides.
       tls: encrypt values between machines, too; messages always are.
       heartbeat: seconds without a sign of life after which a task is lost; HEARTBEAT by default.
+      ended: name of a task, and what its program has given -> its exit status.
 
     Returns:
       0, or the status of the first program that failed; the others are ended then.
@@ -136,7 +138,7 @@ def run(
     try:
         for task in shape.tasks():
             running.start(task)
-        return running.wait(RESTARTS if restarts is None else restarts)
+        return running.wait(RESTARTS if restarts is None else restarts, ended)
     finally:
         time.sleep(LAST_WORDS)
         running.end()
@@ -195,17 +197,17 @@ class _Running:
             variables[REPLAY] = os.path.abspath(self._replay)
         return variables
 
-    def wait(self, restarts: int) -> int:
+    def wait(self, restarts: int, ended: Callable[[str, Any], int]) -> int:
         """The status of the job: servers may serve for ever, workers end."""
         while any(job != "ps" for job, _ in self._results.values()):
             pause = self._supervision.pause(self._clock())
-            ended, _ = ray.wait(list(self._results), num_returns=1, timeout=pause)
-            if not ended:
+            ready, _ = ray.wait(list(self._results), num_returns=1, timeout=pause)
+            if not ready:
                 self._look(restarts)
                 continue
-            task = self._results.pop(ended[0])
+            task = self._results.pop(ready[0])
             try:
-                status: int = ray.get(ended[0])
+                status = ended(task_name(*task), ray.get(ready[0]))
             except ray.exceptions.RayError as error:
                 self._lost(task, error, restarts)
             else:
