@@ -1,8 +1,10 @@
 """The files of cluster/: valid by the schemas there are, and true to each other and the command.
 
-Ray's own schema ships in its wheel.  KubeRay's definitions are in no package of PyPI or npm: what
-they say of the fields that we use stands here, and any other field fails.  (The files were also
-checked against the whole definitions of KubeRay's main branch of August 2026.)
+Ray's own schema ships in its wheel, Kubernetes' in one of PyPI (extra `clustercheck`).  KubeRay's
+definitions are in no package of PyPI or npm: what they say of the fields that we use stands here,
+and any other field fails.  (The files were also checked against the whole definitions of KubeRay's
+main branch of August 2026, with unknown fields refused.)  `.ci/image.py` does what the Dockerfile
+says, without Docker.
 """
 
 from __future__ import annotations
@@ -10,6 +12,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -137,18 +143,75 @@ def test_kuberay_resources_are_valid(name, schema):
     jsonschema.validate(load(name), schema)
 
 
+def groups() -> list[dict[str, Any]]:
+    """Of all machines that KubeRay makes."""
+    specs = [load("kuberay/raycluster.yaml")["spec"], load("kuberay/rayjob.yaml")["spec"]]
+    clusters = [specs[0], specs[1]["rayClusterSpec"]]
+    return [g for c in clusters for g in (c["headGroupSpec"], *c["workerGroupSpecs"])]
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.34"])
+def test_pods_are_valid_by_kubernetes_schemas(version):
+    kubernetes = pytest.importorskip("kubernetes_validate", reason="extra clustercheck")
+    for group in groups():
+        pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}}
+        kubernetes.validate(pod | {"template": group["template"]}, version, strict=True)
+        wrong = json.loads(json.dumps(group["template"]))
+        wrong["spec"]["containers"][0]["enw"] = []
+        with pytest.raises(kubernetes.ValidationError, match="enw"):
+            kubernetes.validate(pod | {"template": wrong}, version, strict=True)
+
+
+def test_each_volume_is_there_that_is_mounted():
+    for group in groups():
+        spec = group["template"]["spec"]
+        (container,) = spec["containers"]
+        mounted = [mount["name"] for mount in container.get("volumeMounts", ())]
+        assert mounted == [volume["name"] for volume in spec.get("volumes", ())]
+
+
+def test_the_image_is_as_hadolint_wants_it():
+    hadolint = shutil.which("hadolint", path=Path(sys.executable).parent)
+    if hadolint is None:
+        pytest.skip("extra clustercheck")
+    done = subprocess.run(
+        [hadolint, "--no-color", CLUSTER / "Dockerfile"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+def test_the_image_has_what_the_project_says():
+    """A Python that it allows, extras that it has, a Ray that it takes, and the command."""
+    project = tomllib.loads((CLUSTER.parent / "pyproject.toml").read_text())["project"]
+    text = (CLUSTER / "Dockerfile").read_text()
+
+    def version(pattern: str, where: str) -> tuple[int, ...]:
+        return tuple(map(int, re.search(pattern, where)[1].split(".")))
+
+    assert version(r"FROM python:([\d.]+)", text) >= version(
+        r">=([\d.]+)", project["requires-python"]
+    )
+    (wanted,) = [d for d in project["dependencies"] if d.startswith("ray>=")]
+    assert version(r"ARG RAY=([\d.]+)", text) >= version(r">=([\d.]+)", wanted)
+    for extras in re.findall(r"EXTRAS=(\S+)", text):
+        assert set(extras.split(",")) <= set(project["optional-dependencies"])
+    job = load("kuberay/rayjob.yaml")["spec"]
+    assert shlex.split(job["entrypoint"])[0] in project["scripts"]
+
+
 def test_all_files_name_the_same_ray_and_image():
     dockerfile = (CLUSTER / "Dockerfile").read_text()
     version = re.search(r"ARG RAY=(\S+)", dockerfile)[1]
     image = re.search(r"-t (\S+):latest \.", dockerfile)[1]
     specs = [load("kuberay/raycluster.yaml")["spec"], load("kuberay/rayjob.yaml")["spec"]]
-    for spec in (specs[0], specs[1]["rayClusterSpec"]):
-        assert spec["rayVersion"] == version
-        groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
-        for group in groups:
-            (container,) = group["template"]["spec"]["containers"]
-            assert container["image"].rpartition(":")[0] == image
-            assert container["resources"]["requests"] == container["resources"]["limits"]
+    assert {specs[0]["rayVersion"], specs[1]["rayClusterSpec"]["rayVersion"]} == {version}
+    for group in groups():
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["image"].rpartition(":")[0] == image
+        assert container["resources"]["requests"] == container["resources"]["limits"]
     assert load("ray-cluster.yaml")["docker"]["image"].rpartition(":")[0] == image
 
 

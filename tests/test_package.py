@@ -67,7 +67,8 @@ def test_version_is_the_newest_of_the_changelog():
 
 def test_extras():
     extras = {
-        *("bench", "dev", "gpu12", "gpu13", "gpucheck", "jobs", "peers", "sklearn", "tensorboard"),
+        *("bench", "clustercheck", "dev", "gpu12", "gpu13", "gpucheck", "jobs", "peers"),
+        *("sklearn", "tensorboard"),
     }
     assert set(PYPROJECT["project"]["optional-dependencies"]) == extras
 
