@@ -221,6 +221,74 @@ def test_a_killed_process(tmp_path):
     assert run("cut", 0).stdout == wanted.stdout
 
 
+class Dead(BaseException):
+    """The process is killed here: nothing after this moment reaches the disk."""
+
+
+class Dying(files.Disk):
+    """Ends the process at the n-th operation of a kind on files whose names have a part."""
+
+    def __init__(self, kind: str, part: str, count: int):
+        self.kind, self.part, self.count = kind, part, count
+
+    def __getattribute__(self, kind: str) -> Any:
+        if not hasattr(files.Disk, kind):
+            return super().__getattribute__(kind)
+
+        def operation(what: Any, *more: Any) -> Any:
+            name = os.fspath(what) if isinstance(what, (str, os.PathLike)) else str(what.name)
+            if self.count > 0 and kind == self.kind and self.part in name:
+                self.count -= 1
+                if self.count == 0 and kind == "write":  # half of it
+                    files.Disk.write(self, what, memoryview(more[0]).cast("B")[: len(more[0]) // 2])
+            if self.count == 0:
+                raise Dead
+            return getattr(files.Disk, kind)(self, what, *more)
+
+        return operation
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "count"),
+    [
+        ("create", "", 1),  # nothing is there yet
+        ("write", "runs", 11),
+        ("sync", "runs", 2),
+        ("create", "state-", 3),  # of two files: that of the values, and the index
+        ("create", "state-", 4),
+        ("write", "state-", 5),
+        ("sync", "state-", 4),
+        ("rename", "state-", 3),
+        ("rename", "state-", 4),
+        ("sync_folder", "", 5),
+        ("remove", "state-", 1),
+    ],
+)
+def test_a_process_is_killed_again_and_again_while_it_writes(
+    tmp_path, monkeypatch, kind, part, count
+):
+    """At what its record and its copies of the state are made of: the driver's failpoints."""
+    wanted = program(tmp_path / "whole", seed=5)
+    deaths = 0
+    while True:
+        disk = Dying(kind, part, count)
+        monkeypatch.setattr(files, "DISK", disk)
+        try:
+            found = program(tmp_path / "cut", seed=5)
+        except Dead:
+            deaths += 1
+            assert deaths < 40
+            if kind == "create" and not part:
+                break
+        else:
+            break
+    monkeypatch.undo()
+    assert deaths
+    same(program(tmp_path / "cut", seed=5), wanted)
+    if disk.count:
+        same(found, wanted)
+
+
 # ---- a disk that is full
 
 
