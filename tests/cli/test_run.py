@@ -158,6 +158,19 @@ def test_a_program_that_knows_no_tasks_computes_on_workers(ray, program, tmp_pat
 
 
 @pytest.mark.ray
+def test_towers_on_two_workers_have_the_bits_of_one_process(ray, program, capsys):
+    """In-graph replication, as the example has it."""
+    script = str(EXAMPLES / "tensorflow1" / "towers.py")
+    told = []
+    for where in ([], ["--workers", "2"]):
+        with tf.Graph().as_default():
+            assert main(["run", *where, script, "--steps", "30"]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    assert float(told[0].split()[1].rstrip(",")) < 0.5
+
+
+@pytest.mark.ray
 def test_a_step_on_workers_is_traced(ray, program, tmp_path, capsys):
     """Which worker computes, hands over and waits, and when."""
     script, saved = tmp_path / "stages.py", tmp_path / "trace.json"
@@ -178,6 +191,45 @@ def test_a_step_on_workers_is_traced(ray, program, tmp_path, capsys):
     events = json.loads(saved.read_text())["traceEvents"]
     does = {(e["pid"], e["cat"]) for e in events if e["ph"] == "X"}
     assert {(0, "compute"), (0, "transfer"), (1, "wait"), (1, "compute")} <= does
+
+
+SERVED = """
+import sys
+import tensorflow as tf
+# job_name task_index ps_hosts worker_hosts
+given = dict(a.lstrip("-").split("=") for a in sys.argv[1:])
+spec = tf.train.ClusterSpec({"ps": [given["ps_hosts"]], "worker": [given["worker_hosts"]]})
+server = tf.train.Server(spec, given["job_name"], int(given["task_index"]))
+if given["job_name"] == "ps":
+    server.join()
+with tf.device("/job:ps/task:0"):
+    w = tf.get_variable("w", [99, 99])
+with tf.device("/job:worker/task:0"):
+    y = tf.matmul(tf.matmul(w, w), w)
+with tf.device("/job:ps/task:0"):
+    train = w.assign_add(1e-9 * y)
+with tf.Session(server.target) as session:
+    session.run(w.initializer)
+    for _ in range(9):
+        session.run(train)
+"""
+
+
+@pytest.mark.ray
+def test_the_steps_of_tasks_are_traced(ray, tmp_path, capsys):
+    """By the tasks themselves; a parameter server is seen by the sessions of workers."""
+    script, saved = tmp_path / "served.py", tmp_path / "trace.json"
+    script.write_text(SERVED)
+    asked = ["--workers", "1", "--ps", "1", "--save", str(saved), str(script)]
+    assert main(["trace", *asked]) == 0
+    told = capsys.readouterr().out
+    assert "/job:worker/replica:0/task:0: a step of" in told
+    assert "run 9 times" in told
+    events = json.loads(saved.read_text())["traceEvents"]
+    rows = [e["args"]["name"] for e in events if e["name"] == "process_name"]
+    assert rows == ["/job:ps/replica:0/task:0", "/job:worker/replica:0/task:0"]
+    does = {(e["pid"], e["cat"]) for e in events if e["ph"] == "X"}
+    assert does >= {(i, what) for i in (0, 1) for what in ("compute", "transfer", "wait")}
 
 
 @pytest.mark.ray
