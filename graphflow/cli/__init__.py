@@ -31,12 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from graphflow.cli import run
 
         layout = _layout(options)
-        if options.progress:
-            from graphflow.cli.progress import progress
+        if not options.progress:
+            return run.main(options.script, options.arguments, layout)
+        from graphflow.cli import progress
 
-            with progress():
-                return run.main(options.script, options.arguments, layout)
-        return run.main(options.script, options.arguments, layout)
+        if run.has_tasks(options.script, layout):
+            tasks = run.InTasks(progress.in_task)
+            return run.main(options.script, options.arguments, layout, tasks)
+        with progress.progress():
+            return run.main(options.script, options.arguments, layout)
     if options.command == "trace":
         from graphflow.cli import trace
 

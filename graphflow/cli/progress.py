@@ -1,21 +1,27 @@
-"""`graphflow run --progress`: how a program gets on, while it does."""
+"""`graphflow run --progress`: how a program gets on, while it does.
+
+Here that is a line which changes; of a program of several tasks, each prints one now and then.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from graphflow.cli import run
 from graphflow.place.units import seconds
 from graphflow.session.watching import Call, watched_by
 
 REFRESH = 4  # times a second
 LATE = 5.0  # seconds after which a run that is under way is shown as late
+EVERY = 5.0  # seconds between the lines of a task
 
 
 class Counter:
@@ -53,28 +59,40 @@ class Counter:
             self.failed += failed
             self._recent = [*[t for t in self._recent if t > now - 5.0], now]
 
-    def __rich__(self) -> Table:
+    def columns(self) -> list[str]:
+        """How it gets on, in words."""
         now = time.monotonic()
         with self._lock:
             span = min(5.0, max(now - self._began, 1e-9))
             rate = sum(t > now - span for t in self._recent) / span
             oldest = max((now - t for t in self._under_way.values()), default=0.0)
-        made = Table.grid(padding=(0, 2))
-        state = f"[red]waiting for {oldest:.0f} s[/red]" if oldest > LATE else "running"
-        made.add_row(
+        return [
             f"{self.done} runs",
             f"{rate:.1f}/s",
             f"last {seconds(self._last)}",
             f"{self.failed} failed" if self.failed else "",
-            state,
+            f"waiting for {oldest:.0f} s" if oldest > LATE else "running",
             f"{now - self._began:.0f} s",
-        )
+        ]
+
+    def __rich__(self) -> Table:
+        made = Table.grid(padding=(0, 2))
+        *others, state, age = self.columns()
+        made.add_row(*others, f"[red]{state}[/red]" if state != "running" else state, age)
         return made
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, self.columns()))
+
+    @property
+    def busy(self) -> bool:
+        """Has a run begun?"""
+        return bool(self.done or self._under_way)
 
 
 @contextmanager
-def progress(console: Console | None = None) -> Iterator[Counter]:
-    """Show the runs of the sessions inside, on standard error."""
+def counting() -> Iterator[Counter]:
+    """Count the runs of the sessions inside."""
     counter = Counter()
 
     @contextmanager
@@ -87,8 +105,35 @@ def progress(console: Console | None = None) -> Iterator[Counter]:
         finally:
             counter.end(number, failed)
 
-    with (
-        watched_by(counted),
-        Live(counter, console=console or Console(stderr=True), refresh_per_second=REFRESH),
-    ):
+    with watched_by(counted):
         yield counter
+
+
+@contextmanager
+def progress(console: Console | None = None) -> Iterator[Counter]:
+    """Show the runs of the sessions inside, on standard error."""
+    screen = console or Console(stderr=True)
+    with counting() as counter, Live(counter, console=screen, refresh_per_second=REFRESH):
+        yield counter
+
+
+def in_task(script: str, arguments: Sequence[str]) -> int:
+    """Run the program in a task's process, which prints how its sessions get on; the exit status.
+    Ray writes the task's name before what it prints."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(EVERY):
+            if counter.busy:  # a server that serves others has no runs of its own
+                print(counter, file=sys.stderr, flush=True)
+
+    with counting() as counter:
+        thread = threading.Thread(target=tell, name="graphflow-progress", daemon=True)
+        thread.start()
+        try:
+            return run.in_task(script, arguments)
+        finally:
+            ended.set()
+            thread.join()
+            if counter.busy:
+                print(counter, file=sys.stderr, flush=True)

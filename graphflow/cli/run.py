@@ -88,12 +88,19 @@ def main(
         return _here(script, arguments)
     text = path.read_text()
     try:
-        if layout.servers is not None or _SERVES.search(text):
+        if has_tasks(script, layout):
             return _in_tasks(script, text, arguments, layout, tasks or InTasks(in_task))
         return _on_workers(script, arguments, layout)
     except OpError as error:
         print(f"graphflow run: {error.message}", file=sys.stderr)
         return 1
+
+
+def has_tasks(script: str, layout: Layout | None) -> bool:
+    """Does the program run in each task of a job?"""
+    if layout is None or layout.workers is None or not Path(script).is_file():
+        return False
+    return layout.servers is not None or bool(_SERVES.search(Path(script).read_text()))
 
 
 def to_its_end(script: str, arguments: Sequence[str]) -> int:

@@ -82,3 +82,15 @@ def test_progress_counts_runs_and_shows_one_that_is_late(monkeypatch):
             thread.join(20)
     assert "waiting for" in seen.file.getvalue()  # type: ignore[attr-defined]
     assert (counter.done, counter.failed) == (2, 1)
+
+
+def test_a_task_prints_how_it_gets_on(program, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.05)
+    program.write_text(PROGRAM + "        __import__('time').sleep(0.05)\n")
+    assert progress.in_task(str(program), []) == 0
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert lines
+    assert last.startswith("5 runs, ")
+    program.write_text("pass")
+    assert progress.in_task(str(program), []) == 0
+    assert capsys.readouterr().err == ""
