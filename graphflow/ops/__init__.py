@@ -440,15 +440,12 @@ from graphflow.ops.templates import make_template
 from graphflow.ops.tensor_array import TensorArray
 from graphflow.ops.text import (
     as_string,
-    reduce_join,
     regex_replace,
-    string_join,
-    string_split,
     string_strip,
     string_to_hash_bucket_fast,
     string_to_number,
-    substr,
 )
+from graphflow.ops.text_parts import reduce_join, string_join, string_split, substr
 from graphflow.ops.tiling import (
     broadcast_dynamic_shape,
     broadcast_static_shape,
