@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,12 @@ def _noise(number: Any) -> float:
     return float(np.random.default_rng().normal())
 
 
+def all_reach(done: list[int], after: list[int]) -> bool:
+    return all(n >= min(m, 15) for n, m in zip(done, after, strict=True))
+
+
 def test_overlapping_runs_lose_and_repeat_nothing(cluster, graph):
+    """Each run is hit twice at most: one that has lost three workers is given up."""
     with tf.device(T0):
         a = tf.Variable(0.0)
         up_a = a.assign_add(1.0)
@@ -169,14 +175,24 @@ def test_overlapping_runs_lose_and_repeat_nothing(cluster, graph):
     with tf.Session(cluster=cluster) as session:
         session.run(tf.global_variables_initializer())
 
-        def count() -> None:
+        done = [0] * 4  # runs, by thread, of 15
+        went_on = threading.Condition()
+
+        def count(thread: int) -> None:
             for fetch in (up_a, both, up_b) * 5:
                 session.run(fetch)
+                with went_on:
+                    done[thread] += 1
+                    went_on.notify_all()
 
         with ThreadPoolExecutor(4) as pool:
-            running = [pool.submit(count) for _ in range(4)]
+            running = [pool.submit(count, thread) for thread in range(4)]
             for i in range(6):
                 threading.Event().wait(0.02)
+                with went_on:
+                    after = [n + 1 for n in done] if i % 2 == 0 else done
+                    over = partial(all_reach, done, after)  # of what was under way
+                    assert went_on.wait_for(over, 30)
                 cluster.kill(i % 2)
             for each in running:
                 each.result(30)
