@@ -188,12 +188,34 @@ class Calls(Driver):
 
         Returns when the workers have answered, or within the deadline.
         """
+        self._await_commits(min(CLOSING, self._deadline))
         if self.abandon():
             left: dict[str, tuple[Any, ...]] = {
                 w: () for w in self.workers if w not in self._machine.lost
             }
             with suppress(OpError):  # gone or frozen: whoever owns the workers ends them
                 self._call("close", left, min(CLOSING, self._deadline))
+
+    def _await_commits(self, patience: float) -> None:
+        """Let workers carry out what they have been told: a call may overtake that."""
+        ends = self._clock() + patience
+        with self._lock:
+            self._onlookers += 1
+        try:
+            while (left := ends - self._clock()) > 0:
+                with self._lock:
+                    self._take_up()
+                    if self._closed or self._machine.lost or not self._machine.committing:
+                        return
+                    taken = self._taken
+                with self._bell:
+                    self._bell.wait_for(
+                        lambda: self._inbox or self._taken != taken,  # noqa: B023
+                        left,
+                    )
+        finally:
+            with self._lock:
+                self._onlookers -= 1
 
     def abandon(self) -> bool:
         """End the session without a word to the workers, which are about to be ended; was it

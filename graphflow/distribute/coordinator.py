@@ -106,6 +106,11 @@ class Coordinator(Recovery):
         return bool(self._runs)
 
     @property
+    def committing(self) -> bool:
+        """Is a run committed, and not everywhere?"""
+        return any(run.state == "committing" for run in self._runs.values())
+
+    @property
     def failure(self) -> OpError | None:
         """Why no run can succeed any more; None: they can."""
         return self._end(0) if self._end else None

@@ -301,6 +301,36 @@ def test_output_is_released_when_all_servers_have_the_writes(cluster, monkeypatc
     b.close()
 
 
+def test_a_session_that_is_closed_while_a_run_of_its_commits_lets_it(cluster, monkeypatch):
+    """The order to close would overtake the decision on both servers."""
+    with tf.Graph().as_default() as graph:
+        variables = []
+        for ps in (0, 1):
+            with tf.device(f"/job:ps/task:{ps}"):
+                variables.append(tf.Variable(0, name=f"v{ps}"))
+        both = tf.group(*[v.assign_add(1) for v in variables])
+    a = tf.Session(cluster["worker0"].target, graph=graph)
+    b = tf.Session(cluster["worker1"].target, graph=graph)
+    a.run([v.initializer for v in variables])
+    told = threading.Semaphore(0)
+    for slow in (cluster[f"ps{i}"]._serving._member.task for i in (0, 1)):
+
+        def late(*notice: Any, usual: Any = slow.notice) -> Any:
+            told.release()
+            time.sleep(0.05)
+            return usual(*notice)
+
+        monkeypatch.setattr(slow, "notice", late)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(a.run, both)
+        assert told.acquire(timeout=20)
+        assert told.acquire(timeout=20)
+        a.close()
+        running.result(20)
+    assert b.run(variables) == [1, 1]
+    b.close()
+
+
 def test_what_a_part_received_is_free_when_it_is_decided(cluster):
     """At once, and not when Python's collector comes: it may be memory that a peer has lent."""
     with tf.Graph().as_default():
