@@ -106,6 +106,7 @@ class TaskActor:
         environment = os.environ.get
         self._task.state.decisions = decided(name, environment(RECORD), environment(REPLAY))
         self._services: dict[str, Service] = {}  # by driver
+        self._invited: dict[str, Invitation] = {}  # by driver
         self._known: dict[str, Address] = {}  # where the tasks take values
         self._locating = threading.Lock()
         access = Access(
@@ -152,7 +153,15 @@ class TaskActor:
         before = self._services.pop(access.job, None)
         if before is not None:
             before.close()
-        self._services[access.job] = Service(invitation, lambda s: self._task.host(s.hex()))
+            self._task.left(access.job)
+
+        self._invited[access.job] = invitation
+
+        def ended() -> None:
+            if self._invited[access.job] is invitation:  # else it has joined again
+                self._task.left(access.job)
+
+        self._services[access.job] = Service(invitation, lambda s: self._task.host(s.hex()), ended)
         return self.address
 
     @group("control")

@@ -115,14 +115,14 @@ class Serving:
         """
         names = _visible(self.tasks, getattr(config, "device_filters", ()) or (), self.name)
         members = self._find(names)
-        bell = None
+        bell, driver = None, ""
         if self._space and not self._by_ray:
             network = self._connected()
             own = {name: m for name, m in members.items() if isinstance(m, LocalMember)}
             others: Any = {name: m for name, m in members.items() if name not in own}
             members = {**own, **network.reach(others)}
-            bell = network.bell
-        link = MemberLink(uuid.uuid4().hex, members, self.name, bell)
+            bell, driver = network.bell, network.job
+        link = MemberLink(uuid.uuid4().hex, members, self.name, bell, driver)
         conductor = Conductor(link, names, DEADLINE, self._slots)
         found = conductor._call("describe", dict.fromkeys(names, ()), START)
         conductor.open(seed)

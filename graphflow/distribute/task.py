@@ -114,6 +114,7 @@ class Task:
         self._hosts: dict[str, SharedHost] = {}
         self._channels: dict[str, Any] = {}
         self._openers: dict[str, str] = {}  # by session
+        self._drivers: dict[str, str] = {}  # by session: who sends messages past Ray; or ""
         self._opened: Counter[str] = Counter()  # sessions, by who has opened them
         self._members: dict[str, Mapping[str, Member]] = {}  # by session
         self._ended: OrderedDict[str, SharedHost] = OrderedDict()  # others may ask for what became
@@ -132,15 +133,16 @@ class Task:
 
     def _open(
         self, session: str, seed: int, deadline: float, _: Any, tier: str,
-        handles: Mapping[str, Any], opener: str, past: bool,
+        handles: Mapping[str, Any], opener: str, driver: str,
     ) -> None:  # fmt: skip
         members = {name: self._reach(handle) for name, handle in handles.items()}
         channel: Any = MemberChannel(session, members)
-        if past and self._past is not None:
+        if driver and self._past is not None:
             channel = self._past(session, channel)
         self._channels[session] = channel
         self._members[session] = members
         self._openers[session] = opener
+        self._drivers[session] = driver
         self._opened[opener] += 1
         who = opener, self._opened[opener]
         self._hosts[session] = SharedHost(self.state, session, seed, channel, deadline, who)
@@ -160,6 +162,7 @@ class Task:
         """End a session; its client tells nothing more, or what it tells is void."""
         with self._ending:
             self._openers.pop(session, None)
+            self._drivers.pop(session, None)
             self._channels.pop(session, None)
             members = self._members.pop(session, {})
             host = self._hosts.get(session)
@@ -209,6 +212,12 @@ class Task:
         for session in [s for s, o in list(self._openers.items()) if o == opener]:
             self._close(session)
 
+    def left(self, driver: str) -> None:
+        """End the sessions of a driver whose connection has ended: it takes this task for lost,
+        or is lost itself."""
+        for session in [s for s, d in list(self._drivers.items()) if d == driver]:
+            self._close(session)
+
     def step(self, session: str, step: Step) -> Any:
         """See `Host.step`.
 
@@ -239,6 +248,7 @@ class Task:
         for session in list(self._hosts):
             self._hosts.pop(session).close()
         self._openers.clear()
+        self._drivers.clear()
         self._channels.clear()
         self._members.clear()
         self.state.resources.close()
@@ -336,17 +346,20 @@ class MemberLink(Link):
         members: Mapping[str, Member],
         opener: str = "",
         bell: Callable[[], threading.Condition] | None = None,
+        driver: str = "",
     ):
         """Args:
         session: its name.
         members: the tasks that it sees.
         opener: the task that it is with.
         bell: makes what threads wait at, where messages travel past Ray.
+        driver: what this process is called there; "": they do not.
         """
         self._session = session
         self._members = members
         self._opener = opener
         self._new_bell = bell
+        self._driver = driver
         self._lock = threading.Lock()
         self._writers: dict[Ticket, set[str]] = {}  # those that have not applied it
         self._held: list[tuple[str, Notice, Hear]] = []
@@ -411,7 +424,7 @@ class MemberLink(Link):
     def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
         if method == "open":
             handles = {name: m.handle for name, m in self._members.items()}
-            arguments = (*arguments, handles, self._opener, self._new_bell is not None)
+            arguments = (*arguments, handles, self._opener, self._driver)
         self._members[worker].call(self._session, method, arguments, hear)
 
     def bell(self) -> threading.Condition:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -85,6 +86,45 @@ def test_a_session_past_rays_calls_has_the_bits_of_these(tasks):
     assert past[3] == by_ray[3]
     assert past[4] == by_ray[4]
     assert min(past[4].values()) > 0
+
+
+def test_a_server_ends_the_sessions_of_a_client_that_has_died(tasks):
+    """Nobody but the end of its connection tells, where no job has started it; what it had
+    reserved is free."""
+    import ray
+
+    def program(spec: Any) -> None:
+        import time
+
+        import graphflow as tf
+        from graphflow.distribute import failpoints
+
+        server = tf.train.Server(spec, "worker", 0)
+        with tf.Graph().as_default():
+            with tf.device("/job:ps/task:0"):
+                put = tf.FIFOQueue(1, [tf.int32], shapes=[[]], shared_name="room").enqueue(7)
+            with tf.device("/job:worker/task:0"):
+                v = tf.Variable(0)
+                up = v.assign_add(1)
+            session = tf.Session(server.target)
+            session.run(v.initializer)
+            kill = failpoints.FAULTS["kill"]
+            failpoints.arm("decided", 1, lambda: time.sleep(0.2) or kill(0))
+            session.run([put, up])
+
+    def left() -> tuple[int, int]:
+        from graphflow.distribute import ray_tasks
+
+        task = ray_tasks.here.task
+        (queue,) = task.state.resources._objects.values()
+        return len(task._hosts), queue._reserved
+
+    with pytest.raises(ray.exceptions.RayActorError):
+        call(tasks["worker"], program, SPEC)
+    ends = time.monotonic() + 20
+    while (found := call(tasks["ps"], left)) != (0, 0):
+        assert time.monotonic() < ends, found
+        time.sleep(0.05)
 
 
 def test_a_jobs_certificate_comes_to_its_tasks_only_if_wanted(monkeypatch):

@@ -80,6 +80,7 @@ class TaskNetwork:
         self._lock = threading.Lock()
         self._slow: dict[str, Slow] = {}
         self.bell = self._network.exchange.bell
+        self.job = self._network.job
         self.close = self._network.close
 
     def reach(self, members: Mapping[str, Slow]) -> dict[str, FastMember]:

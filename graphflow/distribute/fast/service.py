@@ -32,12 +32,21 @@ _LEFT = 256  # answers that wait to be collected; more than there may be runs un
 class Service:
     """Serves the sessions of one driver."""
 
-    def __init__(self, invitation: Invitation, find: Callable[[bytes], Host | None]):
+    def __init__(
+        self,
+        invitation: Invitation,
+        find: Callable[[bytes], Host | None],
+        ended: Callable[[], None] = lambda: None,
+    ):
         """Args:
         invitation: from the driver's `Exchange`.
         find: gives what this worker does for a session; None: it is closed.
+        ended: called when the driver has closed the connection, or has ended.  By ZeroMQ nobody
+          learns of that: it connects again.
         """
         self._find = find
+        self._ended = ended
+        self._closed = False
         local = invitation.local and invitation.machine == machine()
         self._way: Way = _Local(invitation) if local else _ZeroMQ(invitation)
         self._gate = Gate()
@@ -57,6 +66,9 @@ class Service:
             frame = self._gate.enter(parts)
             if frame is not None:
                 return frame
+        if not self._closed:
+            self._closed = True
+            self._ended()
         return None
 
     def _answer(self, frame: Frame) -> None:
@@ -103,6 +115,7 @@ class Service:
 
     def close(self) -> None:
         """Take no more messages.  Steps under way go on, and their answers go nowhere."""
+        self._closed = True
         self._way.close()  # whoever receives wakes
 
 
