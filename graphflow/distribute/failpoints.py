@@ -15,13 +15,14 @@ POINTS = (
     "kernel",  # the kernels of a step are about to run
     "sum",  # a part of a sum over replicas is on its way
     "prepared",  # all is computed, and the driver does not know
-    "decided",  # a client is about to tell a server what becomes of a run
     "committed",  # all is applied, and the driver does not know
     "save",  # a copy of the state is to be made
     "copy",  # a part of the copy of another worker's state has come
     "rebuild",  # the state of a cut is to be taken
     "load",  # a plan has come
 )
+# The same of clients of servers.
+CLIENTS = ("decided",)  # a server is about to be told what becomes of a run
 
 
 def _run_out_of_memory(_: float) -> None:
@@ -67,8 +68,9 @@ def arm(point: str, count: int, action: Callable[[], object]) -> None:
     Raises:
       ValueError: there is no such moment.
     """
-    if point not in POINTS:
-        raise ValueError(f"failpoint {point!r}: it must be one of {', '.join(POINTS)}")
+    if point not in POINTS + CLIENTS:
+        known = ", ".join(POINTS + CLIENTS)
+        raise ValueError(f"failpoint {point!r}: it must be one of {known}")
     _armed[point] = count, action
 
 
