@@ -106,7 +106,8 @@ def _copies(
     """Copies of all that writes mirrored variables or is needed for that, and of reads.
 
     What computes an update is copied where it shares the variable's device because it was built
-    with it, or needs nothing else than what is there: otherwise its value comes from home.
+    with it, or may be anywhere and needs nothing else than what is there: otherwise its value comes
+    from home.  What asks for a device is not repeated on others: it may be a replica's whole work.
     """
     fed = set(subgraph.feeds)
     touching = {o: touches(o) for o in subgraph.order}
@@ -165,7 +166,7 @@ def _computable(
                 other.type == "VarHandle" and resource(other.outputs[0]) in here
                 for other in operation.colocation
             )
-            if all(maker.get(t) in local for t in operation.inputs):
+            if not operation.device and all(maker.get(t) in local for t in operation.inputs):
                 local.add(operation)
                 found.add(operation)
             elif beside:

@@ -32,6 +32,8 @@ BOUNDS = {
 MEANING = {
     "dp_cost_2": "step of 2 data-parallel replicas / of 2 independent ones at once",
     "dp_cost_4": "the same with 4, which share two cores",
+    "dp_mirrored_2": "step of 2 data-parallel replicas that all keep all variables / none twice",
+    "dp_mirrored_4": "the same with 4",
     "dp_step_ms_2": "step of 2 data-parallel replicas on 2 workers, ms",
     "dp_step_ms_4": "of 4 on 4, ms",
     "dp_simulated_2": "that step as simulated / as measured",
@@ -96,11 +98,14 @@ def data_parallel() -> dict[str, Any]:
             cluster = stack.enter_context(tf.Cluster(workers=workers))
             together = stack.enter_context(_session(cluster, partial(_replicas, workers)))
             apart = stack.enter_context(_session(cluster, partial(_independent, workers)))
-            works = {"dp": together.step, "own": apart.step}
+            copies = partial(_replicas, workers, mirrored=True)
+            mirrored = stack.enter_context(_session(cluster, copies))
+            works = {"dp": together.step, "own": apart.step, "mirrored": mirrored.step}
             times = interleaved(works, calls=2, rounds=7)
             link = link or _measured_link(together.session)
         alone, step = statistics.median(times["own"]), statistics.median(times["dp"])
         found[f"dp_cost_{workers}"] = median_ratio(times["dp"], times["own"])
+        found[f"dp_mirrored_{workers}"] = median_ratio(times["mirrored"], times["dp"])
         found[f"dp_step_ms_{workers}"] = step * 1e3
         found[f"dp_simulated_{workers}"] = _simulated(alone, workers, link) / step
     alone = found["dp_step_ms_2"] / found["dp_cost_2"] / 1e3
@@ -141,8 +146,9 @@ class _session:
         self.session.close()
 
 
-def _replicas(workers: int) -> Any:
-    optimizer = tf.distribute.DataParallel(tf.train.GradientDescentOptimizer(0.01), workers)
+def _replicas(workers: int, mirrored: bool = False) -> Any:
+    inner = tf.train.GradientDescentOptimizer(0.01)
+    optimizer = tf.distribute.DataParallel(inner, workers, mirrored=mirrored)
     # Each replica makes its examples: feeding them is the same work for all.
     size = tf.constant(np.zeros((workers * BATCH, 1), np.float32))
     return optimizer.minimize(

@@ -81,6 +81,23 @@ def test_operands_travel_and_not_values():
     ]  # fmt: skip
 
 
+def test_what_asks_for_a_device_is_not_repeated_on_others():
+    """Though all that it needs is there: the gradients of a replica on constants."""
+    with Graph().as_default() as graph:
+        with tf.device(WORKERS[0]):
+            v = tf.get_variable("v", [3], initializer=tf.zeros_initializer())
+            loss = tf.square(v, name="loss")
+        half = tf.multiply(loss, 0.5, name="half")  # asks for none, but needs what does
+        twice = tf.multiply(v, 2.0, name="twice")
+        steps = [v.assign(half).op, v.assign(twice).op]
+        graph.set_mirrors(v.handle.op, WORKERS[:2])
+        topology = topology_of([f"{w}/cpu:0" for w in WORKERS[:2]])
+        subgraph = prune(graph, [], steps, [])
+        result = partition(subgraph, place(subgraph, topology))
+    away = result.parts["/job:w/replica:0/task:1/device:CPU:0"].order
+    assert {o.name.partition("/")[0] for o in away if o.type in ("Square", "Mul")} == {"twice"}
+
+
 def test_a_copy_that_is_not_written_is_noticed():
     result = trained(Graph(), True)
     for device, part in result.parts.items():
