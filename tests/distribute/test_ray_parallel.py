@@ -83,3 +83,22 @@ def test_data_parallel_while_workers_join_leave_and_die(cluster):
     finally:
         cluster.resize(2)
     programs.same(found, replicas.train(replicas.parallel(4)))
+
+
+def test_a_lost_data_parallel_worker_gets_its_state_from_another_one(cluster):
+    """Nothing is done again, and the journal is not needed."""
+    kill = killer(cluster, 2, task=1)
+    counts: list[int] = []
+
+    def on_step(step: int) -> None:
+        kill(step)
+        (session,) = [s for s in list(cluster._sessions) if not s.conductor.closed]
+        counts.append(session.statistics()[cluster.names[1]].get("mirrored", 0))
+
+    def mirrored(inner: Any) -> Any:
+        return tf.distribute.DataParallel(inner, 4, 2, mirrored=True)
+
+    found = replicas.train(mirrored, cluster=cluster, on_step=on_step)
+    assert counts[0] == 0
+    assert counts[-1] == 1
+    programs.same(found, replicas.train(replicas.parallel(4)))

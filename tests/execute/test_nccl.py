@@ -226,3 +226,29 @@ def test_where_one_device_lacks_nccl_all_do_without(three):
     nccls[GPUS[2]] = Nccl(lacking)
     assert set(run(cupy, nccls, [[np.ones(3)] for _ in range(3)]).values()) == {None}
     assert not cupy.made
+
+
+def test_ranks_are_the_order_of_the_group_and_outlive_a_device_lost_in_a_sum(three):
+    """Whoever comes first: the order in which NCCL adds follows from the ranks."""
+    cupy, nccls = three
+    members = (GPUS[2], GPUS[0], GPUS[1])
+    values = [[np.full(3, 10.0**r)] for r in range(3)]
+
+    def ranks() -> list[int]:
+        found = [list(nccls[device]._communicators.values()) for device in members]
+        return [joined.communicator.rank for (joined,) in found]
+
+    run(cupy, nccls, values, members)
+    assert ranks() == [0, 1, 2]
+    cupy.stuck = True  # the kernels wait for a device that is gone
+    cancelled = threading.Event()
+    threading.Timer(0.1, cancelled.set).start()
+    with pytest.raises(CancelledError):
+        run(cupy, nccls, values, members, cancelled=cancelled)
+    assert all(c.aborted for c in cupy.made)
+    cupy.stuck = False
+    nccls[GPUS[0]] = Nccl(cupy)  # it takes the place of the lost one
+    for (total,) in run(cupy, nccls, values, members, generation=1).values():
+        np.testing.assert_array_equal(total, np.full(3, 111.0))
+    assert ranks() == [0, 1, 2]
+    assert [c.aborted for c in cupy.made] == [True] * 3 + [False] * 3
