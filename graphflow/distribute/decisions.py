@@ -9,12 +9,13 @@ else follows from the values, and so has the same bits.
 
     ["part", [opener, session, plan, turn], seen]      in the order of commits
     ["read", [opener, session, plan, turn], seen]      of a run that changes no variable
+    ["dequeued", [opener, …], queue, [number, …]]      which elements a part took
     ["taken", accumulator, [[rank, gift], …]]          what a mean was made of
     ["passed", gate, rank, step]                       to which step a worker was let on
 
 What a program reads may decide on what it runs, so runs that change nothing are logged, too.  A log
-that ends leaves the rest to chance.  Not logged is who gets which element of a queue that several
-clients share.
+that ends leaves the rest to chance, but for elements of queues that others are yet to take.
+Elements are numbered as they come, which is in the order of commits.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -78,18 +79,36 @@ class Place(Protocol):
         """It will not be committed."""
         ...
 
+    def wanted(self, queue: str) -> Sequence[int] | None:
+        """Which elements it takes next from a queue; None: whichever it gets."""
+        ...
+
+    def of_others(self, queue: str) -> Collection[int]:
+        """Elements that others are yet to take."""
+        ...
+
+    def took(self, queue: str, numbers: Sequence[int]) -> None:
+        """It has taken these elements."""
+        ...
+
 
 class Decisions(Protocol):
-    """What a server asks."""
+    """What a server asks.
+
+    Attributes:
+      replays: it decides by a log.
+    """
+
+    replays: bool
 
     def begin(
         self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
-    ) -> Place | None:
+    ) -> Place:
         """Have a part see the state: calls `snapshot` at the right moment.
 
         Args:
           part: which.
-          changes: it may write variables or give output; otherwise it needs no place.
+          changes: it may write variables or give output; otherwise nobody waits for its commit.
           snapshot: takes the state as it is.
           cancelled: set when the run is cancelled.
 
@@ -157,6 +176,8 @@ def decided(task: str, record: str | None, replay: str | None) -> Decisions | No
 class Recorder:
     """Decides nothing, and writes down what chance has decided."""
 
+    replays = False
+
     def __init__(self, path: str):
         """Begin a log.
 
@@ -177,24 +198,34 @@ class Recorder:
 
     def begin(
         self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
-    ) -> Place | None:
+    ) -> Place:
         with self._lock:
             snapshot()
             if changes:
                 return _Recorded(self, part, self._commits)
-            self._write("read", part, self._commits)
-            return None
+            return _RecordedRead(self, self._write("read", part, self._commits))
 
-    def _write(self, kind: str, part: Part, seen: int) -> None:
+    def _write(self, kind: str, part: Part, seen: int, takes: Iterable[_Take] = ()) -> Part:
         self._turns[part] += 1
-        self._file.append([kind, list(part._replace(turn=self._turns[part])), seen])
+        entry = part._replace(turn=self._turns[part])
+        for take in takes:
+            self.dequeued(entry, take)
+        self._file.append([kind, list(entry), seen])
+        return entry
 
-    def committed(self, part: Part, seen: int, apply: Callable[[], None]) -> None:
+    def committed(
+        self, part: Part, seen: int, takes: Iterable[_Take], apply: Callable[[], None]
+    ) -> None:
         """Apply a part's effects, and write that down."""
         with self._lock:
             apply()
             self._commits += 1
-            self._write("part", part, seen)
+            self._write("part", part, seen, takes)
+
+    def dequeued(self, entry: Part, take: _Take) -> None:
+        """Write down which elements a part has taken."""
+        with self._lock:
+            self._file.append(["dequeued", list(entry), take.queue, list(take.numbers)])
 
     def wanted(self, accumulator: str) -> None:
         return None
@@ -217,23 +248,61 @@ class Recorder:
             self._file.close()
 
 
-class _Recorded(NamedTuple):
-    recorder: Recorder
-    part: Part
-    seen: int
+class _Take(NamedTuple):
+    queue: str
+    numbers: Sequence[int]
+
+
+class _Recorded:
+    """The place of a part that changes something: which turn it has is known at its commit."""
+
+    def __init__(self, recorder: Recorder, part: Part, seen: int):
+        self._recorder = recorder
+        self._part = part
+        self._seen = seen
+        self._takes: list[_Take] = []
 
     def commit(self, apply: Callable[[], None]) -> threading.Event:
-        self.recorder.committed(self.part, self.seen, apply)
-        done = threading.Event()
-        done.set()
-        return done
+        self._recorder.committed(self._part, self._seen, self._takes, apply)
+        return _done()
 
     def abandon(self) -> None:
         """Nothing was written of it."""
 
+    def wanted(self, queue: str) -> None:
+        return None
+
+    def of_others(self, queue: str) -> Collection[int]:
+        return ()
+
+    def took(self, queue: str, numbers: Sequence[int]) -> None:
+        self._takes.append(_Take(queue, numbers))
+
+
+class _RecordedRead(_Recorded):
+    """That of one that only takes input: its commit may never come."""
+
+    def __init__(self, recorder: Recorder, entry: Part):
+        super().__init__(recorder, entry, 0)
+
+    def commit(self, apply: Callable[[], None]) -> threading.Event:
+        apply()
+        return _done()
+
+    def took(self, queue: str, numbers: Sequence[int]) -> None:
+        self._recorder.dequeued(self._part, _Take(queue, numbers))
+
+
+def _done() -> threading.Event:
+    done = threading.Event()
+    done.set()
+    return done
+
 
 class Replayer:
     """Decides as a log says, and as chance will where that has ended."""
+
+    replays = True
 
     def __init__(self, path: str):
         """Read a log.
@@ -257,15 +326,20 @@ class Replayer:
         self._diverged = ""  # why the log is not followed any more
         self._taken: dict[str, deque[Any]] = defaultdict(deque)
         self._passed: dict[tuple[str, int], deque[int]] = defaultdict(deque)
+        self._dequeued: dict[tuple[Part, str], list[list[int]]] = defaultdict(list)
+        self._coming: dict[str, set[int]] = defaultdict(set)  # queue -> elements yet to be taken
         for kind, *rest in records:
-            if kind == "taken":
+            if kind == "dequeued":
+                self._dequeued[Part(*rest[0]), rest[1]].append([int(n) for n in rest[2]])
+                self._coming[rest[1]].update(int(n) for n in rest[2])
+            elif kind == "taken":
                 self._taken[rest[0]].append([(int(r), int(n)) for r, n in rest[1]])
             elif kind == "passed":
                 self._passed[rest[0], int(rest[1])].append(int(rest[2]))
 
     def begin(
         self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
-    ) -> Place | None:
+    ) -> Place:
         with self._changed:
             if self._diverged:
                 raise FailedPreconditionError(None, None, self._diverged)
@@ -277,7 +351,7 @@ class Replayer:
             if entry in self._seen:
                 self._begins[seen] -= 1
                 self._changed.notify_all()
-            return _Replayed(self, part, entry) if changes else None
+            return (_Replayed if changes else _ReplayedRead)(self, part, entry)
 
     def _await(self, turn: Callable[[], bool], entry: Part, cancelled: threading.Event) -> None:
         left = PATIENCE
@@ -314,8 +388,7 @@ class Replayer:
                 self._changed.notify_all()
                 return done
         apply()
-        done.set()
-        return done
+        return _done()
 
     def _commit(self) -> None:
         """Apply what is due, once all have begun that saw the state as it is before that.
@@ -363,6 +436,21 @@ class Replayer:
                 self._begins[self._seen[entry]] += 1
             self._turns[part] -= 1
 
+    def dequeued(self, entry: Part, queue: str, nth: int) -> Sequence[int] | None:
+        """The elements that a part takes from a queue at its nth time; None: it did not."""
+        found = self._dequeued.get((entry, queue), ())
+        return found[nth] if nth < len(found) else None
+
+    def coming(self, queue: str) -> Collection[int]:
+        """Elements that somebody is yet to take."""
+        with self._changed:
+            return frozenset(self._coming[queue])
+
+    def came(self, queue: str, numbers: Iterable[int]) -> None:
+        """Elements were taken."""
+        with self._changed:
+            self._coming[queue].difference_update(numbers)
+
     def wanted(self, accumulator: str) -> list[tuple[int, int]] | None:
         with self._changed:
             waiting = self._taken[accumulator]
@@ -395,13 +483,38 @@ class Replayer:
             self._thread.join()  # no deadline: it ends with the commit that it applies
 
 
-class _Replayed(NamedTuple):
-    replayer: Replayer
-    part: Part
-    entry: Part
+class _Replayed:
+    """The place of a part that changes something."""
+
+    def __init__(self, replayer: Replayer, part: Part, entry: Part):
+        self._replayer = replayer
+        self._part = part
+        self._entry = entry
+        self._takes: Counter[str] = Counter()  # by queue
 
     def commit(self, apply: Callable[[], None]) -> threading.Event:
-        return self.replayer.committed(self.entry, apply)
+        return self._replayer.committed(self._entry, apply)
 
     def abandon(self) -> None:
-        self.replayer.abandoned(self.part, self.entry)
+        self._replayer.abandoned(self._part, self._entry)
+
+    def wanted(self, queue: str) -> Sequence[int] | None:
+        return self._replayer.dequeued(self._entry, queue, self._takes[queue])
+
+    def of_others(self, queue: str) -> Collection[int]:
+        return self._replayer.coming(queue)
+
+    def took(self, queue: str, numbers: Sequence[int]) -> None:
+        self._takes[queue] += 1
+        self._replayer.came(queue, numbers)
+
+
+class _ReplayedRead(_Replayed):
+    """That of one that only takes input."""
+
+    def commit(self, apply: Callable[[], None]) -> threading.Event:
+        apply()
+        return _done()
+
+    def abandon(self) -> None:
+        """Nobody waits for its turn."""

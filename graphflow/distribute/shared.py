@@ -333,6 +333,11 @@ class SharedHost(Host):
 
     def _attempt(self, ticket: Ticket, work: Work, quiet: bool = False) -> SharedAttempt:
         inputs = self._inputs.setdefault(ticket.run, InputLog())
+        return self._attempt_with(inputs, ticket, work, quiet)
+
+    def _attempt_with(
+        self, inputs: InputLog, ticket: Ticket, work: Work, quiet: bool = False
+    ) -> SharedAttempt:
         return SharedAttempt(
             ticket, self._shared, self._session, self._resources, self._seed, inputs,
             work.cancelled, quiet,
@@ -347,19 +352,20 @@ class SharedHost(Host):
         mailbox = super()._mailbox(ticket, shipment, work)
         replay = _Replay(mailbox, shipment.routes, self._incoming[step.plan])
         self._replays[ticket] = replay
+        attempt = work.attempt
+        assert isinstance(attempt, SharedAttempt)
+        inputs = attempt.inputs  # in a replay its turn may come when the run is over
 
         def again() -> SharedAttempt:
             """Everything the part asked for came before: it waits for nothing."""
             self._replays[ticket] = replay
             try:
-                work.attempt = fresh = self._attempt(ticket, work)
+                work.attempt = fresh = self._attempt_with(inputs, ticket, work)
                 self._execute(step, work, None)
             finally:
                 self._replays.pop(ticket, None)
             return fresh
 
-        attempt = work.attempt
-        assert isinstance(attempt, SharedAttempt)
         attempt.again = again
         decisions = self._state.decisions
         try:

@@ -374,6 +374,12 @@ class Context:
         return value
 
     @property
+    def turn(self) -> Any:
+        """The run's place among those of others, where that is logged or replayed, see
+        `distribute.decisions`; None: it has none."""
+        return getattr(self._run, "place", None)
+
+    @property
     def seed(self) -> int:
         return self._run.seed
 

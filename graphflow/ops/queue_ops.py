@@ -146,11 +146,13 @@ def _taken(ctx: Any, handle: StateKey, count: int, up_to: bool) -> list[tuple[An
     queue = _found(ctx, handle)
     own = own_elements(ctx.pending, queue)
     found = ctx.input(
-        lambda: queue.take(count, up_to, own, ctx.cancelled),
+        lambda: queue.take(count, up_to, own, ctx.cancelled, ctx.turn),
         own=True,
         of=(np.int64(count),),
         back=lambda before: queue.give_back(before.elements),
     )
+    if ctx.turn is not None and found.elements:
+        ctx.turn.took(queue.name, [element.number for element in found.elements])
     return [*found.elements, *take_own(ctx.pending, queue, found.own)]
 
 

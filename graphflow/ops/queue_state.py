@@ -6,6 +6,10 @@ was taken in vain goes back to the front.
 
 An enqueue is an output of its run: it is released when the run commits.  Room for it is
 reserved before, so that committing cannot fail half way.
+
+Where several clients take elements of one queue, chance decides who gets which.  On a server that
+writes such decisions down (`distribute.decisions`), elements have the numbers in which they came,
+and a dequeue in a replay takes those that it took when that was logged.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import copy
 import heapq
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +27,7 @@ from graphflow.base.errors import CancelledError, OutOfRangeError
 from graphflow.base.waiting import waits
 
 Element = tuple[Any, ...]
-_OF_WAITING = ("_changed", "_waiting")
+_NOT_CONTENT = ("_changed", "_waiting", "decisions", "_came")
 _POLL = 0.05  # seconds between looks at whether the run was cancelled; elements wake at once
 
 
@@ -39,12 +43,28 @@ class Taken(NamedTuple):
     own: int
 
 
+class Numbered(tuple[Any, ...]):
+    """An element.
+
+    Attributes:
+      number: how many came before it, and itself.
+    """
+
+    number: int
+
+
 class QueueState:
-    """First in, first out."""
+    """First in, first out.
+
+    Attributes:
+      decisions: what logs who gets which element, or decides so by a log; None: nobody does.
+    """
 
     def __init__(self, name: str, capacity: int):
         self.name = name
         self.capacity = capacity
+        self.decisions: Any = None
+        self._came = 0
         self.closed = False
         self._items: Any = deque()
         self._reserved = 0
@@ -53,15 +73,17 @@ class QueueState:
         self._waiting: deque[object] = deque()
 
     def __getstate__(self) -> dict[str, Any]:
-        """The content alone: a copy has nobody who waits, and room for nobody is reserved."""
+        """The content alone: a copy has nobody who waits, room for nobody is reserved, and nothing
+        is written down."""
         with self._changed:
-            state = {k: copy.copy(v) for k, v in self.__dict__.items() if k not in _OF_WAITING}
+            state = {k: copy.copy(v) for k, v in self.__dict__.items() if k not in _NOT_CONTENT}
         return state | {"_reserved": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._changed = threading.Condition()
         self._waiting = deque()
+        self.decisions, self._came = None, 0
 
     # ---- order: what subclasses change
 
@@ -78,17 +100,37 @@ class QueueState:
         """May an element be taken now?"""
         return bool(self._items)
 
+    def _elements(self) -> list[Any]:
+        """All, `Numbered` where there are decisions."""
+        return list(self._items)
+
+    def _drop(self, numbers: Collection[int]) -> None:
+        """Take the elements with these numbers out."""
+        self._items = deque([e for e in self._items if e.number not in numbers])
+
     # ---- dequeue
 
     def take(
-        self, count: int, up_to: bool, own: Sequence[Element], cancelled: threading.Event
+        self,
+        count: int,
+        up_to: bool,
+        own: Sequence[Element],
+        cancelled: threading.Event,
+        place: Any = None,
     ) -> Taken:
         """Wait for `count` elements; those that the run has enqueued itself come last.
+
+        Args:
+          place: of the run among those of others, see `distribute.decisions.Place`.
 
         Raises:
           OutOfRangeError: the queue is closed and has too few; with `up_to`, has none.
           CancelledError: the run was cancelled while it waited.
         """
+        wanted = place.wanted(self.name) if place is not None else None
+        if wanted is not None:
+            return self._take_these(wanted, min(count - len(wanted), len(own)), cancelled)
+        others = place.of_others(self.name) if place is not None else ()
         taken: list[Element] = []
         ticket = object()
         with self._changed:
@@ -97,7 +139,10 @@ class QueueState:
                 while True:
                     if self._waiting[0] is ticket:
                         while len(taken) < count and self._ready():
-                            taken.append(self._pop())
+                            free = self._pop() if not others else self._pop_beside(others)
+                            if free is None:
+                                break
+                            taken.append(free)
                         self._changed.notify_all()
                         if len(taken) + len(own) >= count:
                             return Taken(tuple(taken), count - len(taken))
@@ -116,6 +161,28 @@ class QueueState:
             finally:
                 self._waiting.remove(ticket)
                 self._changed.notify_all()
+
+    def _take_these(self, numbers: Sequence[int], own: int, cancelled: threading.Event) -> Taken:
+        """Wait for the elements of these numbers, whoever else waits."""
+        with self._changed:
+            while True:
+                there = {element.number: element for element in self._elements()}
+                if there.keys() >= set(numbers):
+                    self._drop(numbers)
+                    self._changed.notify_all()
+                    return Taken(tuple([there[n] for n in numbers]), own)
+                _check(cancelled)
+                waits()
+                self._changed.wait(_POLL)
+
+    def _pop_beside(self, others: Collection[int]) -> Element | None:
+        """An element whose number is none of these; None: there is none."""
+        free = [element for element in self._elements() if element.number not in others]
+        if not free:
+            return None
+        first: Element = free[0]
+        self._drop([free[0].number])
+        return first
 
     def _exhausted(self, count: int, found: int) -> OutOfRangeError:
         return OutOfRangeError(
@@ -154,7 +221,9 @@ class QueueState:
                 if self._refuses or (self.closed and not waited):
                     self.check_open()
                 used = len(self._items) + self._reserved
-                if self.capacity < 0 or used + count <= self.capacity or not used:
+                # In a replay the log has the order, and a later one in it must not take the room.
+                bound = self.capacity >= 0 and not getattr(self.decisions, "replays", False)
+                if not bound or used + count <= self.capacity or not used:
                     self._reserved += count
                     return
                 _check(cancelled)
@@ -172,8 +241,14 @@ class QueueState:
         with self._changed:
             self._reserved -= len(elements)
             for element in elements:
-                self._push(element)
+                self._push(element if self.decisions is None else self._numbered(element))
             self._changed.notify_all()
+
+    def _numbered(self, element: Element) -> Numbered:
+        numbered = Numbered(element)
+        self._came += 1
+        numbered.number = self._came
+        return numbered
 
     # ---- the rest
 
@@ -213,6 +288,9 @@ class ShuffleState(QueueState):
     def _put_back(self, elements: Sequence[Element]) -> None:
         self._items.extend(elements)
 
+    def _drop(self, numbers: Collection[int]) -> None:
+        self._items = [e for e in self._items if e.number not in numbers]
+
     def _ready(self) -> bool:
         kept = 0 if self.closed else self._least
         return len(self._items) > kept
@@ -237,6 +315,13 @@ class PriorityState(QueueState):
         for position, element in enumerate(elements):
             key = (int(element[0]), position - len(elements) - self._count, element)
             heapq.heappush(self._items, key)
+
+    def _elements(self) -> list[Any]:
+        return [element for _, _, element in self._items]
+
+    def _drop(self, numbers: Collection[int]) -> None:
+        self._items = [item for item in self._items if item[2].number not in numbers]
+        heapq.heapify(self._items)
 
 
 class Enqueue:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,46 @@ def with_backup(server: tf.train.Server, worker: int, pause: Callable[[int], Any
         return losses
 
 
+KINDS = {
+    "first in, first out": lambda: tf.FIFOQueue(8, tf.float32, [5], shared_name="examples"),
+    "shuffled": lambda: tf.RandomShuffleQueue(
+        8, 2, tf.float32, [5], seed=3, shared_name="examples"
+    ),
+}
+
+
+def queued(kind: str, server: tf.train.Server, worker: int, pause: Any) -> list[float]:
+    """Workers take examples from one queue, and apply what they learn from each."""
+    examples = data(9).reshape(-1, 5)[:24]
+    setter = tf.train.replica_device_setter(1, worker_device=f"/job:worker/task:{worker}")
+    with tf.Graph().as_default():
+        with tf.device(setter):
+            step = tf.train.get_or_create_global_step()
+            w = tf.get_variable("w", [5, 3], initializer=tf.constant_initializer(0.1))
+        with tf.device("/job:ps/task:0"):
+            queue = KINDS[kind]()
+            fill, close = queue.enqueue_many([examples]), queue.close()
+            x = queue.dequeue()
+            there = tf.FIFOQueue(1, [tf.int32], [[]], shared_name="there")
+            come, meet = there.enqueue(worker), there.dequeue()
+        with tf.device(setter):
+            x = tf.py_func(lambda value: (pause(worker), value)[1], [x], tf.float32)
+            product = tf.matmul(tf.reshape(x, [1, 5]), w)
+            loss = tf.reduce_sum(tf.square(tf.tanh(product) - 0.3))
+            train = tf.train.MomentumOptimizer(0.3, 0.9).minimize(loss, step)
+        found = []
+        with tf.train.MonitoredTrainingSession(server.target, worker == 0) as session:
+            if worker:
+                session.run(come)
+            else:  # both begin at once
+                session.run(meet)
+                session.run(fill)
+                session.run(close)
+            while not session.should_stop():  # until the queue is empty
+                found.append(float(session.run([loss, train])[0]))
+        return found
+
+
 def train(program: Program, workers: int, late: int, **options: Any) -> tuple[Any, Any]:
     """Each worker's losses, and the weights; one worker is later than the others."""
 
@@ -112,7 +153,14 @@ def train(program: Program, workers: int, late: int, **options: Any) -> tuple[An
         return [run.result(60) for run in runs], weights
 
 
-@pytest.mark.parametrize(("program", "workers"), [(asynchronous, 2), (with_backup, 3)])
+FROM_QUEUES = [partial(queued, kind) for kind in KINDS]
+
+
+@pytest.mark.parametrize(
+    ("program", "workers"),
+    [(asynchronous, 2), (with_backup, 3), *[(each, 2) for each in FROM_QUEUES]],
+    ids=["asynchronous", "backup", *KINDS],
+)
 def test_a_replay_has_the_bits_of_the_run_that_was_logged(tmp_path, program, workers):
     losses, weights = train(program, workers, late=workers - 1, record_decisions=str(tmp_path))
     _, others = train(program, workers, late=0)
