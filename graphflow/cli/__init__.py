@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         each.add_argument(
             "--heartbeat", type=_seconds, metavar="SECONDS",
-            help="without a sign of life, after which a task is started again; 20",
+            help="of silence after which a task is started again; 20, or 30 of a worker",
         )  # fmt: skip
         each.add_argument(
             "--record-decisions", metavar="DIR", help="log the order of asynchronous updates there"

@@ -32,7 +32,8 @@ class Layout(NamedTuple):
       record, replay: folders of what chance decides on parameter servers.
       restarts: how often each task may be lost, and is started again; None: three times.
       tls: encrypt values between machines, too.
-      heartbeat: seconds without a sign of life after which a task is lost; None: 20.
+      heartbeat: seconds without a sign of life after which a task or worker is lost; None: 20,
+        or 30 of a worker.
     """
 
     workers: int | None = None
@@ -125,6 +126,7 @@ def _here(script: str, arguments: Sequence[str]) -> int:
 def _on_workers(script: str, arguments: Sequence[str], layout: Layout) -> int:
     """One program, whose sessions run on a cluster."""
     from graphflow.distribute import Cluster
+    from graphflow.distribute.servers import DEADLINE
     from graphflow.session import session
 
     assert layout.workers is not None
@@ -133,6 +135,7 @@ def _on_workers(script: str, arguments: Sequence[str], layout: Layout) -> int:
         address=layout.address,
         cpus_per_worker=layout.cpus,
         gpus_per_worker=layout.gpus,
+        deadline=DEADLINE if layout.heartbeat is None else layout.heartbeat,
         tls=layout.tls,
     ) as cluster:
         session.default_cluster = cluster

@@ -1,4 +1,4 @@
-"""Named moments at which tests make a worker fail."""
+"""Named moments at which tests make a worker fail, or a client."""
 
 from __future__ import annotations
 

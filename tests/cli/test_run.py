@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.base import errors
 from graphflow.cli import main, run, submit
 from graphflow.compat import standin
 from graphflow.distribute.cluster import _ray
@@ -48,6 +49,27 @@ def test_a_job_runs_the_same_command_on_the_cluster():
     assert words[14:] == [
         "--restarts", "0", "--heartbeat", "9.5", "--record-decisions", "/log", "--tls", "train.py",
     ]  # fmt: skip
+
+
+def test_workers_have_the_heartbeat_as_their_deadline(monkeypatch, tmp_path):
+    told: list[Any] = []
+
+    def cluster(workers: int, deadline: float, **_: Any) -> Any:
+        told.append(deadline)
+        raise errors.UnavailableError(None, None, "there is none")
+
+    monkeypatch.setattr("graphflow.distribute.Cluster", cluster)
+    (tmp_path / "train.py").write_text("import tensorflow")
+    for given in ([], ["--heartbeat", "7.5"]):
+        assert main(["run", "--workers", "1", *given, str(tmp_path / "train.py")]) == 1
+    assert told == [30.0, 7.5]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon"])
+def test_a_heartbeat_is_a_positive_number(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--workers", "1", "--heartbeat", text, "train.py"])
+    assert f"{text!r} is no positive number of seconds" in capsys.readouterr().err
 
 
 def test_a_script_that_is_not_there_is_named(capsys):
@@ -323,7 +345,7 @@ def test_python_dash_m_graphflow_is_the_command():
         ("--gpus-per-worker", "GPUs of each; 0"),
         ("--record-decisions", "log the order"),
         ("--restarts", "started again; 3"),
-        ("--heartbeat", "a sign of life, after which a task is started again; 20"),
+        ("--heartbeat", "of silence after which a task is started again; 20"),
         ("--tls", "encrypt values between machines"),
     ):
         assert flag in told
