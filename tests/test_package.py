@@ -44,6 +44,16 @@ def test_import_loads_only_what_building_and_running_need():
     assert later & set(loaded) == set()
 
 
+def test_nothing_that_comes_from_a_network_or_a_disk_is_unpickled():
+    """What knows how to is imported by one module, which asks what could travel by Ray."""
+    unsafe = (
+        r"^\s*(import|from) (pickle|_pickle|cloudpickle|marshal|shelve|dill)\b|allow_pickle=True"
+    )
+    found = [p for p in PACKAGE.rglob("*.py") if re.search(unsafe, p.read_text(), re.M)]
+    assert [str(p.relative_to(PACKAGE)) for p in found] == ["distribute/portable.py"]
+    assert "pickle.load" not in found[0].read_text()
+
+
 def test_every_folder_has_its_layer():
     (contract,) = (c for c in PYPROJECT["tool"]["importlinter"]["contracts"] if "layers" in c)
     placed = {name.strip(" ()") for line in contract["layers"] for name in re.split("[|:]", line)}

@@ -297,6 +297,29 @@ def test_a_worker_may_be_lost_at_any_moment(cluster, graph, undisturbed, point, 
     assert len(hits) == 2 or point == "load" or (hits and point in beside)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("point", sorted(set(failpoints.POINTS) - {"sum"}))
+def test_a_worker_may_freeze_at_any_moment(graph, undisturbed, point):
+    """It is missed at the deadline, whatever it was about to do."""
+    steps = iter(range(1000))
+    hits: list[str] = []
+    with InProcess(2, every=4, deadline=0.5) as cluster:
+
+        def freeze() -> None:
+            hits.append(point)
+            cluster.freeze(1)
+
+        def arm(session: Any) -> None:
+            if next(steps) == 5:
+                seldom = point in ("copy", "load", "save")
+                failpoints.arm(point, 1 if seldom else 2, freeze)
+                if point in ("rebuild", "load"):
+                    cluster.kill(0)
+
+        same(train(cluster, STEPS, scopes=(T0, T1), on_step=arm), undisturbed)
+    assert hits == [point]
+
+
 def test_a_run_that_takes_its_workers_with_it_is_given_up(cluster, graph):
     with tf.device(T1):
         a = tf.Variable(1.0)

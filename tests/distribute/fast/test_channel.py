@@ -592,7 +592,8 @@ def test_memory_that_could_shrink_under_the_reader_is_refused(sealed):
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
     with workers(WAYS["shared"]) as (a, _), connected(a.peers, socket.AF_UNIX) as member:
         greet(member, KEY, "b", a.peers.address.local)
-        frame = fixed(1, 0, 1) + struct.pack("<BBxxIQQ", 1, 0, 3, 10, 100)
+        head, _ = codec.encode(Parcel("s", "k", [np.zeros(10, np.uint8)]))
+        frame = fixed(1, len(head), 1) + struct.pack("<BBxxIQQ", 1, 0, 3, 10, 100) + head
         socket.send_fds(member, [frame], [descriptor])
         os.close(descriptor)
         assert a.lost() == "b"
