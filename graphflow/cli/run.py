@@ -151,6 +151,8 @@ def _in_tasks(
     """The program in each task of a job."""
     from graphflow.distribute.cluster import _ray
 
+    # Ray reads it when it is imported: what one task prints is no repetition of another's words.
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     ray = _ray()
     from graphflow.distribute import jobs
 

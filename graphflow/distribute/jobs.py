@@ -71,7 +71,6 @@ def connect(address: str | None, shape: Shape) -> None:
     Raises:
       InvalidArgumentError: Ray has not what the tasks need.
     """
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     cpus = shape.workers * shape.cpus + shape.servers
     gpus = shape.workers * shape.gpus
     options: dict[str, Any] = {"log_to_driver": True, "logging_level": "ERROR"}

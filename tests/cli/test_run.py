@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -301,6 +302,20 @@ def test_servers_that_were_started_by_hand_meet_through_ray(ray, monkeypatch):
     finally:
         for server in servers:
             server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_what_each_task_prints_is_printed(tmp_path):
+    """Though others print the same; in a process that has not imported Ray before."""
+    script = tmp_path / "says.py"
+    script.write_text("import sys\n# job_name task_index\nprint('done', 1 + 1)\n")
+    command = [sys.executable, "-m", "graphflow", "run", "--workers", "3", "--ps", "0", str(script)]
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_DEDUP_LOGS"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=100, check=True
+    )
+    assert len(re.findall(r"task:\d.*\bdone 2$", done.stdout, re.M)) == 3, done.stdout
 
 
 @pytest.mark.slow
