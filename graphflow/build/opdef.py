@@ -121,7 +121,7 @@ class OpDef:
 
     def __call__(self, *inputs: Any, name: str | None = None, **attrs: Any) -> Any:
         """Add an operation to the default graph; its output, tuple of outputs, or itself."""
-        from graphflow.build.graph import add  # the graph module needs OpDef
+        from graphflow.build.adding import add  # which needs OpDef
 
         operation = add(self, inputs, attrs, name)
         outputs = operation.outputs
