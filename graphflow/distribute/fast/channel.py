@@ -97,7 +97,8 @@ class FastChannel(Channel):
         if sum(map(len, self._kept.values())) >= _KEPT:
             self._kept.clear()
         memory = slot.view(size, OWN, writeable=True)
-        self._kept.setdefault(size, []).append((memory, slot))
+        kept = [each for each in self._kept.get(size, ()) if not each[1].spoiled]
+        self._kept[size] = [*kept, (memory, slot)]
         self._placed[id(memory)] = slot
         when_dropped(memory, self._placed.pop, id(memory))
         return memory

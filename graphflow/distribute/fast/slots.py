@@ -4,7 +4,9 @@ peers where they lie, and used again when all of those have let go.
 A slot is a memory file without a name (memfd), whose descriptor goes to a peer over a Unix socket.
 So nothing is left behind when a process is killed, and a container's small /dev/shm is no limit.
 Its first bytes are flags, one per reader, set by the writer and cleared by the reader: no message
-says that a slot is free.
+says that a slot is free.  A reader that is given up clears no flag; it may live, frozen, and go on
+for a moment to use what it has before it is ended.  So what is lent to it then is never lent again,
+and is given back to the system when the others have let go.
 """
 
 from __future__ import annotations
@@ -62,9 +64,11 @@ class Slot:
       number: its name among the slots of its owner.
       size: bytes of data.
       data: the bytes.
+      spoiled: somebody who was given up may still read or write it.
     """
 
     def __init__(self, number: int, descriptor: int, size: int):
+        self.spoiled = False
         self.number = number
         self.size = size
         self.descriptor = descriptor
@@ -80,7 +84,7 @@ class Slot:
     @property
     def unread(self) -> bool:
         """Have all readers but this process let go?"""
-        return self._flags.data[:OWN] == _NOBODY[:OWN]
+        return not self.spoiled and self._flags.data[:OWN] == _NOBODY[:OWN]
 
     def is_lent(self, reader: int) -> bool:
         """Has that reader not let go?"""
@@ -131,7 +135,7 @@ class Pool:
         size = _rounded(size)
         with self._lock:
             slots = self._slots.setdefault(size, [])
-            slot = next((s for s in slots if s.free), None)
+            slot = next((s for s in slots if s.free and not s.spoiled), None)
             if slot is None and self._has_room(size):
                 slot = self._make(size)
                 slots.append(slot)
@@ -143,17 +147,17 @@ class Pool:
         """Lend a slot that the caller holds to one more reader, unless that one has it already: it
         has one flag, and would clear it when it lets go of what it got first."""
         with self._lock:
-            if slot.is_lent(reader):
+            if slot.spoiled or slot.is_lent(reader):
                 return False
             slot.lend([reader])
             return True
 
     def _has_room(self, size: int) -> bool:
-        """Make room by dropping free slots of other sizes."""
+        """Make room by dropping free slots: those of no use any more, and others if need be."""
         for slots in self._slots.values():
             for slot in [s for s in slots if s.free]:
-                if self.bytes + size <= self._limit:
-                    break
+                if not slot.spoiled and self.bytes + size <= self._limit:
+                    continue
                 slots.remove(slot)
                 os.close(slot.descriptor)
                 self.bytes -= slot.size
@@ -170,11 +174,13 @@ class Pool:
         return Slot(self._count, descriptor, size)
 
     def release(self, reader: int) -> None:
-        """A reader is gone: it will clear no flag."""
+        """A reader is given up: it will clear no flag."""
         with self._lock:
             for slots in self._slots.values():
                 for slot in slots:
-                    slot.give_back(reader)
+                    if slot.is_lent(reader):
+                        slot.spoiled = True
+                        slot.give_back(reader)
 
     def close(self) -> None:
         """Close the descriptors; what is mapped stays as long as something refers to it."""

@@ -411,6 +411,43 @@ def test_who_takes_the_place_of_a_lost_peer_keeps_what_is_lent_to_it():
             fresh.peers.close()
 
 
+@pytest.mark.parametrize("give", ["space", "value", "placed"])
+def test_who_was_given_up_may_still_use_what_it_has_and_disturbs_nobody(give):
+    """It may be frozen in a step, and go on for a moment before it is ended: what it then writes
+    must be no value of the steps that the others do again, nor may it see these."""
+    with workers(WAYS["shared"], 3) as (a, b, c):
+        size = 8 * LEAST
+
+        def lent(key, fill):
+            """Memory of a's that has been given to its peers."""
+            if give == "space":
+                memory = a.channel.space({key: "b", key + "'": "c"}, TICKET, size)
+                memory[:] = fill
+                return memory
+            memory = a.channel.place("b", size) if give == "placed" else np.empty(size, np.uint8)
+            memory[:] = fill
+            for peer in "bc":
+                a.channel.send(peer, TICKET, key, memory)
+            return memory
+
+        b.channel.send("a", TICKET, "k", 1)
+        assert a.value() == 1
+        lent("before", 1)
+        frozen = b.value()
+        assert (c.value() == 1).all()
+        b.peers._outgoing["a"]._hang_up()
+        assert a.lost() == b.peers.address.local
+        for fill in range(2, 6):
+            memory = lent("after", fill)
+            if give == "space":
+                frozen[:] = 99
+            value = c.value()
+            assert (value == fill).all()
+            assert (memory == fill).all()
+            del memory, value
+        assert frozen[0] == (99 if give == "space" else 1)
+
+
 def test_a_slow_reader_holds_up_nobody():
     with workers(PLAIN) as (a, b):
         block = threading.Event()
@@ -606,13 +643,29 @@ def test_a_pool_lends_to_each_reader_once():
     slot = pool.take(100, [0, 3, OWN])
     slot.give_back(0)
     assert not slot.free
-    pool.release(3)
+    slot.give_back(3)
     view = slot.view(100, OWN)
     assert not slot.free
     del view
     assert slot.free
     assert pool.take(90, [1]) is slot
     assert pool.take(90, [1]) is not slot
+    pool.close()
+
+
+def test_what_a_reader_that_was_given_up_has_is_dropped_when_the_others_have_let_go():
+    pool = Pool("graphflow-test")
+    both, other = pool.take(100, [0, 3]), pool.take(100, [0])
+    pool.release(3)
+    other.give_back(0)
+    assert pool.take(100, [1]) is other
+    assert not pool.lend(both, 2)
+    assert pool.take(100, [1]) not in (both, other)
+    assert not pool.dropped  # the first one is being read
+    both.give_back(0)
+    pool.take(100, [1])
+    assert pool.dropped == [both.number]
+    assert pool.bytes == 3 * other.size
     pool.close()
 
 
