@@ -198,11 +198,13 @@ class _Local:
         try:
             while not self._frames:
                 if self._closed:
+                    self._connection.close()
                     return None
                 if self._readable.poll(_LOOK):
                     self._frames.extend(self._stream.read())
         except (EOFError, OSError, Malformed):
             self.close()
+            self._connection.close()
             return None
         return self._frames.popleft()
 
@@ -210,7 +212,8 @@ class _Local:
         self._sender.send(stream.pack(parts))
 
     def close(self) -> None:
+        """Who receives closes the connection: a descriptor that is closed before he polls it may
+        be that of another one by then, on which nothing comes."""
         self._closed = True
         shut(self._connection)
         self._sender.close()
-        self._connection.close()

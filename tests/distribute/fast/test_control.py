@@ -186,6 +186,46 @@ def test_answers_that_nobody_collects_are_kept_for_open_sessions_and_not_for_eve
         service.close()
 
 
+def test_who_receives_never_waits_at_a_connection_of_another():
+    """One that is made while he is about to wait, when his own has been closed."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    class Late(Echo):
+        """A host from whose first step on polls wait before they look."""
+
+        late = False
+
+        def step(self, step):
+            self.late = True
+            return super().step(step)
+
+        def poll(self, patience):
+            if self.late:
+                arrived.set()
+                assert go_on.wait(PATIENCE)
+            return readable.poll(patience)
+
+    exchange = Exchange("127.0.0.1")
+    try:
+        host = Late()
+        service = Service(exchange.invite("a"), {SESSION: host}.get)
+        exchange.greet("a", PATIENCE)
+        readable, service._way._readable = service._way._readable, host
+        ask(exchange, "a", step(1)).result()
+        assert arrived.wait(PATIENCE)
+        number = service._way._connection.fileno()
+        service.close()
+        others = [socket.socketpair() for _ in range(4)]
+        assert number not in [end.fileno() for pair in others for end in pair]
+        go_on.set()
+    finally:
+        exchange.close()
+    until(lambda: service._way._connection.fileno() < 0)
+    for pair in others:
+        for end in pair:
+            end.close()
+
+
 def test_the_end_of_a_worker_is_told_at_once_to_all_who_wait(exchange, services):
     waiting = [ask(exchange, "a", step(7)) for _ in range(3)]
     other = ask(exchange, "b", step(7))
