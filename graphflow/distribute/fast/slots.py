@@ -185,6 +185,7 @@ class Pool:
     def close(self) -> None:
         """Close the descriptors; what is mapped stays as long as something refers to it."""
         with self._lock:
+            self._limit = -1  # a step that is under way would make one that nobody closes
             for slots in self._slots.values():
                 for slot in slots:
                     os.close(slot.descriptor)

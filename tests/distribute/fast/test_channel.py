@@ -143,6 +143,14 @@ def test_memory_is_used_again_when_the_reader_has_let_go():
         np.testing.assert_array_equal(part, value[10:20] + 4)
 
 
+def test_steps_that_are_under_way_at_the_end_make_no_more_memory():
+    with workers(WAYS["shared"]) as (a, _):
+        a.peers.close()
+        assert a.channel.place("b", 8 * LEAST) is None
+        a.channel.send("b", TICKET, "k", np.arange(LEAST))
+        assert slots_of(a) == []  # and no descriptor: see `leaks`
+
+
 def test_without_room_values_go_through_the_socket():
     with workers(WAYS["shared"]) as (a, b):
         a.peers.pool._limit = 0
