@@ -28,11 +28,11 @@ def orders(problem):
 
 def brute_force(problem):
     """The shortest makespan of all plans that fit into memory."""
-    routes = routes_of(problem)
+    routes, all_orders = routes_of(problem), orders(problem)
     found = [
         serial_in_memory(problem, order, home, routes)
         for home in product(*problem.allowed)
-        for order in orders(problem)
+        for order in all_orders
     ]
     return min(makespan for makespan, overflow in found if not overflow)
 
