@@ -42,7 +42,8 @@ from graphflow.execute.context import InputLog, RandomStream, Resources
 from graphflow.execute.store import Conflict, Store
 from graphflow.execute.trace import Trace
 
-_REMEMBERED = 4096  # commits of a session, for servers that may not have heard of them
+# Commits of a session, for servers that may not have heard of them: of those overlap 128 at most.
+_REMEMBERED = 1024
 _log = logging.getLogger("graphflow")
 
 
@@ -416,11 +417,11 @@ class SharedHost(Host):
         """What waits for a decision that others would see; `fence` came before."""
         return [ticket for ticket, each in (self._undecided or {}).items() if each.releases]
 
-    def told(self, tickets: Iterable[Ticket]) -> tuple[Ticket, ...]:
-        """Which of these the client has told this server to commit; `fence` came before, so that
-        the answer stays true."""
+    def told(self) -> frozenset[Ticket]:
+        """What the client has told this server to commit; `fence` came before, so that the answer
+        stays true."""
         with self._lock:
-            return tuple(set(tickets).intersection(self._commits))
+            return frozenset(self._commits)
 
     def settle(self, commits: Iterable[Ticket]) -> None:
         """End what is undecided: commit these, and undo the rest."""

@@ -117,7 +117,8 @@ class Task:
         self._drivers: dict[str, str] = {}  # by session: who sends messages past Ray; or ""
         self._opened: Counter[str] = Counter()  # sessions, by who has opened them
         self._members: dict[str, Mapping[str, Member]] = {}  # by session
-        self._ended: OrderedDict[str, SharedHost] = OrderedDict()  # others may ask for what became
+        # Of sessions that have ended, what they were told to commit: others may ask for that.
+        self._ended: OrderedDict[str, frozenset[Ticket]] = OrderedDict()
         self._ending = threading.Lock()
 
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
@@ -169,7 +170,7 @@ class Task:
             if host is None:
                 return
             host.fence()
-            self._ended[session] = host
+            self._ended[session] = host.told()
             while len(self._ended) > _ENDED:
                 self._ended.popitem(last=False)
             del self._hosts[session]
@@ -190,11 +191,11 @@ class Task:
 
     def _outcome(self, session: str, tickets: Sequence[Ticket]) -> tuple[Ticket, ...]:
         """Which attempts the client has told this task to commit; from now on, it tells none."""
-        host = self._hosts.get(session) or self._ended.get(session)
-        if host is None:
-            return ()
-        host.fence()
-        return host.told(tickets)
+        host = self._hosts.get(session)
+        if host is not None:
+            host.fence()
+        told = self._ended.get(session, frozenset()) if host is None else host.told()
+        return tuple(told.intersection(tickets))
 
     def _reset(self, session: str, containers: tuple[str, ...]) -> None:
         """Forget the variables of containers; of all where none is named."""
