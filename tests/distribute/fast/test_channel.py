@@ -6,6 +6,8 @@ import gc
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -417,6 +419,38 @@ def test_who_takes_the_place_of_a_lost_peer_keeps_what_is_lent_to_it():
             until(lambda: all(s.free for s in slots_of(a)))
         finally:
             fresh.peers.close()
+
+
+LENDER = """
+import os, socket, sys
+from graphflow.distribute.fast.parcels import Kind, Lent, pack
+from graphflow.distribute.fast.slots import Pool
+
+slot = Pool("graphflow-killed").take(1 << 20, [3])
+slot.data[:] = 7
+frame = pack(Kind.VALUE, b"", [Lent(slot, 1 << 20)], 3)
+socket.send_fds(socket.socket(fileno=int(sys.argv[1])), frame, [slot.descriptor])
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_worker_has_lent_is_there_until_its_readers_let_go():
+    here, there = socket.socketpair()
+    with here, there:
+        arguments = [sys.executable, "-c", LENDER, str(there.fileno())]
+        assert subprocess.run(arguments, pass_fds=[there.fileno()]).returncode == -9
+        there.close()
+        reader = Reader(here, Buffers(), lambda ticket, head, size: None)
+        (frame,) = reader.read()
+        with pytest.raises(EOFError):
+            list(reader.read())
+        reader.close()
+        del reader
+    (value,) = frame.arrays
+    assert (value == 7).all()
+    assert "graphflow-killed" in Path("/proc/self/maps").read_text()
+    del frame, value
+    assert "graphflow-killed" not in Path("/proc/self/maps").read_text()
 
 
 @pytest.mark.parametrize("give", ["space", "value", "placed"])
