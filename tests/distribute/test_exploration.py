@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.distribute.explore import explore, world, worlds
+from tests.distribute.explore import explore
+from tests.distribute.world import world, worlds
 
 AB, ABC = ("a", "b"), ("a", "b", "c")
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from graphflow.base.errors import InternalError
-from tests.distribute.explore import explore, worlds
+from tests.distribute.explore import explore
+from tests.distribute.world import worlds
 
 AB = ("a", "b")
 PARTS = ("journal", "runs", "series", "recovery", "coordinator", "worker")
