@@ -208,6 +208,23 @@ def regression(optimizer: Any, rows: int = 40, inner: int = 8, columns: int = 24
     return build
 
 
+def scheduled(fed: float) -> Any:
+    """Gradient descent at a rate that is fed, and falls with the steps."""
+
+    def build() -> Any:
+        start = tf.placeholder(tf.float32, [])
+        step = tf.Variable(0, trainable=False)
+        rate = start / (1.0 + tf.cast(step, tf.float32)) + start * start
+        x = tf.placeholder(tf.float32, [6, 8])
+        w = tf.Variable(floats(8, 5))
+        loss = tf.reduce_mean(tf.square(tf.matmul(x, w)))
+        update = tf.train.GradientDescentOptimizer(rate).minimize(loss, global_step=step)
+        with tf.control_dependencies([update]):
+            return [loss, w.read_value()], {x: floats(6, 8), start: np.float32(fed)}
+
+    return build
+
+
 def residual() -> Any:
     """[batch, steps, width] through two layers that add to what was there."""
     x = tf.placeholder(tf.float32, [3, 7, 12])
@@ -240,10 +257,12 @@ def momentum() -> Any:
         (regression(gradient_descent), 1),
         (regression(gradient_descent, 64, 300, 300), 1),
         (regression(momentum), 1),
+        (scheduled(0.3), 1),
+        (scheduled(0.0), 1),
         (residual, 2),
         (wide, 1),
     ],
-    ids=["descent", "descent of two workers", "momentum", "residual", "wide"],
+    ids=["descent", "descent of two workers", "momentum", "schedule", "still", "residual", "wide"],
 )
 def test_programs_agree_with_the_reference_tier(
     program: Any, starts: int, monkeypatch: pytest.MonkeyPatch
@@ -331,9 +350,26 @@ def test_what_nothing_else_reads_is_added_to_in_place(
     assert native.arena.size < other.arena.size
 
 
+def test_a_rate_of_zero_hides_no_nan() -> None:
+    rate = tf.placeholder(tf.float32, [])
+    x = tf.placeholder(tf.float32, [6, 8])
+    base = floats(6, 5)
+    y = tf.constant(base) - rate * tf.matmul(x, tf.constant(floats(8, 5)))
+    values = floats(6, 8)
+    values[2, 3] = np.nan
+    with tf.Session() as session:
+        still, moved = [session.run(y, {x: values, rate: r}) for r in (0.0, 0.5)]
+        (product,) = units_of(session, y, {x: values, rate: 0.0})
+    assert isinstance(product, Product)
+    for found in (still, moved):
+        assert np.isnan(found).any(1).tolist() == [i == 2 for i in range(6)]
+        assert np.isnan(found[2]).all()
+    np.testing.assert_array_equal(np.delete(still, 2, 0), np.delete(base, 2, 0))
+
+
 # ---- random sums
 
-_KINDS = ["product", "row", "whole", "scaled", "chain"]
+_KINDS = ["product", "row", "whole", "scaled", "fed", "chain"]
 _TERMS = st.lists(
     st.tuples(st.sampled_from(_KINDS), st.sampled_from([-1, 1, 0.5, 3])), min_size=2, max_size=6
 )
@@ -343,7 +379,7 @@ _TERMS = st.lists(
 @given(terms=_TERMS, m=st.sampled_from([1, 2, 9, 33]), n=st.sampled_from([1, 3, 16, 40]))
 def test_random_sums(terms: list[tuple[str, float]], m: int, n: int) -> None:
     def program() -> Any:
-        x = tf.placeholder(tf.float32, [m, 5])
+        x, number = tf.placeholder(tf.float32, [m, 5]), tf.placeholder(tf.float32, [])
         total: Any = tf.matmul(x, tf.constant(floats(5, n)))
         for kind, factor in terms:
             if kind == "product":
@@ -354,9 +390,11 @@ def test_random_sums(terms: list[tuple[str, float]], m: int, n: int) -> None:
                 total = total + tf.tanh(tf.constant(floats(m, n))) * factor
             elif kind == "scaled":
                 total = total * factor
+            elif kind == "fed":
+                total = (total + number) * number
             else:
                 total = tf.matmul(total, tf.constant(floats(n, n))) + total / 2.0
-        return [total, tf.reduce_sum(total)], {x: floats(m, 5)}
+        return [total, tf.reduce_sum(total)], {x: floats(m, 5), number: np.float32(0.7)}
 
     found, _ = run(program, steps=1)
     with pytest.MonkeyPatch.context() as patch, tf.Graph().as_default():

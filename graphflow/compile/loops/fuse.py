@@ -302,8 +302,8 @@ def _product(task: Multiply) -> Product:
     out = access(task.out, strides)
     start = None if task.start is None else _start(task.start, out, (m, n))
     return Product(
-        task.name, m, n, inner, tuple(batch), terms, out, task.parts, task.factors, start,
-        task.names,
+        task.name, m, n, inner, tuple(batch), terms, out, task.parts, task.factors,
+        tuple([_as_access(v) for v in task.scales]), start, task.names,
     )  # fmt: skip
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from graphflow.compile.loops.nests import Access, Nest, Pass, Product, Unit
+from graphflow.compile.loops.sums import replace
 from graphflow.compile.loops.values import Value
 from graphflow.ops.expression import Node, show
 
@@ -138,8 +139,9 @@ class _Text(str):
 def _product(unit: Product, names: Names) -> str:
     batch = f" for each of {list(unit.batch)}" if unit.batch else ""
     factors = unit.factors or (1.0,) * len(unit.terms)
+    scales = {i: f"{names(s.value)}[{s.offset}]" for i, s in enumerate(unit.scales)}
     sum_of = " + ".join(
-        f"{'' if f == 1 else f'{f:g} * '}{_place(a, names)} x {_place(b, names)}, inner {k}"
+        f"{_factor(f, scales)}{_place(a, names)} x {_place(b, names)}, inner {k}"
         for (a, b), k, f in zip(unit.terms, unit.inner, factors, strict=True)
     )
     summed = ", summed over the first axis of these" if unit.summed else ""
@@ -148,6 +150,13 @@ def _product(unit: Product, names: Names) -> str:
         lines += ["  onto " + line.lstrip() for line in _nest(unit.start, names).splitlines()[1:]]
     sign = "=" if unit.start is None else "+="
     return "\n".join([*lines, f"  {_place(unit.out, names)} {sign} {sum_of}"])
+
+
+def _factor(factor: float | Node, scales: Mapping[int, str]) -> str:
+    if isinstance(factor, Node):
+        leaves = {i: Node("const", (), factor.dtype, _Text(s)) for i, s in scales.items()}
+        return f"({show(replace(factor, leaves))}) * "
+    return "" if factor == 1 else f"{factor:g} * "
 
 
 def _place(access: Access, names: Names) -> str:

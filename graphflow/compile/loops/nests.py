@@ -178,7 +178,8 @@ class Product:
       terms: accesses of a and b; their strides are (batch..., row, column).
       out: access of the result.
       parts: of a sum: how many workers add up one each; they lie one behind the other.
-      factors: of the terms.
+      factors: of the terms: numbers, or expressions whose leaves are ("arg", i), scales[i].
+      scales: single numbers.
       start: what is added to: a nest over [m, n] that stores it in `out`; without a batch only.
       names: of all operations in it; none: `name` alone.
     """
@@ -191,7 +192,8 @@ class Product:
     terms: tuple[tuple[Access, Access], ...]
     out: Access
     parts: int = 1
-    factors: tuple[float, ...] = ()
+    factors: tuple[float | Node, ...] = ()
+    scales: tuple[Access, ...] = ()
     start: Nest | None = None
     names: tuple[str, ...] = ()
 
@@ -199,7 +201,7 @@ class Product:
     def accesses(self) -> list[Access]:
         """All that is read."""
         begun = () if self.start is None else self.start.loads
-        return [*begun, *[a for term in self.terms for a in term]]
+        return [*begun, *self.scales, *[a for term in self.terms for a in term]]
 
     @property
     def summed(self) -> bool:

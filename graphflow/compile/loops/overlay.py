@@ -94,7 +94,7 @@ def may_overwrite(unit: Unit, out: Value, old: Value) -> bool:
     All of `old` must be read at the element that is stored, and not behind that.
     """
     if isinstance(unit, Product):
-        factors = [a.value for term in unit.terms for a in term]
+        factors = [a.value for a in (*unit.scales, *[a for term in unit.terms for a in term])]
         return (
             unit.start is not None
             and not any(v is old for v in factors)

@@ -140,6 +140,7 @@ def _touched_by_product(unit: Product, cut: Share, number: int, place: Any) -> A
     for (a, b), k in zip(unit.terms, unit.inner, strict=True):
         reads.append(_range(a, span(a, rows, (0, k)), place))
         reads.append(_range(b, span(b, (0, k), columns), place))
+    reads += [_range(scale, (0, 0), place) for scale in unit.scales]
     for load in () if unit.start is None else unit.start.loads:
         reads.append(_range(load, span(load, rows, columns), place))
     low, high = span(unit.out, rows, columns)

@@ -173,7 +173,8 @@ class Multiply:
     Attributes:
       summed: the first axis of the batch is summed over, too: the result lacks it.
       parts: of such a sum: into how many it is cut; they are the result's first axis.
-      factors: of the terms; none: 1.
+      factors: of the terms: numbers, or expressions of `scales`; none: 1.
+      scales: numbers that are known in the run.
       start: what is added to, a map of [m, n] to `out`.
       names: of all operations that it computes; none: `name` alone.
     """
@@ -183,7 +184,8 @@ class Multiply:
     name: str
     summed: bool = False
     parts: int = 1
-    factors: tuple[float, ...] = ()
+    factors: tuple[float | Node, ...] = ()
+    scales: tuple[View, ...] = ()
     start: Map | None = None
     names: tuple[str, ...] = ()
 
@@ -263,7 +265,7 @@ def reads(task: Task) -> Sequence[View]:
         return (task.input,)
     if isinstance(task, Multiply):
         begun = () if task.start is None else task.start.inputs
-        return [*begun, *[view for term in task.terms for view in term]]
+        return [*begun, *task.scales, *[view for term in task.terms for view in term]]
     if isinstance(task, Pick):
         return (task.input, task.index)
     if isinstance(task, Spread):

@@ -96,8 +96,20 @@ def _product(unit: Product) -> None:
     _leading(unit.name, unit.out, (unit.m, unit.n))
     if len(unit.factors or unit.terms) != len(unit.terms):
         raise ValueError(f"{unit.name}: {len(unit.factors)} factors, {len(unit.terms)} terms")
+    for factor in unit.factors:
+        if isinstance(factor, Node):
+            _factor(unit, factor)
     if unit.start is not None:
         _start(unit, unit.start)
+
+
+def _factor(unit: Product, factor: Node) -> None:
+    for scale in unit.scales:
+        _within(unit.name, scale, (), None)
+    loads = tuple([Access(s.value, (0, 0), s.offset) for s in unit.scales])
+    _body(Nest(unit.name, (1, 1), loads, ()), factor, {}, row=True)
+    if factor.dtype != np.float32:
+        raise ValueError(f"{unit.name}: a factor of {factor.dtype}; GEMM is of float32")
 
 
 def _start(unit: Product, start: Nest) -> None:

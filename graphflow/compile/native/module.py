@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from graphflow.compile.loops.nests import Access, Nest, Product, Unit, names_of
 from graphflow.compile.loops.shares import Share
 from graphflow.compile.native.kernels import Kernel, kernel
-from graphflow.compile.native.scalars import Emitter, literal
+from graphflow.compile.native.scalars import Emitter, Name, literal
+from graphflow.ops.expression import Node
 
 # The table that a step gets: addresses.  Buffers follow; the arena holds what is not outside.
 ARENA, STATUS, GEMM, FIRST = 0, 1, 2, 3
@@ -282,6 +285,7 @@ def _product(
     pointers = {id(a): function.buffer(a.value, a.offset) for a in (unit.out, *sum(unit.terms, ()))}
     m, n = str(unit.m), str(unit.n)
     text, needs = "", set[str]()
+    factors = [_factor(function, unit, f) for f in unit.factors] or ["1.0"] * len(unit.terms)
     if unit.start is not None and not _is_there(unit.start, place):
         name, code, text = _nest_code(unit.start, number, place, nests, contracts, cut=True)
         needs = code.declared
@@ -308,8 +312,25 @@ def _product(
         out = pointers[id(unit.out)]
         for i, (a, b) in enumerate(unit.terms):
             _call(e, unit, i, gemm, (m, n), (pointers[id(a)], pointers[id(b)], out),
-                  "1.0" if i or unit.start is not None else "0.0")  # fmt: skip
+                  "1.0" if i or unit.start is not None else "0.0", factors[i])  # fmt: skip
     return text + function.text(), needs
+
+
+def _factor(function: _Unit, unit: Product, factor: float | Node) -> str:
+    """GEMM leaves a product out whose factor is 0, NaN and all: it gets the least number then."""
+    if not isinstance(factor, Node):
+        return literal(factor, "float")
+    e = function.e
+
+    def leaf(node: Node) -> Name:
+        scale = unit.scales[node.value]
+        at = function.buffer(scale.value, scale.offset)
+        return e.emit("float", f"load float, ptr {at}")
+
+    found = e.expression(factor, leaf, {}).text
+    zero = e.emit("i1", f"fcmp oeq float {found}, 0.0").text
+    least = literal(np.finfo(np.float32).smallest_subnormal, "float")
+    return e.emit("float", f"select i1 {zero}, float {least}, float {found}").text
 
 
 def _is_there(start: Nest, place: Callable[[Any], Place]) -> bool:
@@ -383,13 +404,13 @@ def _call(
     sizes: tuple[str, str],
     pointers: tuple[str, str, str],
     beta: str,
+    factor: str = "1.0",
 ) -> None:
     """The GEMM of a term; beta 1.0 adds to what the result holds already."""
     k = unit.inner[number]
     a, lda = _flag(unit.terms[number][0], unit.m, k)
     b, ldb = _flag(unit.terms[number][1], k, unit.n)
     m, n = sizes
-    factor = literal(unit.factors[number] if unit.factors else 1.0, "float")
     e.line(
         f"call void {gemm}(i32 101, i32 {a}, i32 {b}, i64 {m}, i64 {n}, i64 {k}, "
         f"float {factor}, ptr {pointers[0]}, i64 {lda}, ptr {pointers[1]}, i64 {ldb}, "
