@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.compile.loops.fuse import fuse
 from graphflow.compile.loops.memory import Interval, arrange
-from graphflow.compile.loops.nests import Access, Product
+from graphflow.compile.loops.nests import Access, Nest, Product
 from graphflow.compile.loops.schedule import schedule
 from graphflow.compile.loops.shares import share, touched
-from graphflow.compile.loops.values import Value, row_major
+from graphflow.compile.loops.values import Reduce, Value, row_major, whole
 from graphflow.compile.native import build
 
 F32 = np.dtype(np.float32)
@@ -247,3 +248,17 @@ def test_workers_meet_once_more_where_that_saves_much_memory() -> None:
 
     assert arena(held=False).size == 1000 * 100 * 4
     assert arena(held=True).size > 1998 * 100 * 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "chunks"),
+    [((256, 4), 64), ((64, 4), 64), ((100, 4), 50), ((509, 4), 16), ((16, 4), 16), ((1024,), 16)],
+    ids=str,
+)
+def test_sums_over_images_are_cut_between_images(rows: tuple[int, ...], chunks: int) -> None:
+    """So that they join the strip of the products that go through the same batch."""
+    x = Value((*rows, 8), F32, "outside")
+    total = Reduce(Value((8,), F32), whole(x), "add", "columns", "sum")
+    first, _ = fuse([total], [total.out])
+    assert isinstance(first, Nest)
+    assert first.chunks == chunks

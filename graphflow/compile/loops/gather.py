@@ -36,6 +36,7 @@ from graphflow.ops.expression import Node, apply
 
 _NARROW = 256  # columns up to which a row is added sooner than the row before is written
 _CHUNKS = 16  # partial sums of columns: as many, whatever the number of workers
+_MOST_CHUNKS = 64  # of images
 
 
 class Assembler:
@@ -258,9 +259,12 @@ def _lanes(columns: int, dtype: Any) -> Value | None:
 
 
 def _chunks(rows: Shape) -> int:
-    """Into how many groups of rows a sum of columns is cut: images are, where they are few."""
-    if len(rows) > 1 and _CHUNKS < rows[0] <= 4 * _CHUNKS:
-        return rows[0]
+    """Into how many groups of rows a sum of columns is cut: some whole images each, so that it
+    goes through a batch in as small parts as products do (`loops/strips.py`)."""
+    if len(rows) > 1:
+        for chunks in range(min(rows[0], _MOST_CHUNKS), _CHUNKS, -1):
+            if rows[0] % chunks == 0:
+                return chunks
     return min(_CHUNKS, math.prod(rows))
 
 
