@@ -185,6 +185,17 @@ def test_workers_are_other_processes_with_their_share_of_threads(shared):
     assert list(shared.topology.by_name) == [f"{w}/device:CPU:0" for w in (W0, W1)]
 
 
+@pytest.mark.parametrize(
+    ("cpus", "threads"), [(0, "1"), (0.5, "1"), (1, "1"), (2, "2"), (3.5, "3")]
+)
+def test_a_worker_has_as_many_threads_as_ray_reserves_cpus(cpus, threads):
+    from graphflow.distribute.ray_transport import _environment
+
+    libraries = ("OMP", "OPENBLAS", "MKL")
+    told = _environment(cpus)["env_vars"]
+    assert {told[f"{library}_NUM_THREADS"] for library in libraries} == {threads}
+
+
 def test_more_than_ray_has_is_refused_at_once(ray_is_up):
     with pytest.raises(errors.InvalidArgumentError, match="need 80 CPUs, but Ray has 8"):
         tf.Cluster(workers=2, cpus_per_worker=40)
