@@ -66,19 +66,10 @@ class Invitation(NamedTuple):
     key: bytes
 
 
-class Left(NamedTuple):
-    """The answer has to be taken another way.
-
-    Attributes:
-      serial: of what it answers.
-    """
-
-    serial: int
-
-
 class _Waiting(NamedTuple):
     worker: str
     hear: Hear
+    collect: Callable[[int], None] | None
 
 
 class Exchange:
@@ -239,11 +230,12 @@ class Exchange:
         kind: Kind,
         hear: Callable[[Any], None],
         message: Any = None,
+        collect: Callable[[int], None] | None = None,
     ) -> None:
         """Send a message, or a ping.  Does not wait.
 
-        `hear` gets the answer, None to a ping, `Left`, or `Gone`, on this thread where it is known
-        by now.
+        `hear` gets the answer, None to a ping, or `Gone`, on this thread where it is known by now;
+        or `collect` the message's number, where the answer has to be taken another way.
 
         Raises:
           Unencodable: the message is not plain data.
@@ -256,7 +248,7 @@ class Exchange:
                 gone = Gone("its connection was closed")
             else:
                 serial = next(self._serials)
-                self._waiting[serial] = _Waiting(worker, hear)
+                self._waiting[serial] = _Waiting(worker, hear, collect)
                 parts = [pack(kind, session, serial, head), *arrays]
                 reason = self._post(worker, member, parts)
                 if reason is not None:
@@ -355,7 +347,8 @@ class Exchange:
         elif isinstance(frame.body, Failed):
             waiting.hear(Gone(frame.body.reason, worker_lost=False))
         elif isinstance(frame.body, Elsewhere):
-            waiting.hear(Left(frame.serial))
+            if waiting.collect is not None:
+                waiting.collect(frame.serial)
         else:
             waiting.hear(frame.body)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone, Hear, Link
 from graphflow.distribute.fast.codec import Unencodable
-from graphflow.distribute.fast.exchange import NOBODY, Exchange, Left
+from graphflow.distribute.fast.exchange import NOBODY, Exchange
 from graphflow.distribute.fast.frames import Kind
 from graphflow.distribute.fast.network import Network
 from graphflow.distribute.messages import Message
@@ -40,15 +40,8 @@ def send(
       hear: gets the answer.
       collect: asks Ray for an answer that is no plain data, by the number of the message.
     """
-
-    def take(answer: Any) -> None:
-        if isinstance(answer, Left):
-            collect(answer.serial)
-        else:
-            hear(answer)
-
     try:
-        exchange.send(worker, session, Kind.MESSAGE, take, message)
+        exchange.send(worker, session, Kind.MESSAGE, hear, message, collect)
     except Unencodable:
         return False
     return True

@@ -97,7 +97,7 @@ class Answer:
 
 def ask(exchange, worker, message, session=SESSION):
     answer = Answer(exchange)
-    exchange.send(worker, session, Kind.MESSAGE, answer.hear, message)
+    exchange.send(worker, session, Kind.MESSAGE, answer.hear, message, collect=answer.hear)
     return answer
 
 
@@ -160,10 +160,10 @@ def test_what_fails_at_the_worker_is_no_loss_of_it(exchange, services):
 
 
 def test_an_answer_that_is_no_plain_data_is_left_for_another_way(exchange, services):
-    left = ask(exchange, "a", step(9)).result()
-    assert isinstance(services["a"].collect(left.serial), Prepared)
+    serial = ask(exchange, "a", step(9)).result()
+    assert isinstance(services["a"].collect(serial), Prepared)
     with pytest.raises(KeyError):
-        services["a"].collect(left.serial)
+        services["a"].collect(serial)
 
 
 def test_answers_that_nobody_collects_are_kept_for_open_sessions_and_not_for_ever(
@@ -174,9 +174,9 @@ def test_answers_that_nobody_collects_are_kept_for_open_sessions_and_not_for_eve
     service = Service(exchange.invite("a"), sessions.get)
     exchange.greet("a", PATIENCE)
     try:
-        kept = ask(exchange, "a", step(9), OTHER).result().serial
+        kept = ask(exchange, "a", step(9), OTHER).result()
         del sessions[OTHER]
-        serials = [ask(exchange, "a", step(9)).result().serial for _ in range(5)]
+        serials = [ask(exchange, "a", step(9)).result() for _ in range(5)]
         for serial in serials[-3:]:
             assert isinstance(service.collect(serial), Prepared)
         for serial in (kept, *serials[:-3]):
