@@ -261,11 +261,14 @@ def warm(actor: Any, peers: Mapping[str, Any]) -> None:
 
 
 def _environment(cpus: float) -> dict[str, Any]:
-    """As many BLAS threads as cores, and the driver's own graphflow."""
+    """As many BLAS threads as cores, the driver's own graphflow, and its priority."""
     threads = str(max(1, int(cpus)))
     variables = dict.fromkeys(
         ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads
     )
+    # Ray's workers have 15 otherwise, and so a thirtieth of the weight of whatever else runs there:
+    # beside two busy processes on two cores, a step of nothing took 3.7 ms instead of 0.18.
+    variables["RAY_worker_niceness"] = "0"
     package = _source()
     if package:  # for workers of this machine; others get it by `connect`, or share the disk
         path = [str(package.parent), os.environ.get("PYTHONPATH", "")]

@@ -178,10 +178,12 @@ def test_strangers_are_refused_and_counted(by_sockets, graph):
     context.term()
 
 
-def test_workers_are_other_processes_with_their_share_of_threads(shared):
+def test_workers_are_other_processes_with_their_share_of_threads_and_our_priority(shared):
     found = shared.workers.values()
     assert len({w.pid for w in found} | {os.getpid()}) == 3
     assert {w.threads for w in found} == {1}
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert {os.getpriority(os.PRIO_PROCESS, w.pid) for w in found} == {ours}
     assert list(shared.topology.by_name) == [f"{w}/device:CPU:0" for w in (W0, W1)]
 
 
