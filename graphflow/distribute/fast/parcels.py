@@ -31,8 +31,9 @@ _FIXED = struct.Struct("<2sBxIIQQQ")
 _ARRAY = struct.Struct("<BBxxIQQ")
 _NONE = Ticket(0, 0, 0)  # attempt of a frame that belongs to none
 _SIZE_LIMIT = 1 << 40  # bytes of an array
-# Bytes to receive at once: most often a whole frame, whose values lie in slots, and of those that
-# follow no more than this is copied twice.
+# Bytes to receive at once within a machine: most often a whole frame, whose values lie in slots.
+# Between machines values follow, and are received from their first byte where they belong: none is
+# copied twice, and the rest would lie across the lines of the cache.
 _AHEAD = 512
 _BESIDE = socket.CMSG_SPACE(4 * 253)  # bytes; the kernel's limit on descriptors of one message
 
@@ -162,7 +163,7 @@ class Reader:
                 self._left += rest
                 return
             try:
-                some = self._some(_AHEAD)
+                some = self._some(_AHEAD if self._local else missing)
             except TimeoutError:
                 if self._left:
                     raise
