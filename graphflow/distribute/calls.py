@@ -11,6 +11,7 @@ from graphflow.base.errors import InvalidArgumentError, OpError, UnavailableErro
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.driver import Driver
+from graphflow.distribute.holdings import holdings
 from graphflow.distribute.messages import Shapes
 from graphflow.distribute.shipment import Shipment
 
@@ -87,6 +88,10 @@ class Calls(Driver):
         Raises:
           OpError: a worker cannot take it, or does not answer within the deadline.
         """
+        if self._machine.recovers:
+            held = {worker: holdings(shipment) for worker, shipment in shipments.items()}
+            with self._lock:
+                self._handle(machine.Loaded(plan, held))
         for worker, shipment in shipments.items():
             self._counts[worker]["loads"] += 1
             if self._machine.recovers:

@@ -42,7 +42,7 @@ class Conductor(Calls):
         every: runs from one copy of the workers' state to the next; None: a lost worker ends the
           session.
         start_deadline: seconds that a worker in the place of a lost one may take to start.
-        buddies, backup_every: who keeps the copies, see `recovery.Recovery`.
+        buddies, backup_every: who keeps the copies, see `cuts.Cuts`.
         """
         super().__init__(
             link, workers, deadline, clock, every, start_deadline, buddies, backup_every

@@ -81,7 +81,7 @@ class Driver:
         every: runs from one copy of the workers' state to the next; None: a lost worker ends the
           session.
         start_deadline: seconds that a worker in the place of a lost one may take to start.
-        buddies, backup_every: who keeps the copies, see `recovery.Recovery`.
+        buddies, backup_every: who keeps the copies, see `cuts.Cuts`.
         """
         self.workers = tuple(workers)
         self._link = link
@@ -247,6 +247,8 @@ class Driver:
             if isinstance(command, machine.Send):
                 message: Message = command.message
                 self._counts[command.worker][_KIND.get(type(message), "notices")] += 1
+                if isinstance(message, Rebuild) and message.staying and message.worker:
+                    self._counts[command.worker]["mirrored"] += 1
                 self._watch.asked(command.worker, now)
                 hear = self._hears(command.worker, message)
                 self._link.send(command.worker, message, hear)

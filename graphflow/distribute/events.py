@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from graphflow.base.errors import OpError
+from graphflow.distribute.holdings import Holdings
 from graphflow.distribute.messages import Feeds, Message, Prepared, Reply
 
 # ---- events
@@ -29,6 +30,18 @@ class Begin(NamedTuple):
     traced: bool = False
     ahead: bool = False
     after: int = 0
+
+
+class Loaded(NamedTuple):
+    """Workers get a plan.
+
+    Attributes:
+      plan: its number.
+      holdings: worker -> what it holds once it has run its share.
+    """
+
+    plan: int
+    holdings: Mapping[str, Holdings]
 
 
 class Claimed(NamedTuple):
@@ -104,6 +117,7 @@ class Closed(NamedTuple):
 
 Event = (
     Begin
+    | Loaded
     | Claimed
     | Withdrawn
     | Answered

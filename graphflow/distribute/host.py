@@ -43,10 +43,10 @@ from graphflow.distribute.shipment import Part, Shipment, observed, shapes_of
 from graphflow.distribute.snapshot import EMPTY, Snapshot, difference, settled
 from graphflow.distribute.transactions import Ahead, Attempt, Promised, ShardStore
 from graphflow.distribute.work import Mailbox, Work, together
-from graphflow.execute.context import InputLog, Resources
+from graphflow.execute.context import InputLog, RandomStream, Resources
 from graphflow.execute.devices import Device, open_device
 from graphflow.execute.program import Program
-from graphflow.execute.store import Conflict
+from graphflow.execute.store import Conflict, Entry
 from graphflow.execute.tiered import TieredProgram
 from graphflow.execute.tiers import Tiers
 from graphflow.execute.trace import Trace
@@ -117,6 +117,7 @@ class Host:
         self._notices: dict[tuple[int, int], _Notice] = {}  # by generation and sequence
         self._inputs: dict[int, InputLog] = {}
         self._snapshots: dict[int, Snapshot] = {0: EMPTY}  # by cut
+        self._cut = 0  # the last one
         self._copies = buddies.Copies()
         self._released: dict[int, int] = {}  # run whose output has gone out -> cut before that
         self._abandoned: list[Ticket] = []
@@ -222,8 +223,9 @@ class Host:
         if outcome == "prepared":
             spans, attempt = trace.dated() if trace else (), _begun(work)
             logged, handed = attempt.inputs.taken, attempt.handed
+            streams = attempt.streams if self._loaded[step.plan].shipment.mirrored else ()
             return Prepared(
-                ticket, applied, values, releases, spans, attempt.changes, logged, handed
+                ticket, applied, values, releases, spans, attempt.changes, logged, handed, streams
             )
         if isinstance(error, Conflict):
             holder = error.holder if isinstance(error, Promised) else None
@@ -296,19 +298,24 @@ class Host:
         return None
 
     def _rebuild(self, message: Rebuild) -> Rebuilt:
-        ticket = Ticket(message.generation, 0, message.cut)
+        ticket = Ticket(message.generation, 0, message.copy)
         self._copies.enter(message.generation)
         if message.worker:
             snapshot = self._copies.wait(
-                message.worker, message.cut, message.generation, self._patience
+                message.worker, message.copy, message.generation, self._patience
             )
             if snapshot is None:
                 return Rebuilt(message.generation, missing=True)
             message = message._replace(snapshot=snapshot)
         with self._lock:
             self._handle(machine.Arrived(message))
+            mine = self.store.entries
         for ward in message.wards:
-            snapshot = self._copies.wait(ward, message.cut)
+            if message.staying is None:
+                snapshot = self._copies.wait(ward, message.cut)
+            else:
+                wanted = message.staying.variables
+                snapshot = Snapshot({k: e for k, e in mine.items() if k in wanted}, {}, {})
             buddies.send(self._channel, ward, ticket, ward, snapshot)
         self._copies.forget(message.cut)
         return Rebuilt(message.generation)
@@ -428,7 +435,7 @@ class Host:
     def _commit(self, command: machine.Commit) -> None:
         attempt = _begun(self._work.pop(command.ticket))
         if attempt.goes_out:
-            self._released[command.ticket.run] = max(self._snapshots)
+            self._released[command.ticket.run] = self._cut
         try:
             attempt.commit()
         except OpError as error:  # of output: the decision is carried out nevertheless
@@ -457,6 +464,7 @@ class Host:
             failpoints.hit("save")
             snapshot = Snapshot(self.store.entries, self._resources.copies(), inputs)
             self._snapshots[message.cut] = notice.snapshot = snapshot
+            self._cut = message.cut
             notice.before = self._snapshots.get(message.last)
         except Exception as error:  # a resource that cannot be copied
             notice.error = portable(error)
@@ -465,6 +473,10 @@ class Host:
     def _recall(self, command: machine.Recall) -> None:
         failpoints.hit("rebuild")
         message = command.message
+        if message.staying is not None:
+            self._stay(message)
+            return
+        self._cut = message.cut
         if message.snapshot is not None:
             self._snapshots = {message.cut: settled(message.snapshot)}
         snapshot = self._snapshots[message.cut]
@@ -474,6 +486,17 @@ class Host:
         past = {run: log.copy() for run, log in snapshot.inputs.items()}
         self._inputs = past | {r: log.rewound(past.get(r)) for r, log in self._inputs.items()}
         self._failures.clear()
+
+    def _stay(self, message: Rebuild) -> None:
+        """What is committed stays; a worker without state gets what the others have."""
+        assert message.staying is not None
+        self._cut = message.cut
+        if message.snapshot is not None:
+            entries = dict(settled(message.snapshot).entries)
+            for stream, value in message.staying.streams.items():
+                entries[RandomStream(stream)] = Entry(value, 0)
+            self.store = ShardStore(entries)
+            self._snapshots = {}  # it was not there at the cut
 
     def _drop(self, command: machine.Drop) -> None:
         message = command.message

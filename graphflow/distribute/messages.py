@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from graphflow.base.errors import OpError
+from graphflow.base.state import StateKey
 from graphflow.execute.trace import Span
 
 
@@ -128,15 +129,30 @@ class Save(NamedTuple):
     copying: Copying | None = None
 
 
+class Staying(NamedTuple):
+    """No state is lost, as other workers have copies of all that a lost one had.
+
+    Attributes:
+      decisions: to be applied, unless they are.
+      variables: those that a ward of this worker needs.
+      streams: random counters of a worker that has no state.
+    """
+
+    decisions: tuple[Decision, ...]
+    variables: frozenset[StateKey]
+    streams: Mapping[int, int]
+
+
 class Rebuild(NamedTuple):
-    """A worker was lost: undo all, and go back to a cut.
+    """A worker was lost: undo all that is not committed, and go back to a cut, or stay there.
 
     Attributes:
       generation: number of losses; what was sent under a lower one is void.
       cut: which; 0: before the first run.
       snapshot: the state, for a worker that has none; None: it has kept its own.
-      worker: name of a worker that has none and gets it from its buddy; else "".
-      wards: whose copies a buddy is to give them.
+      worker: name of a worker that has none and gets it from another one; else "".
+      wards: to whom this worker is to give copies.
+      staying: None: all go back to the cut.
     """
 
     generation: int
@@ -144,6 +160,13 @@ class Rebuild(NamedTuple):
     snapshot: Any = None
     worker: str = ""
     wards: tuple[str, ...] = ()
+    staying: Staying | None = None
+
+    @property
+    def copy(self) -> int:
+        """What tells the copies apart that go from worker to worker: those of cuts have positive
+        numbers."""
+        return -self.generation if self.staying else self.cut
 
 
 Message = Step | Notice | Save | Rebuild
@@ -170,6 +193,7 @@ class Prepared(NamedTuple):
       changes: committing it changes state, takes input or gives output.
       inputs: what it took from outside, see `InputLog.taken`.
       outputs: functions to be called when it is committed.
+      streams: random counters that it has moved, and where to; see `Shipment.mirrored`.
     """
 
     ticket: Ticket
@@ -180,6 +204,7 @@ class Prepared(NamedTuple):
     changes: bool = True
     inputs: Mapping[str, Sequence[Any]] | None = None
     outputs: Sequence[Any] = ()
+    streams: Sequence[tuple[int, int]] = ()
 
 
 class Shapes(NamedTuple):

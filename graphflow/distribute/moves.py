@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from graphflow.base.state import StateKey
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.snapshot import Snapshot
+from graphflow.execute.store import Entry
 from graphflow.place import Topology
 
 
@@ -18,15 +20,25 @@ def heirs(before: Sequence[str], after: Sequence[str]) -> dict[str, str]:
 
 
 def inherited(
-    state: Mapping[str, Snapshot], heirs: Mapping[str, str], workers: Sequence[str]
+    state: Mapping[str, Snapshot],
+    heirs: Mapping[str, str],
+    workers: Sequence[str],
+    mirrored: Collection[StateKey] = (),
 ) -> dict[str, Snapshot]:
-    """The state of each worker, once those that leave have handed over theirs."""
+    """The state of each worker, once those that leave have handed over theirs, and those that join
+    have copies of variables of which several have some."""
     result = {worker: Snapshot({}, {}, {}) for worker in workers}
     for worker, mine in state.items():
         had = result[heirs[worker]]
         result[heirs[worker]] = Snapshot(
             {**had.entries, **mine.entries}, {**had.resources, **mine.resources}, {}
         )
+    there = {k: entry for mine in state.values() for k, entry in mine.entries.items()}
+    shared: Mapping[Hashable, Entry] = {k: there[k] for k in mirrored if k in there}
+    for worker in workers:
+        if worker not in state:
+            had = result[worker]
+            result[worker] = had._replace(entries={**shared, **had.entries})
     return result
 
 
@@ -34,6 +46,7 @@ class Movable(Protocol):
     """A session's view of its workers, see `ClusterTarget`."""
 
     conductor: Conductor
+    mirrored: set[StateKey]
 
     def follow(
         self, conductor: Conductor, topology: Topology, heirs: Mapping[str, str]
@@ -52,7 +65,8 @@ class _Move:
             self._fresh = open_conductor(old.seed, old.tier)
             try:
                 self._heirs = heirs(old.workers, self._fresh.workers)
-                self._fresh.restore(inherited(state, self._heirs, self._fresh.workers))
+                had = inherited(state, self._heirs, self._fresh.workers, target.mirrored)
+                self._fresh.restore(had)
             except BaseException:
                 self._fresh.close()
                 raise

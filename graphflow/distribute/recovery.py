@@ -1,21 +1,19 @@
-"""What the coordinator keeps so that workers may be lost, and how it gets back what they held.
+"""How the coordinator gets back what lost workers held.
 
-Every so many runs there is a cut: all workers keep their state at one moment.  What is committed
-afterwards is in the journal.  After a loss, all workers go back to the last cut, and the journal is
-done again in its order; `coordinator` draws the phases.
+After a loss, all workers go back to the last cut (`cuts`), and the journal is done again in its
+order; `coordinator` draws the phases.  Who takes the place of a lost worker gets its copy from the
+buddy.  Where that one was lost, too, all go back to the cut of which the driver has the copies, and
+more is done again.
 
-Each worker hands a copy to its buddy, and at some cuts to the driver.  Who takes the place of a
-lost worker gets its copy from the buddy.  Where that one was lost, too, all go back to the cut of
-which the driver has the copies, and more is done again.
+Where other workers have copies of all that was lost (`mirrors`), nobody goes back, and nothing is
+done again.  `SOURCES` has these ways in the order in which they are tried.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from graphflow.base.errors import (
     DeadlineExceededError,
@@ -23,11 +21,12 @@ from graphflow.base.errors import (
     OpError,
     UnavailableError,
 )
+from graphflow.distribute.cuts import Cuts
 from graphflow.distribute.events import (
     Answered,
-    Capture,
     Command,
     Irreplaceable,
+    Loaded,
     Lost,
     Replace,
     Replaced,
@@ -35,43 +34,29 @@ from graphflow.distribute.events import (
     Send,
 )
 from graphflow.distribute.messages import (
-    Copying,
+    Decision,
     Rebuild,
     Rebuilt,
     Refused,
-    Save,
-    Saved,
+    Staying,
     Ticket,
     Verdict,
 )
+from graphflow.distribute.mirrors import Mirrors
 from graphflow.distribute.runs import Peer, Run
-from graphflow.distribute.series import DECIDED, Series
+from graphflow.distribute.series import DECIDED
 from graphflow.distribute.snapshot import EMPTY
 
-_LONGEST = 6  # doublings of the distance of cuts, for the sake of long runs
-_FED = 256 << 20  # bytes of feeds that the journal holds, more or less
 _DEADLY = 3  # workers that are lost for a run before it is given up
 _HOPELESS = 8  # workers of one name that are lost before the state is back
 
 
-@dataclass
-class _Cut:
-    """A cut that is being made."""
-
-    number: int
-    missing: set[str]
-    whole: bool  # the copies go to the driver
-    snapshots: dict[str, Any] = field(default_factory=dict)
-
-
-class Recovery(Series):
-    """Makes cuts, and decides on what happens when workers are lost.
+class Recovery(Cuts):
+    """Decides on what happens when workers are lost.
 
     Attributes:
       lost: worker -> how it was lost; those that have not been replaced.
-      phase: of the session; see `coordinator`.
       recoveries: how many there were.
-      unsaved: why the last cut could not be made; None: it could.
     """
 
     def __init__(
@@ -81,52 +66,21 @@ class Recovery(Series):
         buddies: Mapping[str, str] | None = None,
         backup_every: int = 1,
     ):
-        """Args:
-        workers: their names.
-        every: runs from cut to cut; None: a lost worker ends the session.
-        buddies: worker -> who keeps a copy of its state; others' copies are kept here.
-        backup_every: cuts from one to the next of which the copies are kept here.
-        """
-        super().__init__(workers)
-        self._buddies = dict(buddies or {})
-        self._backup_every = backup_every if self._buddies else 1
-        self._copied: set[str] = set()  # workers whose buddy has the copy of the last cut
+        """Args: as `Cuts`."""
+        super().__init__(workers, every, buddies, backup_every)
         self.lost: dict[str, Lost] = {}
-        self.phase = "serving"
         self.recoveries = 0
-        self.unsaved: OpError | None = None
-        self._every = every
-        self._logs = every is not None
         self._during: dict[str, int] = {}  # lost worker -> run that found out
         self._end: Callable[[int], OpError] | None = None  # why nothing can succeed any more
         self._closed = False
-        self._cuts = 0
-        self._cut: _Cut | None = None
         self._blank: set[str] = set()  # replaced, and not given its state yet
+        self._mirrors = Mirrors()
+        self._stays = True  # those who are left have the state of the last commit
+        self._owed: dict[str, tuple[Decision, ...]] = {}  # while all stay; not known to be applied
         self._rebuilding: set[str] = set()
         self._position = 0  # in the journal, while it is done again
         self._again: dict[int, Run] = {}  # by the number of the run
         self._losses: Counter[str] = Counter()  # by name, since the state was whole
-
-    @property
-    def recovers(self) -> bool:
-        """Are lost workers replaced?"""
-        return self._every is not None
-
-    @property
-    def saving(self) -> bool:
-        """Is a cut being made?"""
-        return self._cut is not None
-
-    @property
-    def archive(self) -> int:
-        """Number of the last cut of which the copies are here."""
-        return self._journal.archive
-
-    @property
-    def snapshots(self) -> Mapping[str, Any]:
-        """Worker -> its state at that cut."""
-        return self._journal.snapshots
 
     def _reachable(self, worker: str) -> bool:
         return worker not in self.lost
@@ -141,69 +95,14 @@ class Recovery(Series):
         before = self._again.get(run.before)
         return before.ticket if before is not None else None
 
-    # ---- cuts
-
-    def _due(self) -> bool:
-        if self._every is None or self._cut is not None or self.phase != "serving":
-            return False
-        if self._journal.commits < self._every and self._journal.bytes < _FED:
-            return False
-        # A run that is longer than the time from cut to cut must get through all the same.
-        patience = max((run.cut_short for run in self._runs.values()), default=0)
-        distance = self._every << min(patience, _LONGEST)
-        return self._journal.commits >= distance or self._journal.bytes >= _FED
-
-    def _uncopied(self) -> bool:
-        """Is a copy of the last cut lost?"""
-        here = self._journal.cut == self._journal.archive
-        return not here and self._copied < self._peers.keys()
-
-    def _save(self, whole: bool = False) -> list[Command]:
-        """Have all workers keep their state.  What is under way begins again after that: it would
-        have to be done again from a state that is older than the cut.
-
-        Args:
-          whole: the copies must come here.
-        """
-        hit = [run for run in self._runs.values() if run.state == "running"]
-        for run in hit:
-            run.cut_short += 1
-            self._decide(run, Verdict.RETRY)
-        self._cuts += 1
-        journal = self._journal
-        whole = whole or self._cuts >= journal.archive + self._backup_every or journal.bytes >= _FED
-        self._cut = _Cut(self._cuts, set(self._peers), whole)
-        journal.mark()
-        commands: list[Command] = []
-        for worker in self._peers:
-            envelope = self._envelope(worker)
-            copying = None if whole else self._copying(worker)
-            save = Save(*envelope, self._valid, self._cuts, journal.cut, copying)
-            commands.append(Send(worker, save))
-        return commands + [command for run in hit for command in self._start(run)]
-
-    def _copying(self, worker: str) -> Copying:
-        wards = tuple([w for w, buddy in self._buddies.items() if buddy == worker])
-        return Copying(worker, self._buddies[worker], wards, worker not in self._copied)
-
-    def _capture(self, event: Capture) -> list[Command]:
-        return self._save(True) if self.phase == "serving" and self._cut is None else []
-
-    def _saved(self, worker: str, reply: Saved) -> list[Command]:
-        cut = self._cut
-        if cut is None or reply.cut != cut.number:
-            return []
-        self.unsaved = reply.error
-        if reply.error is not None:  # the journal goes on from the cut before
-            self._cut = None
-            return []
-        cut.missing.discard(worker)
-        cut.snapshots[worker] = reply.snapshot
-        if not cut.missing:
-            self._journal.complete(cut.number, cut.snapshots if cut.whole else None)
-            self._copied = set() if cut.whole else set(self._peers)
-            self._cut = None
+    def _load(self, event: Loaded) -> list[Command]:
+        self._mirrors.loaded(event.plan, event.holdings)
         return []
+
+    def _note(self, run: Run) -> None:
+        for worker, answer in run.answers.items():
+            if answer.streams:
+                self._mirrors.moved(worker, answer.streams)
 
     # ---- losses
 
@@ -230,6 +129,7 @@ class Recovery(Series):
         self._cut = None
         self._rebuilding.clear()
         self._blank.discard(event.worker)
+        self._young.discard(event.worker)
         self._copied -= {w for w, buddy in self._buddies.items() if buddy == event.worker}
         self._current.clear()
         self._outgoing.clear()
@@ -309,23 +209,70 @@ class Recovery(Series):
         self.generation += 1
         self._valid = self.generation
         self._journal.restart(event.snapshots)
+        self._mirrors.restored(event.snapshots)
+        self._stays = False
         self._cuts = max(self._cuts, self._journal.cut)
         self._blank = set(self._peers)
         self._copied = set()
         return self._rebuild()
 
     def _rebuild(self) -> list[Command]:
-        """Have all workers go back to the last cut."""
+        """Get back what was lost, from the first source that has it."""
         self.phase = "restoring"
         self._rebuilding = set(self._peers)
-        journal = self._journal
-        if journal.cut != journal.archive and not self._blank <= self._copied:
-            journal.fall_back()
-            self._blank = set(self._peers)  # none has kept its state for so long
-            self._copied = set()
+        for worker, peer in self._peers.items():
+            self._owed.setdefault(worker, tuple(peer.pending))
+            self._peers[worker] = Peer()
+        return next(rebuild(self) for has, rebuild in SOURCES if has(self))
+
+    def _donors(self) -> dict[str, str]:
+        """Worker without state -> another one that has copies of all that it should have."""
+        left = [worker for worker in self._peers if worker not in self._blank]
+        donors = {worker: self._mirrors.donor(worker, left) for worker in sorted(self._blank)}
+        return {worker: donor for worker, donor in donors.items() if donor is not None}
+
+    def _is_mirrored(self) -> bool:
+        # Output that was committed is known to be out by its worker alone, and that may be lost.
+        owing = any(run.state == "interrupted" for run in self._runs.values())
+        return self._stays and not owing and self._donors().keys() == self._blank
+
+    def _stay(self) -> list[Command]:
+        """All keep what is committed; who has nothing gets it from one who has a copy."""
+        donors = self._donors()
         commands: list[Command] = []
         for worker in self._peers:
-            self._peers[worker] = Peer()
+            wards = tuple([w for w, donor in donors.items() if donor == worker])
+            variables = frozenset().union(*[self._mirrors.variables(w) for w in wards])
+            blank = worker in self._blank
+            streams = self._mirrors.streams(worker) if blank else {}
+            decisions = () if blank else self._owed[worker]
+            staying = Staying(decisions, variables, streams)
+            rebuild = Rebuild(
+                self.generation, self._journal.cut, None, worker if blank else "", wards, staying
+            )
+            commands.append(Send(worker, rebuild))
+        return commands
+
+    def _is_copied(self) -> bool:
+        here = self._journal.cut == self._journal.archive
+        return here or self._blank | self._young <= self._copied
+
+    def _fall_back(self) -> list[Command]:
+        """Have all workers go back to the cut of which the driver has the copies."""
+        self._journal.fall_back()
+        self._blank = set(self._peers)  # none has kept its state for so long
+        self._copied = set()
+        return self._go_back()
+
+    def _go_back(self) -> list[Command]:
+        """Have all workers go back to the last cut."""
+        self._stays = False
+        self._owed.clear()
+        self._blank |= self._young
+        self._young.clear()
+        journal = self._journal
+        commands: list[Command] = []
+        for worker in self._peers:
             rebuild = Rebuild(self.generation, journal.cut)
             if journal.cut != journal.archive:
                 wards = [w for w in sorted(self._blank) if self._buddies[w] == worker]
@@ -339,15 +286,21 @@ class Recovery(Series):
     def _rebuilt(self, worker: str, reply: Rebuilt) -> list[Command]:
         if self.phase != "restoring" or reply.generation != self.generation:
             return []
+        self._owed.pop(worker, None)
         if reply.missing:
+            self._stays = False
             self._copied.discard(worker)
             self.generation += 1
             self._valid = self.generation
             return self._rebuild()
+        if self._stays and worker in self._blank:
+            self._young.add(worker)
         self._blank.discard(worker)
         self._rebuilding.discard(worker)
         if self._rebuilding:
             return []
+        if self._stays:
+            return self._resume()
         self.phase, self._position = "replaying", self._journal.start
         return self._advance()
 
@@ -390,7 +343,8 @@ class Recovery(Series):
     def _resume(self) -> list[Command]:
         """All is as it was before the loss."""
         self.phase = "serving"
-        commands = self._save() if self._uncopied() else []
+        self._stays = True
+        commands = self._save() if self._uncopied() or self._young else []
         for run in sorted(self._runs.values(), key=lambda run: run.number):
             if run.state == "suspended":
                 commands += self._follow(run)
@@ -411,3 +365,13 @@ class Recovery(Series):
 
 def _diverged(message: str, run: int) -> OpError:
     return InternalError(None, None, message)
+
+
+Source = tuple[Callable[[Recovery], bool], Callable[[Recovery], list[Command]]]
+
+# Where what was lost comes from: whether it has that, and how to go on.  The last one has all.
+SOURCES: Sequence[Source] = (
+    (Recovery._is_mirrored, Recovery._stay),
+    (Recovery._is_copied, Recovery._go_back),
+    (lambda _: True, Recovery._fall_back),
+)

@@ -153,6 +153,7 @@ class Runs:
     def _commit(self, run: Run) -> list[Command]:
         """All have prepared."""
         self._decide(run, Verdict.COMMIT)
+        self._note(run)
         releasing = [w for w, answer in run.answers.items() if answer.releases]
         self._write_down(run, bool(releasing))
         handed = [output for w in sorted(run.answers) for output in run.answers[w].outputs]
@@ -163,6 +164,9 @@ class Runs:
         run.missing = set(releasing)
         self._current[run.ticket] = run
         return commands + [command for worker in releasing for command in self._tell(worker)]
+
+    def _note(self, run: Run) -> None:
+        """Note what a run that is committed has told."""
 
     def _write_down(self, run: Run, releases: bool) -> None:
         """Log a run that is committed, where it has changed anything."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphflow.base.state import StateKey
 from graphflow.compile.plan import Plan
 from graphflow.distribute.messages import Shapes
 
@@ -33,6 +34,8 @@ class Shipment(NamedTuple):
       routes: key of a transfer -> the worker it goes to; those that stay here are not in it.
       outputs: (part, position among its outputs) of each value that the driver wants.
       alone: no other worker has a share.
+      mirrored: variables of the graph of which several workers have copies.  Where there are some,
+        answers tell of random counters, of which there are none.
       shapes: what workers that had this share before have told of it.
     """
 
@@ -41,6 +44,7 @@ class Shipment(NamedTuple):
     outputs: tuple[tuple[int, int], ...]
     alone: bool = False
     shapes: tuple[Shapes, ...] = ()
+    mirrored: frozenset[StateKey] = frozenset()
 
 
 def shapes_of(plan: int, part: int, inputs: Any, found: Mapping[int, Any]) -> Shapes:

@@ -13,6 +13,7 @@ import numpy as np
 from graphflow.base import dtypes
 from graphflow.base.errors import CancelledError, OpError, UnimplementedError
 from graphflow.base.shapes import format_dims
+from graphflow.base.state import StateKey
 from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan
 from graphflow.distribute.channel import worker_of
@@ -36,6 +37,7 @@ class ClusterTarget:
       version: how often the workers have changed; plans of another version are void.
       begins_ahead: may a run begin before the one before it is committed?
       heirs: worker before the last change -> worker that has its state now.
+      mirrored: variables of which several workers have copies.
     """
 
     begins_ahead = True
@@ -45,6 +47,7 @@ class ClusterTarget:
         self.conductor = conductor
         self.version = 0
         self.heirs: Mapping[str, str] = {}
+        self.mirrored: set[StateKey] = set()
         self._plans = itertools.count(1)
 
     def load(self, partitions: Partitions) -> ClusterExecutable:
@@ -56,6 +59,8 @@ class ClusterTarget:
         """
         conductor = self.conductor
         executable = ClusterExecutable(conductor, next(self._plans), partitions)
+        for shipment in executable.shipments.values():
+            self.mirrored |= shipment.mirrored
         if not executable.shipments.keys() <= {*conductor.workers}:
             raise CancelledError(None, None, "it was planned for workers that have left")
         try:
@@ -105,8 +110,9 @@ class ClusterTarget:
         """Worker -> counts since the session began.
 
         `steps`, `notices`, `loads` and `pings` are calls that the driver made; `copied` are bytes
-        of copies of the worker's variables that came to the driver; `sent` and `bytes` are values
-        that the worker sent to its peers, copies among them.  `refused` connections to the worker
+        of copies of the worker's variables that came to the driver; `mirrored` is how often its
+        state came from another worker, with nothing done again; `sent` and `bytes` are values that
+        the worker sent to its peers, copies among them.  `refused` connections to the worker
         and `malformed` or `replayed` frames are counted since it began, where there were any.
         """
         return self.conductor.statistics()
@@ -200,9 +206,11 @@ class ClusterExecutable:
             source, target = worker_of(transfer.source), worker_of(transfer.destination)
             if source != target:
                 routes[source][transfer.key] = target
+        handles = [o for o in partitions.subgraph.order if o.type == "VarHandle"]
+        mirrored = frozenset(k for graph in {o.graph.root for o in handles} for k in graph.mirrors)
         return {
             worker: Shipment(self._parts(worker, here, partitions), routes[worker],
-                             tuple(outputs[worker]), len(devices) == 1)
+                             tuple(outputs[worker]), len(devices) == 1, mirrored=mirrored)
             for worker, here in devices.items()
         }  # fmt: skip
 

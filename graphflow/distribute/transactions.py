@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from graphflow.distribute.messages import OUTPUT, Ticket
 from graphflow.distribute.rows import RowTransaction, RowWrite
 from graphflow.distribute.snapshot import owned
-from graphflow.execute.context import InputLog, Resources, Run
+from graphflow.execute.context import InputLog, RandomStream, Resources, Run
 from graphflow.execute.store import Conflict, Entry, Store
 
 
@@ -212,6 +212,12 @@ class Attempt(Run):
         """Does the session's state depend on whether it is committed?"""
         state = self.transaction.writes or self.inputs.takes
         return state or bool(self._outputs or self.handed)
+
+    @property
+    def streams(self) -> list[tuple[int, int]]:
+        """Random counters that it has moved, and where to, once it is prepared."""
+        found = [(k.stream, e) for k, e in self.promised.items() if isinstance(k, RandomStream)]
+        return [(stream, entry.value) for stream, entry in found]
 
     def prepare(self) -> None:
         """Make sure that `commit` will succeed.

@@ -342,7 +342,11 @@ class Worker:
         if message.generation <= self.generation:
             return []  # a repetition, or overtaken by a further loss
         self.generation = message.generation
-        commands = [c for ticket in list(self.states) for c in self._move(ticket, BACK)]
+        commands: list[Command] = []
+        for decision in message.staying.decisions if message.staying else ():
+            if decision.verdict is not Verdict.COMMIT or decision.ticket in self.states:
+                commands += self._decide(decision)
+        commands += [c for ticket in list(self.states) for c in self._move(ticket, BACK)]
         commands += [Drop(m) for m in (self._save, *self._ahead.values()) if m is not None]
         self._save = None
         self._ahead.clear()

@@ -21,6 +21,10 @@ SMALL = {
     "a run on one worker": {"plan": {1: AB, 2: ("a",), 3: ("b",)}, "kills": 1, "every": 2},
     "overlapping runs": {"plan": {1: AB, 2: ("a",)}, "kills": 0, "overlapping": 2, "attempts": 5},
 }
+MIRRORS = {
+    "two runs": {"plan": {1: AB, 2: AB}, "kills": 1, "every": 9},
+    "overtaking messages": {"plan": {1: AB}, "kills": 1, "every": 9, "overtaking": True},
+}
 BUDDIES = {
     "a worker and its buddy": {"plan": {1: AB}, "kills": 2},
 }
@@ -43,6 +47,15 @@ OVERTAKING = {
 }
 # 8 to 39 thousand states each, a thousand a second; two kills among copies are more than 60.
 LARGE = {
+    "a series, a kill, and mirrors": {
+        "plan": {1: AB, 2: AB},
+        "kills": 1,
+        "every": 9,
+        "series": True,
+        "overlapping": 2,
+        "mirrored": True,
+    },
+    "two kills and mirrors": {"plan": {1: AB}, "kills": 2, "every": 9, "mirrored": True},
     "a series of two and a kill": {
         "plan": {1: AB, 2: AB},
         "kills": 1,
@@ -94,6 +107,11 @@ def test_all_interleavings(system):
 @pytest.mark.parametrize("system", OVERTAKING.values(), ids=OVERTAKING)
 def test_all_interleavings_of_messages_that_overtake_each_other(system):
     assert ends(system | {"overtaking": True}, limit=10_000)
+
+
+@pytest.mark.parametrize("system", MIRRORS.values(), ids=MIRRORS)
+def test_all_interleavings_where_all_have_copies_of_all(system):
+    assert ends(system | {"mirrored": True}, limit=10_000)
 
 
 @pytest.mark.parametrize("system", BUDDIES.values(), ids=BUDDIES)

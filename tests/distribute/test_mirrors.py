@@ -10,6 +10,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base.state import StateKey
+from graphflow.distribute.messages import Rebuild, Save, Step
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import same
 from tests.train import test_data_parallel as replicas
@@ -51,3 +52,81 @@ def test_all_workers_have_all_variables(cluster, undisturbed):
         np.testing.assert_array_equal(one[name], other[name])
     routes = [key for each in loaded.values() for key in each.shipment.routes]
     assert not [key for key in routes if "read" in key]
+
+
+def sent(cluster: InProcess, kind: type) -> list[Any]:
+    return [message for _, message in cluster.log if isinstance(message, kind)]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_lost_workers_state_comes_from_the_other_one_and_nothing_is_done_again(
+    cluster, undisturbed, victim
+):
+    """Random counters, of which there is one copy, included: there is dropout in the network."""
+
+    counts: list[int] = []
+
+    def kill(step: int) -> None:
+        told = cluster.targets[0].statistics()
+        counts.append(told[cluster.name(victim)].get("mirrored", 0))
+        if step in (1, 3):
+            cluster.kill(victim)
+
+    same(replicas.train(mirrored, cluster=cluster, on_step=kill), undisturbed)
+    assert counts == [0, 0, 1, 1, 2]
+    rebuilds = sent(cluster, Rebuild)
+    assert len(rebuilds) == 4
+    assert all(message.staying for message in rebuilds)
+    assert [m for m in sent(cluster, Step) if m.replay] == []
+
+
+def test_a_worker_that_got_its_state_so_was_not_at_the_last_cut(cluster, undisturbed):
+    """Worker 1 gets what worker 0 has; then both are lost before the next cut is complete."""
+    both: list[Any] = []
+
+    def kill(step: int) -> None:
+        if step == 2:
+            cluster.kill(1)
+
+    def before(worker: str, message: Any) -> None:
+        if isinstance(message, Save) and cluster.targets[0].conductor._machine._young and not both:
+            both.append(message)
+            cluster.kill(0)
+            cluster.kill(1)
+
+    cluster.before = before
+    same(replicas.train(mirrored, cluster=cluster, on_step=kill), undisturbed)
+    assert both
+    assert [bool(m.staying) for m in sent(cluster, Rebuild)] == [True, True, False, False]
+    assert [m for m in sent(cluster, Step) if m.replay]
+
+
+def test_those_who_join_get_copies(cluster, undisturbed):
+    sizes = {0: 1, 2: 2, 3: 1}
+
+    def change(step: int) -> None:
+        if step in sizes:
+            cluster.resize(sizes[step])
+
+    same(replicas.train(mirrored, cluster=cluster, on_step=change), undisturbed)
+
+
+def test_a_variable_that_one_worker_has_is_done_again(cluster, undisturbed):
+    """The other one has not all that was lost."""
+
+    def and_more(inner: Any) -> Any:
+        with tf.device("/job:worker/task:1"):
+            seen = tf.get_variable("seen", [], initializer=tf.zeros_initializer(), trainable=False)
+        with tf.control_dependencies([seen.assign_add(1.0)]):
+            tf.identity(1.0)
+        made = mirrored(inner)
+        minimize = made.minimize
+        made.minimize = lambda *a, **k: tf.group(minimize(*a, **k), seen.assign_add(1.0))
+        return made
+
+    def kill(step: int) -> None:
+        if step == 2:
+            cluster.kill(1)
+
+    same(replicas.train(and_more, cluster=cluster, on_step=kill), undisturbed)
+    assert not any(m.staying for m in sent(cluster, Rebuild))

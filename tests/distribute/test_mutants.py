@@ -19,7 +19,7 @@ from tests.distribute.explore import explore
 from tests.distribute.world import worlds
 
 AB = ("a", "b")
-PARTS = ("journal", "runs", "series", "recovery", "coordinator", "worker")
+PARTS = ("journal", "runs", "series", "cuts", "recovery", "coordinator", "worker")
 NAME = "graphflow.distribute."
 
 SYSTEMS = {
@@ -35,6 +35,9 @@ SYSTEMS = {
         "plan": {1: AB, 2: AB}, "kills": 0, "series": True, "overlapping": 2,
         "fails": frozenset({1}),
     },
+    "mirrors": {"plan": {1: AB, 2: AB}, "kills": 1, "every": 9, "mirrored": True},
+    "mirrors of output": {"plan": {2: AB}, "kills": 1, "every": 9, "mirrored": True},
+    "mirrors, twice": {"plan": {1: AB}, "kills": 2, "every": 9, "mirrored": True},
     "rivals": {
         "plan": {2: ("a",), 4: ("a",)}, "kills": 0, "overlapping": 2, "overtaking": True,
         "attempts": 4,
@@ -81,6 +84,20 @@ FAULTS = {
     ),
     "a replayed run is committed before all have prepared": (
         "recovery", "elif self._again[record.run].missing:", "elif False:", "losses",
+    ),
+    "what is committed is undone where all stay": (
+        "worker", "for decision in message.staying.decisions if message.staying else ():",
+        "for decision in ():", "mirrors",
+    ),
+    "who is told a second time to stay is not told what is committed": (
+        "recovery", "self._owed.setdefault(worker, tuple(peer.pending))",
+        "self._owed[worker] = tuple(peer.pending)", "mirrors, twice",
+    ),
+    "who got its state from others goes back to a cut": (
+        "recovery", "self._blank |= self._young", "pass", "mirrors, twice",
+    ),
+    "all stay, and forget that output waits": (
+        "recovery", "self._stays and not owing and", "self._stays and", "mirrors of output",
     ),
     "who replaces a lost worker gets no state": (
         "recovery", "elif worker in self._blank:", "elif False:", "losses",

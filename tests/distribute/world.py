@@ -16,10 +16,12 @@ from itertools import combinations_with_replacement
 from typing import Any
 
 from graphflow.base.errors import CancelledError, InvalidArgumentError
+from graphflow.base.state import StateKey
 from graphflow.distribute import events as e
 from graphflow.distribute import worker
 from graphflow.distribute.buddies import buddies
 from graphflow.distribute.coordinator import Coordinator
+from graphflow.distribute.holdings import Holdings
 from graphflow.distribute.messages import (
     Applied,
     Prepared,
@@ -52,6 +54,7 @@ class Shard:
     machine: Any
     runs: tuple[int, ...] = ()
     snapshots: dict[int, tuple[int, ...]] = field(default_factory=lambda: {0: ()})
+    cut: int = 0  # the last one
     attempts: dict[Any, Attempt] = field(default_factory=dict)
     held: dict[Any, tuple[tuple[int, ...], tuple[Any, ...]]] = field(default_factory=dict)
     released: dict[int, int] = field(default_factory=dict)  # run -> cut, as in `Host`
@@ -88,6 +91,7 @@ class World:
       apart: runs that do not belong to the series.
       fails: runs whose execution fails.
       unclaimed: runs that have begun ahead.
+      mirrored: each worker has copies of all that the others have.
     """
 
     coordinator: Any
@@ -105,6 +109,7 @@ class World:
     apart: frozenset[int] = frozenset()
     fails: frozenset[int] = frozenset()
     unclaimed: list[int] = field(default_factory=list)
+    mirrored: bool = False
     machine: str = worker.__name__
     ended: dict[int, Any] = field(default_factory=dict)
     printed: list[int] = field(default_factory=list)
@@ -147,7 +152,8 @@ class World:
         each end sees, in which order, stays the same; `check` and the assertions are about that.
         """
         found = list(self.actions())
-        if self.overtaking or self.coordinator._backup_every > 1:  # copies go past the queues
+        past = self.mirrored or self.coordinator._backup_every > 1  # copies go past the queues
+        if self.overtaking or past:
             return found
         # An answer that is lost with its worker is as one that the worker was killed before:
         # nobody has seen what it did in between.
@@ -219,14 +225,14 @@ class World:
         del self.to_worker[name][i]
         shard = self.shards[name]
         if isinstance(message, Rebuild) and message.worker:
-            if (name, message.cut) not in shard.copies:
+            if (name, message.copy) not in shard.copies:
                 shard.rebuild = message
                 return
-            message = message._replace(snapshot=shard.copies[name, message.cut])
+            message = message._replace(snapshot=shard.copies[name, message.copy])
         self._work(name, self.w.Arrived(message))
         for ward in message.wards if isinstance(message, Rebuild) else ():
-            copy = shard.copies[ward, message.cut]
-            self.to_peer.append((ward, ward, message.cut, copy))
+            copy = shard.runs if message.staying else shard.copies[ward, message.cut]
+            self.to_peer.append((ward, ward, message.copy, copy))
 
     def _to_driver(self, name: str, i: int) -> None:
         reply = self.to_driver[name][i]
@@ -244,7 +250,7 @@ class World:
             return
         shard.copies[worker, cut] = copy
         self._answer_saved(peer, shard)
-        if shard.rebuild is not None and (worker, cut) == (peer, shard.rebuild.cut):
+        if shard.rebuild is not None and (worker, cut) == (peer, shard.rebuild.copy):
             message, shard.rebuild = shard.rebuild._replace(snapshot=copy), None
             self._work(peer, self.w.Arrived(message))
 
@@ -351,6 +357,7 @@ class World:
                 answers.append(Applied(machine.applied, (), machine.generation))
             case w.Keep(message):
                 shard.snapshots[message.cut] = shard.runs
+                shard.cut = message.cut
                 for cut in [c for c in shard.snapshots if c < message.last]:
                     del shard.snapshots[cut]
                 shard.released = {r: c for r, c in shard.released.items() if c >= message.last}
@@ -362,7 +369,13 @@ class World:
                     self.to_peer.append((to, name, saved.cut, shard.runs))
                     shard.saved.append((saved._replace(snapshot=None), message.copying.wards))
                     self._answer_saved(name, shard)
+            case w.Recall(message) if message.staying:
+                shard.cut = message.cut
+                if message.snapshot is not None:
+                    shard.runs, shard.snapshots = message.snapshot, {}
+                answers.append(Rebuilt(message.generation))
             case w.Recall(message):
+                shard.cut = message.cut
                 if message.snapshot is not None:
                     copy = () if isinstance(message.snapshot, Snapshot) else message.snapshot
                     shard.snapshots = {message.cut: copy}
@@ -374,7 +387,7 @@ class World:
         assert (name, run) not in self.told, "what the driver knows to be out does not go out again"
         assert self.out.get((name, run)) != former, "nor what the worker knows to be out"
         self.out[name, run] = former
-        shard.released[run] = max(shard.snapshots)
+        shard.released[run] = shard.cut
 
     def former(self, name: str) -> int:
         """How many were killed that had that name."""
@@ -459,7 +472,7 @@ def world(
     plan: Mapping[int, tuple[str, ...]], kills: Mapping[str, int], every: int = 1,
     overlapping: int = 1, spares: int = 100, attempts: int = 100, overtaking: bool = False,
     series: bool = False, early: bool = False, apart: frozenset[int] = frozenset(),
-    fails: frozenset[int] = frozenset(), backup_every: int = 1,
+    fails: frozenset[int] = frozenset(), backup_every: int = 1, mirrored: bool = False,
     machines: tuple[type, Any] = (Coordinator, worker),
 ) -> World:  # fmt: skip
     """The first state.
@@ -477,11 +490,16 @@ def world(
       apart: those that do not belong to the series.
       fails: runs whose execution fails.
       backup_every: cuts from one to the next of which the driver gets the copies.
+      mirrored: each worker has copies of all that the others have.
       machines: the class of the coordinator, and the module of workers.
     """
     names = sorted({name for workers in plan.values() for name in workers})
+    coordinator = machines[0](names, every, buddies(names, {}), backup_every)
+    if mirrored:
+        held = Holdings(frozenset({StateKey("", "the list")}))
+        coordinator.handle(e.Loaded(1, dict.fromkeys(names, held)))
     return World(
-        machines[0](names, every, buddies(names, {}), backup_every),
+        coordinator,
         {name: Shard(machines[1].Worker()) for name in names},
         plan,
         kills,
@@ -495,6 +513,7 @@ def world(
         early,
         apart,
         fails,
+        mirrored=mirrored,
         machine=machines[1].__name__,
         to_worker={name: deque() for name in names},
         to_driver={name: deque() for name in names},
