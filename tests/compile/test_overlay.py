@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,15 +145,6 @@ def test_ranges_are_met_where_a_byte_is_in_both(
 
 
 # ---- programs
-
-
-@pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tf.Session]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
-    config = tf.ConfigProto(intra_op_parallelism_threads=2)
-    with tf.Graph().as_default(), tf.Session(config=config, seed=1) as session:
-        yield session
 
 
 def layers(depth: int = 4, width: int = 160) -> Any:

@@ -60,15 +60,6 @@ def test_memory_is_used_again_within_a_phase_only_part_by_part() -> None:
     assert offsets(False, 1)[2] == offsets(False, 1)[1]
 
 
-@pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tf.Session]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
-    config = tf.ConfigProto(intra_op_parallelism_threads=2)
-    with tf.Graph().as_default(), tf.Session(config=config, seed=1) as session:
-        yield session
-
-
 def plan_of(session: tf.Session) -> Any:
     prepared = list(session._cache.values())
     natives = [n for p in prepared for q in p.executable._programs for n in q.native]
