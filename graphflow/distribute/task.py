@@ -13,6 +13,7 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -36,7 +37,10 @@ from graphflow.execute.devices import count_gpus
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
 
 STOPPED = "its server was stopped"
-TELLING = 30.0  # seconds for tasks to tell what a client has told them that has ended
+TELLING = 5.0  # seconds for tasks to tell what a client has told them that has ended
+# The same for the task of a client whose connection has ended.  Ray takes 24 s to say that a
+# process is gone where it is called in the moment of its end.
+LIVING = 2.0
 _ENDED = 64  # sessions that have ended, and may be asked for
 THREADS = 160  # as many runs as may overlap on a task, and some that were cancelled
 
@@ -160,9 +164,17 @@ class Task:
         return whereabouts()
 
     def _close(self, session: str) -> None:
-        """End a session; its client tells nothing more, or what it tells is void."""
+        self._end(session, TELLING)
+
+    def _end(self, session: str, patience: float) -> None:
+        """End a session; its client tells nothing more, or what it tells is void.
+
+        Args:
+          session: which.
+          patience: seconds for the client's own task to say what it was told.
+        """
         with self._ending:
-            self._openers.pop(session, None)
+            opener = self._openers.pop(session, "")
             self._drivers.pop(session, None)
             self._channels.pop(session, None)
             members = self._members.pop(session, {})
@@ -175,18 +187,28 @@ class Task:
                 self._ended.popitem(last=False)
             del self._hosts[session]
             undecided = host.undecided()
-            host.settle(self._told(session, members, undecided) if undecided else ())
+            told: set[Ticket] = set()
+            if undecided:
+                ask = partial(self._told, session, members, undecided)
+                told = ask([name for name in members if name != opener], TELLING)
+                told |= ask([opener] if patience and not told else [], patience)
+            host.settle(told)
             host.close()
 
     def _told(
-        self, session: str, members: Mapping[str, Member], undecided: Sequence[Ticket]
+        self,
+        session: str,
+        members: Mapping[str, Member],
+        undecided: Sequence[Ticket],
+        names: Sequence[str],
+        patience: float,
     ) -> set[Ticket]:
         """Which attempts other tasks have been told to commit."""
         others: dict[str, tuple[Any, ...]] = {
-            name: (tuple(undecided),) for name in members if name != self.name
+            name: (tuple(undecided),) for name in names if name in members and name != self.name
         }
         # One that is gone has lost the state that it may have committed to.
-        answers, _ = gather(MemberLink(session, members), "outcome", others, TELLING)
+        answers, _ = gather(MemberLink(session, members), "outcome", others, patience)
         return {t for told in answers.values() if isinstance(told, (tuple, list)) for t in told}
 
     def _outcome(self, session: str, tickets: Sequence[Ticket]) -> tuple[Ticket, ...]:
@@ -210,14 +232,16 @@ class Task:
 
     def forget(self, opener: str) -> None:
         """End the sessions that a lost task has opened, who decides on their runs no more."""
-        for session in [s for s, o in list(self._openers.items()) if o == opener]:
-            self._close(session)
+        with self._ending:  # those that are ended already are over then
+            found = [s for s, o in list(self._openers.items()) if o == opener]
+        for session in found:
+            self._end(session, 0.0)
 
     def left(self, driver: str) -> None:
         """End the sessions of a driver whose connection has ended: it takes this task for lost,
         or is lost itself."""
         for session in [s for s, d in list(self._drivers.items()) if d == driver]:
-            self._close(session)
+            self._end(session, LIVING)
 
     def step(self, session: str, step: Step) -> Any:
         """See `Host.step`.
