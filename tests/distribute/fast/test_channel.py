@@ -395,7 +395,7 @@ def test_a_sender_does_not_wait_and_the_end_of_a_peer_is_told(way):
         for _ in range(3):  # nobody is there to take them
             a.channel.send("b", TICKET, "k", np.zeros(1_000_000))
         a.channel.send("nobody", TICKET, "k", 1)
-        assert time.monotonic() - start < 2.0
+        assert time.monotonic() - start < PATIENCE
         until(lambda: all(s.free for s in slots_of(a)))
 
 
@@ -508,7 +508,7 @@ def test_a_slow_reader_holds_up_nobody():
         start = time.monotonic()
         for i in range(10):
             a.channel.send("b", TICKET, "k", np.full(1_000_000, i, np.float32))
-        assert time.monotonic() - start < 2.0
+        assert time.monotonic() - start < PATIENCE
         block.set()
         for i in range(10):
             assert (b.value() == i).all()
