@@ -10,6 +10,7 @@ from graphflow.base.errors import (
     InvalidArgumentError,
     UnavailableError,
 )
+from graphflow.base.state import StateKey
 from graphflow.distribute.coordinator import (
     Answered,
     Begin,
@@ -17,12 +18,14 @@ from graphflow.distribute.coordinator import (
     Coordinator,
     Expired,
     Finish,
+    Loaded,
     Lost,
     Replaced,
     Send,
     Wake,
     Woken,
 )
+from graphflow.distribute.holdings import Holdings
 from graphflow.distribute.messages import Applied, Notice, Prepared, Rebuilt, Refused, Step, Verdict
 
 
@@ -249,3 +252,43 @@ def test_closing_cancels_what_is_under_way(driver):
     (finish,) = [c for c in commands if isinstance(c, Finish)]
     assert isinstance(finish.error, CancelledError)
     assert isinstance(driver.begin()[0].error, CancelledError)
+
+
+@pytest.fixture
+def mirrored():
+    """Each worker has copies of what the other one has; a run is committed."""
+    driver = Driver()
+    driver.machine = Coordinator("ab", every=9)
+    held = Holdings(frozenset({StateKey("", "v")}))
+    driver.handle(Loaded(1, {"a": held, "b": held}))
+    driver.committed()
+    return driver
+
+
+def lose(driver, worker):
+    driver.handle(Lost(worker, "killed"))
+    return {c.worker: c.message for c in driver.handle(Replaced(worker))}
+
+
+def test_who_stays_is_told_what_is_committed_until_he_has_said_that_he_knows(mirrored):
+    """A second loss may make the first message void before it is taken."""
+    for _ in range(2):
+        sent = lose(mirrored, "b")
+        assert sent["a"].wards == (sent["b"].worker,) == ("b",)
+        assert verdicts(sent["a"].staying) == [(1, Verdict.COMMIT)]
+        assert verdicts(sent["b"].staying) == []
+    for worker in "ab":
+        mirrored.handle(Answered(worker, Rebuilt(sent[worker].generation)))
+    assert verdicts(lose(mirrored, "b")["a"].staying) == []
+
+
+def test_who_has_its_state_from_another_worker_was_not_at_the_last_cut(mirrored):
+    sent = lose(mirrored, "b")
+    for worker in "ab":
+        mirrored.handle(Answered(worker, Rebuilt(sent[worker].generation)))
+    mirrored.begin()
+    for worker in "ab":
+        mirrored.prepared(2, worker, releases=True)
+    back = lose(mirrored, "a")  # is the output of run 2 out?
+    assert {w: m.staying for w, m in back.items()} == {"a": None, "b": None}
+    assert back["b"].snapshot is not None

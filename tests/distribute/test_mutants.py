@@ -37,7 +37,6 @@ SYSTEMS = {
     },
     "mirrors": {"plan": {1: AB, 2: AB}, "kills": 1, "every": 9, "mirrored": True},
     "mirrors of output": {"plan": {2: AB}, "kills": 1, "every": 9, "mirrored": True},
-    "mirrors, twice": {"plan": {1: AB}, "kills": 2, "every": 9, "mirrored": True},
     "rivals": {
         "plan": {2: ("a",), 4: ("a",)}, "kills": 0, "overlapping": 2, "overtaking": True,
         "attempts": 4,
@@ -88,13 +87,6 @@ FAULTS = {
     "what is committed is undone where all stay": (
         "worker", "for decision in message.staying.decisions if message.staying else ():",
         "for decision in ():", "mirrors",
-    ),
-    "who is told a second time to stay is not told what is committed": (
-        "recovery", "self._owed.setdefault(worker, tuple(peer.pending))",
-        "self._owed[worker] = tuple(peer.pending)", "mirrors, twice",
-    ),
-    "who got its state from others goes back to a cut": (
-        "recovery", "self._blank |= self._young", "pass", "mirrors, twice",
     ),
     "all stay, and forget that output waits": (
         "recovery", "self._stays and not owing and", "self._stays and", "mirrors of output",
