@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -369,13 +370,14 @@ def test_a_rate_of_zero_hides_no_nan() -> None:
 
 # ---- random sums
 
+_EXAMPLES = int(os.environ.get("GRAPHFLOW_EXAMPLES", "12"))  # with a seed: a longer hunt
 _KINDS = ["product", "row", "whole", "scaled", "fed", "chain"]
 _TERMS = st.lists(
     st.tuples(st.sampled_from(_KINDS), st.sampled_from([-1, 1, 0.5, 3])), min_size=2, max_size=6
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=_EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(terms=_TERMS, m=st.sampled_from([1, 2, 9, 33]), n=st.sampled_from([1, 3, 16, 40]))
 def test_random_sums(terms: list[tuple[str, float]], m: int, n: int) -> None:
     def program() -> Any:
