@@ -38,8 +38,7 @@ from graphflow.execute.whereabouts import Whereabouts, whereabouts
 
 STOPPED = "its server was stopped"
 TELLING = 5.0  # seconds for tasks to tell what a client has told them that has ended
-# The same for the task of a client whose connection has ended.  Ray takes 24 s to say that a
-# process is gone where it is called in the moment of its end.
+# The same for the task of a client whose connection has ended: it has mostly ended, too.
 LIVING = 2.0
 _ENDED = 64  # sessions that have ended, and may be asked for
 THREADS = 160  # as many runs as may overlap on a task, and some that were cancelled
