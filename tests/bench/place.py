@@ -80,7 +80,7 @@ def _experts() -> dict[str, float]:
 
 
 def _planning() -> dict[str, float]:
-    small = min(_plan_seconds(5_000, 4) for _ in range(3))
+    small = min(_plan_seconds(5_000, 4, seed) for seed in range(3))  # none is found already
     start = _plan_seconds(5_000, 16)
     large = _plan_seconds(100_000, 16)
     return {
@@ -90,9 +90,9 @@ def _planning() -> dict[str, float]:
     }
 
 
-def _plan_seconds(count: int, devices: int) -> float:
+def _plan_seconds(count: int, devices: int, seed: int = 0) -> float:
     """Seconds to place a graph of so many ops: lanes that exchange values now and then."""
-    rng = random.Random(count)
+    rng = random.Random(count + seed)
     with tf.Graph().as_default() as graph:
         x = tf.placeholder(tf.float32, [256, 1024])
         lanes = [x * float(i) for i in range(24)]
