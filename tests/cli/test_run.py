@@ -270,13 +270,15 @@ def test_a_task_that_fails_ends_the_job(ray, tmp_path):
 HEAD = """
 import os, sys
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-import ray
-context = ray.init(
-    address="local", num_cpus=4, include_dashboard=True, dashboard_host="127.0.0.1",
-    _node_ip_address="127.0.0.1", object_store_memory=150 << 20, logging_level="ERROR",
-)
-print(f"http://{context.dashboard_url}", flush=True)
+from ray.cluster_utils import Cluster
+head = Cluster(initialize_head=True, head_node_args={
+    "num_cpus": 4, "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": 0,
+    "node_ip_address": "127.0.0.1", "object_store_memory": 150 << 20,
+    "dashboard_agent_listen_port": 0,  # another Ray of this machine may have the usual one
+})
+print(f"http://{head.head_node.webui_url}", flush=True)
 sys.stdin.read()
+head.shutdown()
 """
 
 
