@@ -18,7 +18,7 @@ A Python number takes the dtype of what stands beside it, as in NumPy 2 (NEP 50)
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -250,6 +250,18 @@ def scalar_expression(entry: OpDef, dtypes: Sequence[Any], **attrs: Any) -> Node
     except NotScalar:
         return None
     return result if isinstance(result, Node) else None
+
+
+def subexpressions(*roots: Node) -> Iterator[Node]:
+    """Each node of expressions once: of nodes that are shared, paths to them may be many."""
+    seen: set[int] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            stack += node.args
+            yield node
 
 
 def compute(node: Node, inputs: Sequence[Any], xp: Any = np) -> Any:

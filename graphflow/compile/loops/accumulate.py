@@ -36,7 +36,7 @@ from graphflow.compile.loops.values import (
     reads,
     reshaped,
 )
-from graphflow.ops.expression import Node, apply
+from graphflow.ops.expression import Node, apply, subexpressions
 
 _FLOAT = np.dtype(np.float32)
 _Factor: TypeAlias = "float | Node"  # a number, or an expression of inputs that are numbers
@@ -264,17 +264,7 @@ def _product(task: Map, found: _Sum) -> Multiply | None:
 
 
 def _arguments(node: Node) -> set[int]:
-    found: set[int] = set()
-    seen: set[int] = set()
-    stack = [node]
-    while stack:
-        node = stack.pop()
-        if id(node) not in seen:
-            seen.add(id(node))
-            stack += node.args
-            if node.op == "arg":
-                found.add(node.value)
-    return found
+    return {n.value for n in subexpressions(node) if n.op == "arg"}
 
 
 def _rows(view: View, shape: Shape) -> View | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from graphflow.compile.loops.sums import nodes, replace
 from graphflow.compile.loops.values import Map, Task, View, reads, row_major
-from graphflow.ops.expression import COMPARISONS, LOGICAL, Node
+from graphflow.ops.expression import COMPARISONS, LOGICAL, Node, subexpressions
 
 _CHEAP = 8  # nodes, leaves included
 _OFTEN = 4  # times that an element may be computed
@@ -65,17 +65,7 @@ def inline(tasks: Sequence[Task], kept: set[int]) -> list[Task]:
 
 def tables(node: Node) -> set[int]:
     """Arguments that are read where an index puts it."""
-    found: set[int] = set()
-    seen: set[int] = set()  # what is used twice is a node of its own, and paths to it are many
-    stack = [node]
-    while stack:
-        node = stack.pop()
-        if id(node) not in seen:
-            seen.add(id(node))
-            stack += node.args
-            if node.op == "gather":
-                found.add(node.args[0].value)
-    return found
+    return {n.args[0].value for n in subexpressions(node) if n.op == "gather"}
 
 
 def _moves(task: Map, views: Sequence[View]) -> bool:

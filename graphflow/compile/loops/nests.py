@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from graphflow.compile.loops.values import Shape, Value
-from graphflow.ops.expression import Node
+from graphflow.ops.expression import Node, subexpressions
 
 LANES = (
     8  # sums of columns under way: one alone would wait for the memory that the row before wrote
@@ -151,14 +151,7 @@ class Nest:
     def indirect(self) -> set[int]:
         """Numbers of the loads whose place depends on values: all of their buffer may be read."""
         found: set[int] = set()
-        seen: set[int] = set()
-        stack = [body for walk in self.passes for body in walk.bodies]
-        while stack:
-            node = stack.pop()
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            stack += node.args
+        for node in subexpressions(*[body for walk in self.passes for body in walk.bodies]):
             if node.op == "pick":
                 found.add(node.value[0])
             elif node.op == "gather":

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from graphflow.compile.loops.nests import Access, Nest, Product, Unit
 from graphflow.compile.loops.values import Value
-from graphflow.ops.expression import Node
+from graphflow.ops.expression import Node, subexpressions
 
 
 class Use(NamedTuple):
@@ -125,14 +125,4 @@ def _same(load: Access, store: Access) -> bool:
 
 
 def _reads(node: Node, loads: Collection[int]) -> bool:
-    seen: set[int] = set()
-    stack = [node]
-    while stack:
-        node = stack.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.op == "arg" and node.value in loads:
-            return True
-        stack += node.args
-    return False
+    return any(n.op == "arg" and n.value in loads for n in subexpressions(node))

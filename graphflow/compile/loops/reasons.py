@@ -8,7 +8,7 @@ from typing import Any
 from graphflow.base.shapes import format_dims
 from graphflow.compile.loops.values import View
 from graphflow.compile.plan import Step
-from graphflow.ops.expression import Node, scalar_expression
+from graphflow.ops.expression import Node, scalar_expression, subexpressions
 
 
 def reason(
@@ -51,11 +51,8 @@ def reason(
 def _nodes(root: Node) -> list[Node]:
     """Each function of an expression, alone: on arguments instead of what is below it."""
     found: list[Node] = []
-    stack = [root]
-    while stack:
-        node = stack.pop()
+    for node in subexpressions(root):
         if node.args:
             bare = [a if a.op == "const" else Node("arg", (), a.dtype, 0) for a in node.args]
             found.append(Node(node.op, tuple(bare), node.dtype, node.value))
-            stack += node.args
     return found

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from graphflow.compile.loops.values import Map, Multiply, Task, Value, View, row_major
-from graphflow.ops.expression import Node, apply
+from graphflow.ops.expression import Node, apply, subexpressions
 
 _ALONE = 60_000  # flops below which one worker does a product faster than two that meet
 
@@ -25,13 +25,9 @@ def work(task: Task) -> float:
     return 0.0
 
 
-def nodes(node: Node, seen: set[int] | None = None) -> int:
+def nodes(node: Node) -> int:
     """How many different nodes an expression has."""
-    seen = set() if seen is None else seen
-    if id(node) in seen:
-        return 0
-    seen.add(id(node))
-    return 1 + sum(nodes(a, seen) for a in node.args)
+    return sum(1 for _ in subexpressions(node))
 
 
 def replace(node: Node, leaves: dict[int, Node], done: dict[int, Node] | None = None) -> Node:

@@ -22,7 +22,7 @@ from graphflow.compile.loops.nests import (
     Unit,
 )
 from graphflow.compile.loops.values import Shape, Value
-from graphflow.ops.expression import COMPARISONS, LOGICAL, PREDICATES, Node
+from graphflow.ops.expression import COMPARISONS, LOGICAL, PREDICATES, Node, subexpressions
 
 _REDUCTIONS = frozenset({"add", "maximum", "minimum"})
 _BOOL = np.dtype(bool)
@@ -227,15 +227,9 @@ def _stored(unit: Nest, store: Store, registers: dict[int, Any], row: bool) -> N
 
 
 def _body(unit: Nest, root: Node, registers: dict[int, Any], row: bool) -> None:
-    """Check an expression; without recursion, each shared node once."""
-    seen: set[int] = set()
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        if id(node) not in seen:
-            seen.add(id(node))
-            stack += node.args
-            _node(unit, node, registers, row)
+    """Check an expression."""
+    for node in subexpressions(root):
+        _node(unit, node, registers, row)
 
 
 def _node(unit: Nest, node: Node, registers: dict[int, Any], row: bool) -> None:
