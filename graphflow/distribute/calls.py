@@ -204,23 +204,14 @@ class Calls(Driver):
     def _await_commits(self, patience: float) -> None:
         """Let workers carry out what they have been told: a call may overtake that."""
         ends = self._clock() + patience
-        with self._lock:
-            self._onlookers += 1
-        try:
+        with self._looking_on():
             while (left := ends - self._clock()) > 0:
                 with self._lock:
                     self._take_up()
                     if self._closed or self._machine.lost or not self._machine.committing:
                         return
                     taken = self._taken
-                with self._bell:
-                    self._bell.wait_for(
-                        lambda: self._inbox or self._taken != taken,  # noqa: B023
-                        left,
-                    )
-        finally:
-            with self._lock:
-                self._onlookers -= 1
+                self._await_news(taken, left)
 
     def abandon(self) -> bool:
         """End the session without a word to the workers, which are about to be ended; was it

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -97,7 +98,7 @@ class Driver:
         self._inbox: deque[Any] = deque()
         self._urgent = False  # something in there is no `Prepared`
         self._taken = 0  # how often something was taken up
-        self._onlookers = 0  # threads in `_until`, who wait for what others may take up
+        self._onlookers = 0  # threads in `_looking_on`, who wait for what others may take up
         self._counts: dict[str, Counter[str]] = {worker: Counter() for worker in workers}
         self._closed = False
         self._replacements = Replacements(
@@ -137,9 +138,7 @@ class Driver:
         Raises:
           OpError: that will not be.
         """
-        with self._lock:
-            self._onlookers += 1
-        try:
+        with self._looking_on():
             while True:
                 with self._lock:
                     self._take_up()
@@ -149,14 +148,23 @@ class Driver:
                     if self._closed or (self._machine.phase == "serving" and condition()):
                         return
                     taken, pause = self._taken, self._watch.pause(self._clock())
-                with self._bell:
-                    self._bell.wait_for(
-                        lambda: self._inbox or self._taken != taken,  # noqa: B023
-                        pause,
-                    )
+                self._await_news(taken, pause)
+
+    @contextmanager
+    def _looking_on(self) -> Iterator[None]:
+        """Have the bell rung for what comes in."""
+        with self._lock:
+            self._onlookers += 1
+        try:
+            yield
         finally:
             with self._lock:
                 self._onlookers -= 1
+
+    def _await_news(self, taken: int, pause: float) -> None:
+        """Wait until something comes in, or more than that has been taken up."""
+        with self._bell:
+            self._bell.wait_for(lambda: self._inbox or self._taken != taken, pause)
 
     def _mind_the_time(self, number: int, outcome: Outcome, timeout: float) -> None:
         now = self._clock()

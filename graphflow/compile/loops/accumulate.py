@@ -72,9 +72,10 @@ def accumulate(tasks: Sequence[Task], kept: set[int]) -> list[Task]:
             readers.setdefault(id(view.value), {})[id(task)] = task
     sums: dict[int, _Sum] = {}
     for task in tasks:
-        found = _sum(task, sums, readers, kept)
-        if found is not None:
-            sums[id(task.out)] = found  # type: ignore[union-attr]
+        if isinstance(task, Map | Multiply):
+            found = _sum(task, sums, readers, kept)
+            if found is not None:
+                sums[id(task.out)] = found
     gone: set[int] = set()
     instead: dict[int, Task] = {}
     for task in reversed(tasks):
@@ -88,7 +89,7 @@ def accumulate(tasks: Sequence[Task], kept: set[int]) -> list[Task]:
 
 
 def _sum(
-    task: Task,
+    task: Map | Multiply,
     sums: Mapping[int, _Sum],
     readers: Mapping[int, Mapping[int, Task]],
     kept: set[int],
@@ -99,7 +100,7 @@ def _sum(
             return None
         shape = (task.terms[0][0].shape[0], task.terms[0][1].shape[1])
         return _Sum(shape, task.terms, (1.0,) * len(task.terms), None, (), (task,))
-    if not isinstance(task, Map) or task.out.dtype != _FLOAT or tables(task.body):
+    if task.out.dtype != _FLOAT or tables(task.body):
         return None
     if task.out.home is not None and not task.out.home.dense:
         return None
