@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ import pytest
 import graphflow as tf
 from graphflow.distribute import failpoints
 from tests.distribute.programs import same, train
-from tests.until import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -69,29 +67,26 @@ def test_a_stopped_worker_is_replaced_and_ended(cluster, graph, undisturbed):
 
 @pytest.mark.parametrize("cluster", [{"spares": 1}], indirect=True)
 def test_kill_9_at_every_named_moment(cluster, graph, undisturbed):
-    """One after the other, in one training."""
+    """One after the other, in one training: each when the driver knows that the last one died."""
     import ray
 
     points = [p for p in failpoints.POINTS if p not in ("sum", "load")]
-    coming, steps = iter(points), iter(range(1, 1000))
     victims: list[int] = []
 
-    def is_over() -> bool:
-        return not victims or not Path(f"/proc/{victims[-1]}").exists()
-
     def arm(session: Any) -> None:
-        number = next(steps)
-        if number % 5 == 0 and (point := next(coming, None)) is not None:
-            until(is_over)  # copies are made beside the steps
-            actors = list(cluster._actors.values())
-            victims.append(pids(cluster)[number % 2])
-            ray.get(actors[number % 2].arm.remote(point, 1, "kill"))
+        if victims and victims[-1] in pids(cluster):
+            time.sleep(0.1)  # copies are made beside the steps, which may not be over before
+        elif len(victims) < len(points):
+            point, task = points[len(victims)], len(victims) % 2
+            name, worker = list(cluster.workers.items())[task]
+            victims.append(worker.pid)
+            ray.get(cluster._actors[name].arm.remote(point, 1, "kill"))
             if point == "rebuild":
-                os.kill(pids(cluster)[1 - number % 2], signal.SIGKILL)
+                os.kill(pids(cluster)[1 - task], signal.SIGKILL)
 
     same(train(cluster, STEPS, scopes=(T0, T1), on_step=arm), undisturbed)
-    until(is_over)
     assert len(set(victims)) == len(points)
+    assert not set(victims) & set(pids(cluster))
 
 
 @pytest.mark.parametrize("cluster", [{}], indirect=True)
