@@ -94,9 +94,14 @@ def send(
 
 
 class Copies:
-    """Copies of other workers' state that a worker keeps, and that of its own that it is given."""
+    """Copies of other workers' state that a worker keeps, and that of its own that it is given.
+
+    Attributes:
+      late: parts that came when a further loss had made them void.
+    """
 
     def __init__(self) -> None:
+        self.late = 0
         self._arrived = threading.Condition()
         self._generation: float = 0
         self._parts: dict[tuple[Ticket, str], dict[str, Any]] = {}
@@ -106,6 +111,9 @@ class Copies:
         """Take a part."""
         worker, _, number = key.partition(";")
         with self._arrived:
+            if ticket.generation < self._generation:
+                self.late += 1
+                return
             parts = self._parts.setdefault((ticket, worker), {})
             parts[number] = owned(value)
             skeleton: _Skeleton | None = parts.get("")

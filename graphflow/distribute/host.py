@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, NamedTuple
@@ -122,6 +122,7 @@ class Host:
         self._released: dict[int, int] = {}  # run whose output has gone out -> cut before that
         self._abandoned: list[Ticket] = []
         self._failures: deque[tuple[Ticket, OpError]] = deque(maxlen=8)
+        self._late = 0  # values that nobody waited for any more
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
         self._broken: str | None = None  # what failed outside of the kernels
@@ -170,6 +171,11 @@ class Host:
                 self._handle(machine.Delivered(ticket, key, value))
         except Exception as error:  # who waits for the value answers for it
             self._break(error)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Values from peers that came "late": what they were for was over, or void by a loss."""
+        return Counter(late=self._late + self._copies.late)
 
     def _guarded(self, answer: Callable[[Any], Any], message: Any) -> Any:
         """The answer to a message; `Broken` where something fails outside of the kernels."""
@@ -429,6 +435,9 @@ class Host:
     def _put(self, command: machine.Put) -> None:
         self._work[command.ticket].rendezvous.send(command.key, command.value)
 
+    def _count(self, command: machine.Late) -> None:
+        self._late += 1
+
     def _cancel(self, command: machine.Cancel) -> None:
         self._work[command.ticket].wake(_cancelled())
 
@@ -517,6 +526,7 @@ Host._performs = {
     machine.Hold: Host._hold,
     machine.Skip: Host._skip,
     machine.Put: Host._put,
+    machine.Late: Host._count,
     machine.Cancel: Host._cancel,
     machine.Commit: Host._commit,
     machine.Rollback: Host._rollback,

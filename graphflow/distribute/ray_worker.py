@@ -177,8 +177,8 @@ class Executor:
     def _statistics(self, session: str) -> dict[str, int]:
         counts = self._channels[session].counts
         found = {"sent": counts["sent"], "bytes": counts["bytes"]}
-        for part in (self._service, self._values):
-            for reason, count in part.dropped.items() if part is not None else ():
+        for part in (self._service, self._values, self._hosts[session]):
+            for reason, count in (+part.dropped).items() if part is not None else ():
                 found[reason] = found.get(reason, 0) + count
         return found
 

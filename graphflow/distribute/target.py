@@ -112,8 +112,10 @@ class ClusterTarget:
         `steps`, `notices`, `loads` and `pings` are calls that the driver made; `copied` are bytes
         of copies of the worker's variables that came to the driver; `mirrored` is how often its
         state came from another worker, with nothing done again; `sent` and `bytes` are values that
-        the worker sent to its peers, copies among them.  `refused` connections to the worker
-        and `malformed` or `replayed` frames are counted since it began, where there were any.
+        the worker sent to its peers, copies among them; `late` are values from peers that were
+        dropped, as the attempt that they were for was over, or void by a loss.  `refused`
+        connections to the worker and `malformed` or `replayed` frames are counted since it began.
+        These four are there where they are not zero.
         """
         return self.conductor.statistics()
 

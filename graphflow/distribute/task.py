@@ -155,9 +155,9 @@ class Task:
         self._known(session).load(plan, shipment)
 
     def _statistics(self, session: str) -> dict[str, int]:
-        self._known(session)
+        host = self._known(session)
         counts = self._channels[session].counts
-        return {"sent": counts["sent"], "bytes": counts["bytes"]}
+        return {"sent": counts["sent"], "bytes": counts["bytes"], **+host.dropped}
 
     def _whereabouts(self, session: str) -> Whereabouts:
         return whereabouts()

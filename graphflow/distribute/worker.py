@@ -21,7 +21,7 @@ was sent before that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from graphflow.base.errors import InternalError
@@ -109,6 +109,13 @@ class Put(NamedTuple):
     value: Any
 
 
+class Late(NamedTuple):
+    """A value is dropped and counted: its attempt is over, or will never begin."""
+
+    ticket: Ticket
+    key: str
+
+
 class Cancel(NamedTuple):
     """Make an attempt stop waiting: it will be undone."""
 
@@ -169,6 +176,7 @@ Command = (
     | Hold
     | Skip
     | Put
+    | Late
     | Cancel
     | Commit
     | Rollback
@@ -288,7 +296,7 @@ class Worker:
         self._begun = ticket.serial
         early = self._early.pop(ticket, {})
         if self._early:  # what was kept for attempts before this one has no taker
-            self._early = {t: v for t, v in self._early.items() if t.serial > ticket.serial}
+            commands += self._let_go([t for t in self._early if t.serial < ticket.serial])
         return [*commands, *self._begin(Start(message, early), message.after)]
 
     def _begin(self, start: Start, after: Ticket | None) -> list[Command]:
@@ -352,7 +360,7 @@ class Worker:
         self._ahead.clear()
         self._refused.clear()
         self._taken = self.applied = 0
-        self._early = {t: v for t, v in self._early.items() if t.generation >= self.generation}
+        commands += self._let_go([t for t in self._early if t.generation < self.generation])
         return [*commands, Recall(message)]
 
     def _move(self, ticket: Ticket, what: Any) -> list[Command]:
@@ -371,6 +379,11 @@ class Worker:
     def _delivered(self, event: Delivered) -> list[Command]:
         if event.ticket in self.states:
             return [Put(event.ticket, event.key, event.value)]
-        if event.ticket.serial > self._begun:
-            self._early.setdefault(event.ticket, {})[event.key] = event.value
-        return []  # otherwise the attempt is over
+        if event.ticket.serial <= self._begun or event.ticket.generation < self.generation:
+            return [Late(event.ticket, event.key)]
+        self._early.setdefault(event.ticket, {})[event.key] = event.value
+        return []
+
+    def _let_go(self, tickets: Iterable[Ticket]) -> list[Command]:
+        """Values that came before their attempts, which will not begin."""
+        return [Late(ticket, key) for ticket in tickets for key in self._early.pop(ticket)]

@@ -209,7 +209,7 @@ class Link(channel.Link):
         return whereabouts()
 
     def _statistics(self, worker: str) -> dict[str, int]:
-        return {}
+        return dict(+self.hosts[worker].dropped)
 
 
 class Channel(channel.Channel):

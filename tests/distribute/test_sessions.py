@@ -156,6 +156,8 @@ def test_what_an_aborted_run_sent_never_reaches_a_later_one(cluster, graph):
             for deliver in held:  # the old value first
                 deliver()
             assert later.result() == 6.0
+        cluster.deliver_later = None
+        assert [counts.get("late") for counts in session._target.statistics().values()] == [None, 1]
 
 
 def test_uninitialised_variables_say_so(cluster, two):

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from graphflow.base.errors import InternalError
-from graphflow.distribute.messages import Decision, Notice, Step, Ticket, Verdict
+from graphflow.distribute.messages import Decision, Notice, Rebuild, Step, Ticket, Verdict
 from graphflow.distribute.worker import (
     TABLE,
     Acknowledge,
@@ -19,7 +19,9 @@ from graphflow.distribute.worker import (
     Executed,
     Forget,
     Hold,
+    Late,
     Put,
+    Recall,
     Rollback,
     Skip,
     Start,
@@ -98,7 +100,7 @@ def test_values_wait_for_their_step_and_never_reach_another(worker):
     assert start.early == {"k": 1}
     assert worker.handle(Delivered(ONE, "l", 3)) == [Put(ONE, "l", 3)]
     worker.handle(Executed(ONE, False))
-    assert worker.handle(Delivered(ONE, "m", 4)) == []  # its attempt is over
+    assert worker.handle(Delivered(ONE, "m", 4)) == [Late(ONE, "m")]  # its attempt is over
     assert set(worker._early) == {TWO}
     (start,) = worker.handle(step(2, TWO, decided(1, ONE, Verdict.ABORT)))[-1:]
     assert start.early == {"k": 2}
@@ -106,7 +108,17 @@ def test_values_wait_for_their_step_and_never_reach_another(worker):
 
 def test_values_of_attempts_that_never_come_are_dropped(worker):
     worker.handle(Delivered(ONE, "k", 1))
-    worker.handle(step(1, TWO))
+    assert worker.handle(step(1, TWO))[0] == Late(ONE, "k")
+    assert worker._early == {}
+
+
+def test_values_from_before_a_loss_are_dropped(worker):
+    """Also those that come after that of an attempt which never began here."""
+    worker.handle(Delivered(ONE, "k", 1))
+    *dropped, recall = worker.handle(Arrived(Rebuild(1, 0, None)))
+    assert dropped == [Late(ONE, "k")]
+    assert isinstance(recall, Recall)
+    assert worker.handle(Delivered(TWO, "k", 2)) == [Late(TWO, "k")]
     assert worker._early == {}
 
 
