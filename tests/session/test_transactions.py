@@ -11,12 +11,6 @@ import graphflow as tf
 from graphflow.base.waiting import telling
 
 
-@pytest.fixture
-def session():
-    with tf.Graph().as_default(), tf.Session() as s:
-        yield s
-
-
 def test_reads_see_the_value_from_before_the_step_unless_ordered(session):
     v = tf.Variable(1)
     session.run(v.initializer)
