@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
+from tests.distribute.laws import check, check_end
 from tests.distribute.world import World
 
 
@@ -44,10 +45,10 @@ def explore(first: World, limit: int, gives_up: bool = False, reduced: bool = Tr
         actions = state.enough() if reduced else list(state.actions())
         if not actions and state.complete:
             ends.add(key(state))
-            _checked(state, way, lambda s: s.check_end(gives_up))
+            _checked(state, way, lambda s: check_end(s, gives_up))
         for action in actions:
             state = pickle.loads(packed)
-            _checked(state, (action, way), lambda s, a=action: (s.perform(a), s.check()))
+            _checked(state, (action, way), lambda s, a=action: (s.perform(a), check(s)))
             found = key(state)
             if found not in seen:
                 seen.add(found)
@@ -57,9 +58,9 @@ def explore(first: World, limit: int, gives_up: bool = False, reduced: bool = Tr
     return Explored(len(seen), frozenset(ends))
 
 
-def _checked(state: World, way: Any, check: Any) -> None:
+def _checked(state: World, way: Any, do: Any) -> None:
     try:
-        check(state)
+        do(state)
     except Exception as error:
         steps = []
         while way is not None:

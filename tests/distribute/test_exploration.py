@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.distribute.explore import explore
-from tests.distribute.world import world, worlds
+from tests.distribute.laws import check, check_end
+from tests.distribute.worlds import world, worlds
 
 AB, ABC = ("a", "b"), ("a", "b", "c")
 
@@ -184,7 +185,7 @@ class Losses(RuleBasedStateMachine):
 
     @invariant()
     def all_is_well(self) -> None:
-        self.world.check()
+        check(self.world)
 
     def teardown(self) -> None:
         """Let everything come to its end, then look."""
@@ -192,7 +193,7 @@ class Losses(RuleBasedStateMachine):
         for _ in range(10_000):
             action = next(self.world.actions(), None)
             if action is None:
-                self.world.check_end()
+                check_end(self.world)
                 return
             self.world.perform(action)
         raise AssertionError("it does not come to an end")

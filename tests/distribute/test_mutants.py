@@ -16,7 +16,7 @@ import pytest
 
 from graphflow.base.errors import InternalError
 from tests.distribute.explore import explore
-from tests.distribute.world import worlds
+from tests.distribute.worlds import worlds
 
 AB = ("a", "b")
 PARTS = ("journal", "runs", "series", "cuts", "recovery", "coordinator", "worker")

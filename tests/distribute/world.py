@@ -12,16 +12,11 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations_with_replacement
 from typing import Any
 
 from graphflow.base.errors import CancelledError, InvalidArgumentError
-from graphflow.base.state import StateKey
 from graphflow.distribute import events as e
 from graphflow.distribute import worker
-from graphflow.distribute.buddies import buddies
-from graphflow.distribute.coordinator import Coordinator
-from graphflow.distribute.holdings import Holdings
 from graphflow.distribute.messages import (
     Applied,
     Prepared,
@@ -32,45 +27,10 @@ from graphflow.distribute.messages import (
     Verdict,
 )
 from graphflow.distribute.snapshot import Snapshot
+from tests.distribute.shards import Attempt, Shard
 
 CANCELLED = CancelledError(None, None, "cancelled")
 LOST = "lost"  # stands in the queue to the coordinator where a connection ended
-
-
-@dataclass
-class Attempt:
-    """What a worker knows of one."""
-
-    base: tuple[int, ...]  # the list as the attempt saw it
-    ahead: tuple[Any, ...] = ()  # undecided attempts on which it builds
-    running: bool = True
-    promised: bool = False
-
-
-@dataclass
-class Shard:
-    """A worker: the real machine, and a model of its store."""
-
-    machine: Any
-    runs: tuple[int, ...] = ()
-    snapshots: dict[int, tuple[int, ...]] = field(default_factory=lambda: {0: ()})
-    cut: int = 0  # the last one
-    attempts: dict[Any, Attempt] = field(default_factory=dict)
-    held: dict[Any, tuple[tuple[int, ...], tuple[Any, ...]]] = field(default_factory=dict)
-    released: dict[int, int] = field(default_factory=dict)  # run -> cut, as in `Host`
-    quiet: set[Any] = field(default_factory=set)  # attempts whose output has gone out before
-    copies: dict[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
-    saved: list[tuple[Saved, tuple[str, ...]]] = field(default_factory=list)  # waits for copies
-    rebuild: Any = None  # waits for one's own copy
-
-    def promise(self, attempt: Attempt) -> Any:
-        """Another attempt that has prepared a write, and is not one that this one builds on."""
-        others = [t for t, a in self.attempts.items() if a.promised and t not in attempt.ahead]
-        return others[-1] if others else None
-
-    def now(self, attempt: Attempt) -> tuple[int, ...]:
-        """The list, with what was prepared by those that the attempt builds on."""
-        return (*self.runs, *[t.run for t in attempt.ahead if t in self.attempts])
 
 
 @dataclass
@@ -392,132 +352,6 @@ class World:
     def former(self, name: str) -> int:
         """How many were killed that had that name."""
         return self.kills.get(name, 0) - self.left[name]
-
-    # ---- what must hold
-
-    def check(self) -> None:
-        """In every state."""
-        assert len(set(self.printed)) == len(self.printed), "output goes out once"
-        decided = [run for run, (good, _) in self.ended.items() if good]
-        assert set(decided) <= set(self.printed), "it is out when the run ends"
-        for run in decided if self.coordinator.failure is None else ():
-            out = run % 2 or all((worker, run) in self.out for worker in self.plan[run])
-            assert out, "and so is what its workers let out"
-        for run in self.coordinator._runs.values():
-            owed = [w for w in run.missing if self.coordinator._owes(w, run.ticket)]
-            assert run.state != "committing" or owed, "a run ends when its output is out"
-        for shard in self.shards.values():
-            assert len(set(shard.runs)) == len(shard.runs), "no update is applied twice"
-            assert not {*shard.runs} & {*self.unclaimed}, "nothing is committed before its turn"
-            if self.series:
-                runs = [run for run in shard.runs if run not in self.apart]
-                assert runs == sorted(runs), "and none overtakes another"
-        for run, (good, seen) in self.ended.items():
-            assert not good or run not in {r for values in seen.values() for r in values}
-
-    def check_end(self, gives_up: bool = False) -> None:
-        """Where nothing can happen any more."""
-        assert set(self.ended) == set(self.plan), "every run ends"
-        if gives_up:
-            return
-        failed = {r for r in self.plan if self.series and any(f <= r for f in self.fails)}
-        good = {run for run, (good, _) in self.ended.items() if good}
-        assert good <= self.plan.keys() - failed, "what comes after a failure has no effect"
-        if failed:
-            for name, shard in self.shards.items():
-                assert set(shard.runs) <= good
-                told = {d.ticket for d in self.coordinator._peers[name].pending}
-                assert shard.attempts.keys() <= told, "and nothing of it stays"
-            return
-        assert good == set(self.plan), "and succeeds"
-        assert sorted(self.printed) == sorted(self.plan)
-        for name, shard in self.shards.items():
-            told = {d.ticket.run for d in self.coordinator._peers[name].pending}
-            mine = {run for run, workers in self.plan.items() if name in workers}
-            assert set(shard.runs) | told == mine, "no committed update is lost"
-            prepared = {t.run for t, a in shard.attempts.items() if a.promised}
-            assert told - set(shard.runs) <= prepared, "and what is left can be applied"
-        self._agree()
-
-    def _agree(self) -> None:
-        """What a run came after is the same on all its workers."""
-        for run, (_, seen) in self.ended.items():
-            for one in seen:
-                for other in seen:
-                    both = [r for r, ws in self.plan.items() if one in ws and other in ws]
-                    left, right = ([r for r in seen[x] if r in both] for x in (one, other))
-                    assert left == right, f"run {run}"
-
-
-def worlds(plan: Mapping[int, tuple[str, ...]], kills: int, **options: Any) -> Iterator[World]:
-    """First states of systems in which workers may be killed so often, whichever: one for each way
-    to share the kills out, up to names.
-
-    Args:
-      plan: run -> workers that take part.
-      kills: of all workers together.
-      options: as for `world`.
-    """
-    names = sorted({name for workers in plan.values() for name in workers})
-    kinds = {name: [run for run, workers in plan.items() if name in workers] for name in names}
-    seen = set()
-    for victims in combinations_with_replacement(names, kills):
-        shares = tuple(sorted((kinds[name], victims.count(name)) for name in names))
-        if repr(shares) not in seen:
-            seen.add(repr(shares))
-            yield world(plan, {name: victims.count(name) for name in names}, **options)
-
-
-def world(
-    plan: Mapping[int, tuple[str, ...]], kills: Mapping[str, int], every: int = 1,
-    overlapping: int = 1, spares: int = 100, attempts: int = 100, overtaking: bool = False,
-    series: bool = False, early: bool = False, apart: frozenset[int] = frozenset(),
-    fails: frozenset[int] = frozenset(), backup_every: int = 1, mirrored: bool = False,
-    machines: tuple[type, Any] = (Coordinator, worker),
-) -> World:  # fmt: skip
-    """The first state.
-
-    Args:
-      plan: run -> workers that take part.
-      kills: worker -> how often it may be killed.
-      every: runs from cut to cut.
-      overlapping: how many runs are under way at once.
-      spares: how many workers there are for those that are lost.
-      attempts: of all runs together; what comes after more is not looked at.
-      overtaking: messages between two ends do not keep their order.
-      series: runs begin ahead.
-      early: they are claimed before the one before has ended.
-      apart: those that do not belong to the series.
-      fails: runs whose execution fails.
-      backup_every: cuts from one to the next of which the driver gets the copies.
-      mirrored: each worker has copies of all that the others have.
-      machines: the class of the coordinator, and the module of workers.
-    """
-    names = sorted({name for workers in plan.values() for name in workers})
-    coordinator = machines[0](names, every, buddies(names, {}), backup_every)
-    if mirrored:
-        held = Holdings(frozenset({StateKey("", "the list")}))
-        coordinator.handle(e.Loaded(1, dict.fromkeys(names, held)))
-    return World(
-        coordinator,
-        {name: Shard(machines[1].Worker()) for name in names},
-        plan,
-        kills,
-        {name: kills.get(name, 0) for name in names},
-        overlapping,
-        list(plan),
-        spares,
-        attempts,
-        overtaking,
-        series,
-        early,
-        apart,
-        fails,
-        mirrored=mirrored,
-        machine=machines[1].__name__,
-        to_worker={name: deque() for name in names},
-        to_driver={name: deque() for name in names},
-    )
 
 
 def _generation(reply: Any) -> int:
