@@ -24,10 +24,11 @@ from graphflow.distribute.fast.exchange import Invitation
 from graphflow.distribute.fast.parcels import Frame
 from graphflow.distribute.fast.peers import Access, Address, Peers
 from graphflow.distribute.fast.service import Service
+from graphflow.distribute.members import Member
 from graphflow.distribute.messages import Message, Step, Ticket
 from graphflow.distribute.ray_transport import _call
 from graphflow.distribute.ray_worker import group
-from graphflow.distribute.task import THREADS, LocalMember, Member, Task
+from graphflow.distribute.task import THREADS, LocalMember, Task
 
 _GROUPS = {"steps": THREADS, "values": 4, "control": 4, "program": 1, "life": 64, "signs": 1}
 # Environment variables of a task: folders of decisions to write, and to follow.

@@ -26,8 +26,9 @@ from graphflow.base.errors import (
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.decisions import decided
 from graphflow.distribute.fast.member import TaskNetwork
+from graphflow.distribute.members import Member, MemberLink
 from graphflow.distribute.target import ClusterTarget
-from graphflow.distribute.task import Found, LocalMember, Member, MemberLink, Task
+from graphflow.distribute.task import Found, LocalMember, Task
 from graphflow.place import Topology, assumed_device
 
 START = 120.0  # seconds that the other tasks may take to come up

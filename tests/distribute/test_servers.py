@@ -15,7 +15,8 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
-from graphflow.distribute import failpoints, servers, shared, task
+from graphflow.distribute import failpoints, repeatable, servers, task
+from graphflow.distribute.server_state import SharedStore
 
 SPEC = {"ps": ["ps0:1", "ps1:1"], "worker": ["worker0:1", "worker1:1"]}
 
@@ -346,7 +347,7 @@ def test_what_a_part_received_is_free_when_it_is_decided(cluster):
             try:
                 for _ in range(5):
                     session.run(up)
-                held = [o for o in gc.get_objects() if isinstance(o, shared._Replay)]
+                held = [o for o in gc.get_objects() if isinstance(o, repeatable.RepeatableMailbox)]
             finally:
                 gc.enable()
     assert len(held) == 1  # the last one's on the worker: the next message decides on it
@@ -380,7 +381,7 @@ class Died(Exception):
     """Stands for the end of a client's process."""
 
 
-def dies(moment: int, stores: list[shared.SharedStore]) -> None:
+def dies(moment: int, stores: list[SharedStore]) -> None:
     """Have the client end when it tells a server of a decision for that time, and those that it
     has told before have carried it out."""
     before = sum(store.version for store in stores)

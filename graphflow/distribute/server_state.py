@@ -1,0 +1,191 @@
+"""What outlives the sessions on a server: its variables, its objects, and what a run does to them.
+
+See `shared` for what the clients of a server may rely on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, NamedTuple
+
+from graphflow.distribute.decisions import Decisions, Place
+from graphflow.distribute.messages import OUTPUT, WRITES, Ticket
+from graphflow.distribute.rows import RowTransaction
+from graphflow.distribute.transactions import Attempt, kept
+from graphflow.execute.context import RandomStream, Resources
+from graphflow.execute.store import Conflict, Store
+
+
+class Private(NamedTuple):
+    """Key of what a session does not share: its random counters."""
+
+    session: str
+    key: Hashable
+
+
+class ServerState:
+    """What outlives the sessions on a server.
+
+    Attributes:
+      store: values of variables.
+      resources: queues, accumulators, tables.
+      decisions: writes down in which order runs change these, or has them do it in that of a log;
+        None: neither.
+    """
+
+    def __init__(self) -> None:
+        self.store = SharedStore()
+        self.resources = Resources()
+        self.decisions: Decisions | None = None
+
+
+class SharedStore(Store):
+    """The variables of a server."""
+
+    def snapshot(self, session: str) -> SharedTransaction:
+        """A transaction of a session on the state as it is now."""
+        return SharedTransaction(self, self._entries, session)
+
+    def drop(self, keys: Iterable[Hashable]) -> None:
+        """Forget values."""
+        with self._lock:
+            gone = set(keys)
+            self._entries = {k: v for k, v in self._entries.items() if k not in gone}
+
+
+class _View(NamedTuple):
+    """A store, for one session."""
+
+    store: SharedStore
+    session: str
+
+    def begin(self) -> SharedTransaction:
+        return self.store.snapshot(self.session)
+
+
+class SharedTransaction(RowTransaction):
+    """A transaction of one session on a store that it shares."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, store: SharedStore, snapshot: Any, session: str):
+        super().__init__(store, snapshot)
+        self._session = session
+
+    def _own(self, key: Hashable) -> Hashable:
+        return Private(self._session, key) if isinstance(key, RandomStream) else key
+
+    def read(self, key: Hashable) -> Any:
+        return super().read(self._own(key))
+
+    def has(self, key: Hashable) -> bool:
+        return super().has(self._own(key))
+
+    def write(self, key: Hashable, value: Any) -> Any:
+        return super().write(self._own(key), value)
+
+    @property
+    def shows(self) -> bool:
+        """Has it written what other sessions see?"""
+        return any(not isinstance(key, Private) for key in self._writes)
+
+    def prepare(self, ticket: Ticket) -> None:
+        """Take possession of what is to be kept."""
+        for key, value in self._writes.items():
+            self._writes[key] = kept(value)
+
+
+class SharedAttempt(Attempt):
+    """A part of a run on a server.
+
+    Attributes:
+      again: gives the part executed anew, on the state as it is then.
+      place: among the parts of other runs, where that is logged or replayed.
+      done: it is committed.
+      applied: set when that has taken effect, where it has a place.
+    """
+
+    __slots__ = ("_store", "_view", "again", "applied", "done", "place")
+
+    def __init__(self, ticket: Ticket, store: SharedStore, session: str, *rest: Any):
+        view: Any = _View(store, session)
+        super().__init__(ticket, view, *rest)
+        self._store = store
+        self._view = view
+        self.again: Callable[[], SharedAttempt] | None = None
+        self.place: Place | None = None
+        self.done = False
+        self.applied: threading.Event | None = None
+
+    def renew(self) -> None:
+        """See the state as it is now."""
+        self.transaction = self._two_phase = self._view.begin()
+
+    @property
+    def releases(self) -> int:
+        """WRITES, OUTPUT or 0."""
+        if self.done:
+            return 0
+        if self._outputs:
+            return OUTPUT
+        return WRITES if self.transaction.shows else 0  # type: ignore[attr-defined]
+
+    def commit(self) -> None:
+        """Apply the writes, computed anew where they are out of date; then release the output.
+
+        Raises:
+          OpError: of output, or of what was computed anew; the writes are lost then.
+        """
+        if self.done:
+            return
+        self.done = True
+        if self.place is None:
+            self._apply()
+        else:
+            self.applied = self.place.commit(self._apply)
+
+    def abort(self) -> None:
+        if self.done:
+            return
+        super().abort()
+        self.again = None
+        if self.place is not None:
+            self.place.abandon()
+
+    def _apply(self) -> None:
+        with self._store.exclusive():
+            try:
+                self.transaction.commit()
+            except Conflict:
+                assert self.again is not None
+                fresh = self.again()
+                fresh._two_phase.prepare(self.ticket)
+                fresh.transaction.commit()
+                fresh.done = True  # a run on one server alone is told of its commit after this
+        # It holds this attempt, and what came from other tasks: in a cycle, their memory would be
+        # lent until Python's collector comes.
+        self.again = None
+        self._reserved.clear()
+        self.release()
+
+
+class Borrowed:
+    """The objects of a server, for a session: they stay when it ends."""
+
+    def __init__(self, state: ServerState):
+        self._state = state
+
+    def get(self, key: Hashable, factory: Callable[[], Any]) -> Any:
+        """See `Resources.get`; what decides something is told by whom."""
+
+        def made() -> Any:
+            fresh = factory()
+            if hasattr(fresh, "decisions"):
+                fresh.decisions = self._state.decisions
+            return fresh
+
+        return self._state.resources.get(key, made)
+
+    def close(self) -> None:
+        """Nothing: they are not the session's."""
