@@ -5,12 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE = 20.0  # seconds; a busy machine may stop a thread for one or two
+# Seconds for what only a busy machine makes long: it may stop threads and processes for several.
+PATIENCE = 60.0
 
 
-def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
-    """Return when the condition holds; fail where it does not within so many seconds."""
+def until(
+    condition: Callable[[], object],
+    patience: float = PATIENCE,
+    state: Callable[[], object] | None = None,
+) -> None:
+    """Return when the condition holds; fail where it does not in time.
+
+    Args:
+      condition: is asked again and again.
+      patience: seconds.
+      state: tells in the failure's message how things stand.
+    """
     end = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < end, f"not within {patience:g} s"
+        if time.monotonic() > end:
+            told = f": {state()}" if state is not None else ""
+            raise AssertionError(f"not within {patience:g} s{told}")
         time.sleep(0.002)

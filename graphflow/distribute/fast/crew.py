@@ -75,6 +75,7 @@ class Crew:
         """Has a thread that has done its job the turn, or gets it again?"""
         with self._lock:
             if job.leads:
+                job.leads = False  # it is over: a watchman who comes late hands nothing over
                 self._job = None
                 return True
             if self._closed or self._free == _SPARE:
