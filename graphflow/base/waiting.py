@@ -1,4 +1,5 @@
-"""A thread that is about to wait tells whoever relies on it to go on."""
+"""A thread that is about to wait tells whoever relies on it to go on; and waits that know of stops
+of their own process."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 _here = threading.local()
+_SLICE = 0.25  # seconds
 
 
 def waits() -> None:
@@ -28,6 +30,24 @@ class telling:
 
     def __exit__(self, *_: Any) -> None:
         _here.told = self._before
+
+
+def patiently(wait: Callable[[float], object], seconds: float) -> bool:
+    """Has what is waited for come within so many seconds in which this process ran?
+
+    What has come while it was stopped, as a busy machine stops a virtual one for seconds, has not
+    been taken up yet by the threads that bring it.  So slices are counted, and not the time, of
+    which a stop takes one.
+
+    Args:
+      wait: waits for at most as many seconds as it is given; has it come?
+      seconds: to wait.
+    """
+    while seconds > _SLICE:
+        if wait(_SLICE):
+            return True
+        seconds -= _SLICE
+    return bool(wait(seconds))
 
 
 class Flag(threading.Event):

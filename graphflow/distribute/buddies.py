@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphflow.base.waiting import waits
+from graphflow.base.waiting import patiently, waits
 from graphflow.distribute.channel import Channel
 from graphflow.distribute.messages import Ticket
 from graphflow.distribute.snapshot import Changed, Snapshot, merged, owned
@@ -149,9 +150,11 @@ class Copies:
         with self._arrived:
             if patience and (worker, cut) not in self._kept:
                 waits()
-                self._arrived.wait_for(
-                    lambda: (worker, cut) in self._kept or generation < self._generation, patience
-                )
+
+                def there() -> bool:
+                    return (worker, cut) in self._kept or generation < self._generation
+
+                patiently(partial(self._arrived.wait_for, there), patience)
             return self._kept.get((worker, cut))
 
     def enter(self, generation: float) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from graphflow.base.errors import InvalidArgumentError, OpError, UnavailableError
+from graphflow.base.waiting import patiently
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.driver import Driver
@@ -46,7 +48,7 @@ def gather(
     for worker, each in arguments.items():
         link.call(worker, method, *each, hear=hears(worker))
     with arrived:
-        arrived.wait_for(lambda: len(answers) == len(arguments), patience)
+        patiently(partial(arrived.wait_for, lambda: len(answers) == len(arguments)), patience)
         found = dict(answers)
     late = arguments.keys() - found.keys()
     reason = f"it did not answer {method!r} within {patience:g} s"

@@ -19,7 +19,7 @@ from graphflow.base.errors import (
     OpError,
     UnavailableError,
 )
-from graphflow.base.waiting import waits
+from graphflow.base.waiting import patiently, waits
 from graphflow.distribute import buddies, failpoints
 from graphflow.distribute import worker as machine
 from graphflow.distribute.channel import Channel
@@ -543,7 +543,7 @@ def _set(event: threading.Event, patience: float) -> bool:
     if event.is_set():
         return True
     waits()
-    return event.wait(patience)
+    return patiently(event.wait, patience)
 
 
 def _begun(work: Work) -> Attempt:

@@ -11,6 +11,7 @@ does so for longer than the deadline is taken for frozen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class Watch:
         self.deadline = deadline
         self._seen: dict[str, _Seen] = {}
         self._asked: dict[str, float] = {}  # worker -> time of the last message to it
+        self._looked = -math.inf
 
     @property
     def interval(self) -> float:
@@ -71,9 +73,13 @@ class Watch:
         """
         asked = self._asked
         self._seen = {w: self._seen.get(w) or _Seen(t := asked.get(w, now), t) for w in owing}
+        # If the driver itself was stopped, or nobody waited, nobody else is frozen: time counts
+        # from the ping, and anew where nobody looked, so that answers are not taken up yet.
+        missed, self._looked = now - self._looked > 2 * self.interval, now
         silent, frozen = [], []
         for worker, seen in self._seen.items():
-            # Counted from the ping: if the driver itself was stopped, nobody else is frozen.
+            if missed:
+                seen.unanswered = None
             if seen.unanswered is not None and (
                 now - seen.unanswered >= self.deadline - self.interval
             ):

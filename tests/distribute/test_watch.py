@@ -47,7 +47,8 @@ def test_a_sign_of_life_starts_the_time_anew():
     watch.heard("a", 7.0)
     assert watch.look(["a"], 8.0) == ([], [])
     assert watch.look(["a"], 9.0) == (["a"], [])
-    assert watch.look(["a"], 14.9) == (["a"], [])
+    for now in (11.0, 13.0, 14.9):
+        assert watch.look(["a"], now)[1] == []
     assert watch.look(["a"], 15.0)[1] == ["a"]
 
 
@@ -57,6 +58,17 @@ def test_a_driver_that_was_stopped_itself_gives_nobody_up():
     assert watch.look(["a"], 1000.0) == (["a"], [])
     watch.heard("a", 1000.1)
     assert watch.look(["a"], 1001.0) == ([], [])
+
+
+def test_a_driver_that_was_stopped_after_it_had_asked_asks_again():
+    """The answer may be there, and nobody has taken it up."""
+    watch = Watch(8.0)
+    watch.look(["a"], 0.0)
+    assert watch.look(["a"], 2.0) == (["a"], [])
+    assert watch.look(["a"], 1000.0) == (["a"], [])
+    for now in (1002.0, 1004.0):
+        assert watch.look(["a"], now) == (["a"], [])
+    assert watch.look(["a"], 1006.0) == ([], ["a"])  # it was silent while somebody looked
 
 
 def test_answering_ends_the_debt():
@@ -74,8 +86,10 @@ def test_a_task_that_comes_up_has_longer_than_one_that_is_up():
     assert jobs.look(["a", "b"], 100.0) == ([], {})
     jobs.heard("a", 101.0)
     assert jobs.look(["a", "b"], 101.0) == ([], {})
-    assert jobs.look(["a", "b"], 103.0) == (["a"], {})
-    assert jobs.look(["a", "b"], 120.5)[1].keys() == {"a", "b"}
+    for now in (103.0, 105.0, 107.0):
+        assert jobs.look(["a", "b"], now) == (["a"], {})
+    assert jobs.look(["a", "b"], 109.0)[1].keys() == {"a"}
+    assert jobs.look(["b"], 120.5)[1].keys() == {"b"}
 
 
 def test_a_task_is_asked_all_the_time_and_lost_at_the_heartbeat():
