@@ -19,6 +19,8 @@ from graphflow.nn.convolution import (
     conv3d_transpose,
     conv_transpose,
     convolution,
+)
+from graphflow.nn.depthwise import (
     depthwise_conv2d,
     depthwise_conv2d_native,
     depthwise_conv2d_native_backprop_filter,

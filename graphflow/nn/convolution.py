@@ -47,11 +47,12 @@ def conv2d(
     filter = renamed(filter, filters, "filter", "filters")
     _need(padding, "conv2d", "padding")
     return entries.conv2d_entry(
-        input, filter, **_attributes(strides, padding, data_format, dilations), name=name
+        input, filter, **attributes_of(strides, padding, data_format, dilations), name=name
     )
 
 
-def _attributes(strides: Any, padding: Any, data_format: Any, dilations: Any) -> dict[str, Any]:
+def attributes_of(strides: Any, padding: Any, data_format: Any, dilations: Any) -> dict[str, Any]:
+    """Of an entry: numbers for each axis, or one for all."""
     return {
         "strides": _numbers(strides),
         "padding": padding if isinstance(padding, str) else tuple(map(tuple, padding)),
@@ -86,7 +87,7 @@ def conv2d_backprop_input(
     filters: Any = None,
 ) -> Tensor:
     """Gradient of `conv2d` by its input, of shape `input_sizes`; the other Args are its own."""
-    attributes = _attributes(strides, padding, data_format, dilations)
+    attributes = attributes_of(strides, padding, data_format, dilations)
     filter = renamed(filter, filters, "filter", "filters")
     return entries.conv2d_by_input(input_sizes, filter, out_backprop, **attributes, name=name)
 
@@ -103,7 +104,7 @@ def conv2d_backprop_filter(
     name: str | None = None,
 ) -> Tensor:
     """Gradient of `conv2d` by its filter, of shape `filter_sizes`; the other Args are its own."""
-    attributes = _attributes(strides, padding, data_format, dilations)
+    attributes = attributes_of(strides, padding, data_format, dilations)
     return entries.conv2d_by_filters(input, filter_sizes, out_backprop, **attributes, name=name)
 
 
@@ -130,7 +131,7 @@ def conv2d_transpose(
     value = renamed(value, input, "value", "input")
     filter = renamed(filter, filters, "filter", "filters")
     with composite(name, "conv2d_transpose", value, filter) as scope:
-        attributes = _attributes(strides, padding, data_format, dilations)
+        attributes = attributes_of(strides, padding, data_format, dilations)
         return entries.conv2d_by_input(output_shape, filter, value, **attributes, name=scope)
 
 
@@ -233,7 +234,7 @@ def conv3d(
     """
     filter = renamed(filter, filters, "filter", "filters")
     _need(padding, "conv3d", "padding")
-    attributes = _attributes(strides, padding, data_format or "NDHWC", dilations)
+    attributes = attributes_of(strides, padding, data_format or "NDHWC", dilations)
     return entries.conv3d_entry(input, filter, **attributes, name=name)
 
 
@@ -253,52 +254,8 @@ def conv3d_transpose(
     value = renamed(value, input, "value", "input")
     filter = renamed(filter, filters, "filter", "filters")
     with composite(name, "conv3d_transpose", value, filter) as scope:
-        attributes = _attributes(strides, padding, data_format, dilations)
+        attributes = attributes_of(strides, padding, data_format, dilations)
         return entries.conv3d_by_input(output_shape, filter, value, **attributes, name=scope)
-
-
-def depthwise_conv2d_native(
-    input: Any,
-    filter: Any,
-    strides: Any,
-    padding: Any,
-    data_format: str | None = "NHWC",
-    dilations: Any = (1, 1, 1, 1),
-    name: str | None = None,
-) -> Tensor:
-    """Convolution of each channel by itself; Args as of `depthwise_conv2d`."""
-    attributes = _attributes(strides, padding, data_format, dilations)
-    return entries.depthwise_entry(input, filter, **attributes, name=name)
-
-
-def depthwise_conv2d_native_backprop_input(
-    input_sizes: Any,
-    filter: Any,
-    out_backprop: Any,
-    strides: Any,
-    padding: Any,
-    data_format: str = "NHWC",
-    dilations: Any = (1, 1, 1, 1),
-    name: str | None = None,
-) -> Tensor:
-    """Gradient of `depthwise_conv2d_native` by its input, of shape `input_sizes`."""
-    attributes = _attributes(strides, padding, data_format, dilations)
-    return entries.depthwise_by_input(input_sizes, filter, out_backprop, **attributes, name=name)
-
-
-def depthwise_conv2d_native_backprop_filter(
-    input: Any,
-    filter_sizes: Any,
-    out_backprop: Any,
-    strides: Any,
-    padding: Any,
-    data_format: str = "NHWC",
-    dilations: Any = (1, 1, 1, 1),
-    name: str | None = None,
-) -> Tensor:
-    """Gradient of `depthwise_conv2d_native` by its filter, of shape `filter_sizes`."""
-    attributes = _attributes(strides, padding, data_format, dilations)
-    return entries.depthwise_by_filters(input, filter_sizes, out_backprop, **attributes, name=name)
 
 
 def conv3d_backprop_filter(
@@ -312,66 +269,8 @@ def conv3d_backprop_filter(
     name: str | None = None,
 ) -> Tensor:
     """Gradient of `conv3d` by its filter, of shape `filter_sizes`."""
-    attributes = _attributes(strides, padding, data_format, dilations)
+    attributes = attributes_of(strides, padding, data_format, dilations)
     return entries.conv3d_by_filters(input, filter_sizes, out_backprop, **attributes, name=name)
-
-
-def depthwise_conv2d(
-    input: Any,
-    filter: Any,
-    strides: Any,
-    padding: Any,
-    rate: Any = None,
-    name: str | None = None,
-    data_format: str | None = None,
-    dilations: Any = None,
-) -> Tensor:
-    """Convolution of each channel with filters of its own.
-
-    Args:
-      input: [batch, height, width, in].
-      filter: [height, width, in, multiplier].
-      strides: 4 numbers.
-      padding: "SAME", "VALID" or a pair per axis.
-      rate: distance of neighbouring taps, one number or two; `dilations` is its newer name.
-
-    Returns:
-      [batch, height', width', in * multiplier].
-    """
-    rate = renamed(rate, dilations, "rate", "dilations", 1)
-    with composite(name, "depthwise", input, filter) as scope:
-        return depthwise_conv2d_native(
-            input, filter, strides, padding, data_format, rate, name=scope
-        )
-
-
-def separable_conv2d(
-    input: Any,
-    depthwise_filter: Any,
-    pointwise_filter: Any,
-    strides: Any,
-    padding: Any,
-    rate: Any = None,
-    name: str | None = None,
-    data_format: str | None = None,
-    dilations: Any = None,
-) -> Tensor:
-    """Convolution of each channel by itself, and then of each pixel.
-
-    Args:
-      input: [batch, height, width, in].
-      depthwise_filter: [height, width, in, multiplier].
-      pointwise_filter: [1, 1, in * multiplier, out].
-      strides, padding, rate, dilations: of the first one.
-
-    Returns:
-      [batch, height', width', out].
-    """
-    with composite(name, "separable_conv2d", input, depthwise_filter) as scope:
-        depthwise = depthwise_conv2d(
-            input, depthwise_filter, strides, padding, rate, None, data_format, dilations
-        )
-        return conv2d(depthwise, pointwise_filter, 1, "VALID", data_format=data_format, name=scope)
 
 
 def convolution(
