@@ -106,7 +106,7 @@ RENAMED: Final = MappingProxyType(
                     "uniform_candidate_sampler",
                 )
             },
-            "categorical": "ops.sampling.categorical",
+            "categorical": "ops.categorical.categorical",
             "gamma": "random_gamma",
             "normal": "random_normal",
             "poisson": "random_poisson",

@@ -101,6 +101,7 @@ from graphflow.ops.casting import (
     to_int32,
     to_int64,
 )
+from graphflow.ops.categorical import multinomial
 from graphflow.ops.checks import (
     Assert,
     Print,
@@ -315,7 +316,7 @@ from graphflow.ops.reduce import (
 )
 from graphflow.ops.reordering import reverse, reverse_sequence, roll
 from graphflow.ops.reordering import reverse as reverse_v2
-from graphflow.ops.sampling import multinomial, random_crop, random_gamma, random_poisson
+from graphflow.ops.sampling import random_crop, random_gamma, random_poisson
 from graphflow.ops.scans import (
     cumprod,
     cumsum,

@@ -11,7 +11,7 @@ from scipy.special import gammainc, gammaincinv
 import graphflow as tf
 from graphflow.base import dtypes, errors
 from graphflow.build import OPS
-from graphflow.ops import philox, sampling
+from graphflow.ops import categorical, philox
 from tests.ops.record_random import FILE, RUNS, cases
 
 RECORDED = dict(np.load(FILE))
@@ -106,7 +106,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 4, 11])
 def test_pieces_of_a_sample_do_not_show(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "_DRAWN", size)
+    monkeypatch.setattr(categorical, "_DRAWN", size)
     keys = [key for key in CASES if CASES[key][0] == "Multinomial"]
     assert keys
     for key in keys:
