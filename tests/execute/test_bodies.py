@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,9 @@ from graphflow.execute import bodies
 from graphflow.execute.bodies import TieredBody
 from graphflow.execute.program import Program
 
+pytestmark = pytest.mark.usefixtures("graph")
+
 X = np.random.default_rng(3).normal(size=(4, 5)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with tf.Graph().as_default():
-        yield
 
 
 def bodies_of(session: tf.Session) -> list[Program]:

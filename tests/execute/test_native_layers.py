@@ -12,7 +12,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.compile.loops.nests import Nest, Product
-from tests.execute.test_native import agree, native_programs
+from tests.execute.programs import agree, native_programs
 
 Normalise = Callable[[tf.Tensor, bool], tf.Tensor]
 

@@ -11,7 +11,7 @@ import pytest
 import graphflow as tf
 from graphflow.build import OpDef
 from graphflow.compile.loops.specialise import _RULES
-from tests.execute.test_native import both, native_programs
+from tests.execute.programs import both, native_programs
 from tests.ops.registered import as_dtype, cases_of, entries, needs_session
 
 _AT_ONCE = 24  # entries in one graph: compiling it costs more than running it

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-from tests.execute.test_native import native_programs
+from tests.execute.programs import native_programs
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-from tests.execute.test_native import both
+from tests.execute.programs import both
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +12,9 @@ import pytest
 
 import graphflow as tf
 from graphflow.execute import compiling, tiered, tiers
-from tests.execute.test_native import native_programs
+from tests.execute.programs import native_programs
 
-
-@pytest.fixture(autouse=True)
-def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with tf.Graph().as_default():
-        yield
+pytestmark = pytest.mark.usefixtures("graph")
 
 
 def programs(session: tf.Session) -> list[Any]:

@@ -15,7 +15,7 @@ from graphflow.compile.loops import Access, Nest, Store
 from graphflow.compile.loops.cuda import BLOCK, cuda_kernel
 from graphflow.compile.loops.nests import Pass, leaf
 from graphflow.compile.loops.values import Value
-from tests.execute.test_native import classifier, floats, reductions
+from tests.execute.programs import classifier, floats, reductions
 from tests.gpu import nvrtc
 from tests.gpu.nests import Machine, Program, compiled, kernels
 from tests.gpu.shim import build, launch

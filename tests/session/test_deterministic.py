@@ -14,7 +14,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.session import options
-from tests.execute.test_native import native_programs
+from tests.execute.programs import native_programs
 
 
 @pytest.fixture(autouse=True)
