@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,32 +14,14 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
-from graphflow.distribute import failpoints, repeatable, servers, task
-from graphflow.distribute.server_state import SharedStore
-
-SPEC = {"ps": ["ps0:1", "ps1:1"], "worker": ["worker0:1", "worker1:1"]}
+from graphflow.distribute import repeatable, servers, task
+from tests.distribute.four_tasks import client, four_tasks
 
 
 @pytest.fixture
 def cluster() -> Iterator[dict[str, tf.train.Server]]:
-    """Two parameter servers and two workers."""
-    found = {
-        f"{job}{i}": tf.train.Server(SPEC, job, i) for job in SPEC for i in range(len(SPEC[job]))
-    }
-    yield found
-    for server in found.values():
-        server.stop()
-
-
-def client(server: tf.train.Server, ps: int = 0) -> Any:
-    """A client's own graph and session: a variable of one name, and its increment."""
-    graph = tf.Graph()
-    with graph.as_default():
-        with tf.device(f"/job:ps/task:{ps}"):
-            v = tf.Variable(np.zeros(4, np.float32), name="v")
-            up = v.assign_add(np.ones(4, np.float32)).op
-        init = tf.global_variables_initializer()
-    return tf.Session(server.target, graph=graph), v, up, init
+    with four_tasks() as found:
+        yield found
 
 
 def test_a_variable_is_the_same_for_the_sessions_of_all_clients(cluster):
@@ -375,101 +356,6 @@ def test_a_run_that_waits_for_a_value_of_a_server_that_has_ended_is_told(cluster
     other.run(up)  # a session that has had nothing to do with it goes on
     session.close()
     other.close()
-
-
-class Died(Exception):
-    """Stands for the end of a client's process."""
-
-
-def dies(moment: int, stores: list[SharedStore]) -> None:
-    """Have the client end when it tells a server of a decision for that time, and those that it
-    has told before have carried it out."""
-    before = sum(store.version for store in stores)
-
-    def end() -> None:
-        ends = time.monotonic() + 20
-        while sum(store.version for store in stores) < before + moment - 1:
-            assert time.monotonic() < ends
-            time.sleep(0.001)
-        raise Died
-
-    failpoints.arm("decided", moment, end)
-
-
-@pytest.mark.parametrize(("moment", "update"), [(1, 0), (2, 1)])
-@pytest.mark.parametrize("first", [0, 1])
-def test_servers_agree_on_what_becomes_of_a_run_whose_client_ends_between_them(
-    cluster, moment, update, first
-):
-    """Told to none, it is undone; told to one, it is committed by all; and room that it has kept
-    in a queue is free."""
-    with tf.Graph().as_default() as graph:
-        parts = []
-        for ps in (0, 1):
-            with tf.device(f"/job:ps/task:{ps}"):
-                v = tf.Variable(0, name=f"v{ps}")
-                parts.append((v, v.assign_add(1)))
-        with tf.device("/job:ps/task:1"):
-            queue = tf.FIFOQueue(1, [tf.int32], shapes=[[]], shared_name="room")
-            put, size = queue.enqueue(7), queue.size()
-            take = queue.dequeue()
-    (v0, up0), (v1, up1) = parts
-    a = tf.Session(cluster["worker0"].target, graph=graph)
-    b = tf.Session(cluster["worker1"].target, graph=graph)
-    a.run([v0.initializer, v1.initializer])
-    both = [cluster[f"ps{i}"]._serving._member.task for i in (first, 1 - first)]
-    dies(moment, [each.state.store for each in both])
-    with suppress(Died):  # which what brings the first one's answer may raise, and nobody hears
-        soon = tf.RunOptions(timeout_in_ms=300)
-        a.run([up0, up1, put] if first else [up0, up1], options=soon)
-    opener = cluster["worker0"]._serving.name
-    with ThreadPoolExecutor(2) as pool:  # as a job does
-        for done in [pool.submit(each.forget, opener) for each in both]:
-            done.result(20)
-    assert b.run([v0, v1]) == [update, update]
-    if first:
-        assert b.run(size) == update
-        assert not update or b.run(take) == 7
-    b.run(put)
-    b.run([up0, up1])
-    assert b.run([v0, v1]) == [update + 1, update + 1]
-    a.close()
-    b.close()
-
-
-def test_a_server_that_was_asked_for_the_outcome_takes_no_decision_any_more(cluster):
-    """The client lives, and one server takes it for dead: all have undone the run then."""
-    a, _, up, init = client(cluster["worker0"])
-    with a.graph.as_default(), tf.device("/job:ps/task:1"):
-        u = tf.Variable(0, name="u")
-        both = tf.group(up, u.assign_add(1))
-    a.run([init, u.initializer])
-    opener = cluster["worker0"]._serving.name
-    asked = cluster["ps1"]._serving._member.task
-    failpoints.arm("decided", 1, lambda: asked.forget(opener))
-    with pytest.raises(errors.UnavailableError):
-        a.run(both)
-    b, w, up_b, _ = client(cluster["worker1"])
-    np.testing.assert_array_equal(b.run(w), np.zeros(4))
-    b.run(up_b)
-    a.close()
-    b.close()
-
-
-def test_sessions_that_a_lost_task_has_opened_are_forgotten(cluster):
-    a, v_read, up, init = client(cluster["worker0"])
-    b, w, up_b, _ = client(cluster["worker1"])
-    a.run(init)
-    b.run(up_b)
-    a.run(up)
-    cluster["ps0"]._serving._member.task.forget("/job:worker/replica:0/task:0")
-    with pytest.raises(errors.UnavailableError, match=r"job:ps.*task:0.*session is not known"):
-        a.run(v_read)
-    with pytest.raises(errors.UnavailableError, match=r"job:ps.*task:0.*session is not known"):
-        a.run(up)
-    np.testing.assert_array_equal(b.run(w), np.full(4, 2))
-    a.close()
-    b.close()
 
 
 def test_a_target_that_no_server_has_is_named():
