@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -171,7 +171,12 @@ class Link(Protocol):
 
     No method waits for an answer.  `hear` is called with it, or with `Gone`, once or never, on
     any thread; it does not block.
+
+    Attributes:
+      returning: a worker that was given up may answer again, with what it held.
     """
+
+    returning: ClassVar[bool] = False
 
     def send(self, worker: str, message: Message, hear: Callable[[Reply | Gone], None]) -> None:
         """Send a message of the coordinator's: a `Step` to `Host.step`, others to

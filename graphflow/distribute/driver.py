@@ -88,7 +88,7 @@ class Driver:
         self._link = link
         self._deadline = deadline
         self._clock = clock
-        self._machine = machine.Coordinator(workers, every, buddies, backup_every)
+        self._machine = machine.Coordinator(workers, every, buddies, backup_every, link.returning)
         self._incarnations = dict.fromkeys(workers, 0)  # lost workers of that name
         self._watch = Watch(deadline)
         self._stalls = Stalls(deadline / 2)

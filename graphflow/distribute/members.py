@@ -54,6 +54,8 @@ class MemberLink(Link):
     next step, sees all that was written before.
     """
 
+    returning = True
+
     def __init__(
         self,
         session: str,

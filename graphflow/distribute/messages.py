@@ -174,7 +174,8 @@ Message = Step | Notice | Save | Rebuild
 
 # Why a message is not answered.
 UNKNOWN_SESSION = (
-    "the session is not known there: it was closed, or began before the task was started again"
+    "the session is not known there: it was closed, or began before the task was started again, "
+    "or before that was stopped for so long that it may have been given up"
 )
 
 OUTPUT = 1  # an enqueue, a print

@@ -28,6 +28,7 @@ from graphflow.distribute.members import Member
 from graphflow.distribute.messages import Message, Step, Ticket
 from graphflow.distribute.ray_transport import _call
 from graphflow.distribute.ray_worker import group
+from graphflow.distribute.stops import TICK
 from graphflow.distribute.task import THREADS, LocalMember, Task
 
 _GROUPS = {"steps": THREADS, "values": 4, "control": 4, "program": 1, "life": 64, "signs": 1}
@@ -117,10 +118,18 @@ class TaskActor:
         self._values = Peers(name, access, self._take, place_of, self._missed)
         self.address = self._values.address._replace(key=access.key, born=time.time())
         here, served = LocalMember(self._task, me), self
+        self._task.state.stops.start()
+        threading.Thread(target=self._look, name="graphflow-stops", daemon=True).start()
 
     def __repr__(self) -> str:
         """What Ray writes before each line that the task prints."""
         return self._task.name
+
+    def _look(self) -> None:
+        """Tells time in which this process ran from time in which it was stopped."""
+        while True:
+            time.sleep(TICK)
+            self._task.look()
 
     @group("control")
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:

@@ -49,6 +49,15 @@ from graphflow.distribute.snapshot import EMPTY
 
 _DEADLY = 3  # workers that are lost for a run before it is given up
 _HOPELESS = 8  # workers of one name that are lost before the state is back
+_STAYS_AWAY = (
+    "The variables that it held are lost with it; open a new session on a new cluster and restore "
+    "or initialise them"
+)
+_RETURNS = (
+    "Open a new session when it is there again, as a MonitoredTrainingSession does: if it was only "
+    "stopped, its variables are as of the last run that has ended; otherwise restore or "
+    "initialise them"
+)
 
 
 class Recovery(Cuts):
@@ -65,9 +74,14 @@ class Recovery(Cuts):
         every: int | None = None,
         buddies: Mapping[str, str] | None = None,
         backup_every: int = 1,
+        returning: bool = False,
     ):
-        """Args: as `Cuts`."""
+        """Args:
+        workers, every, buddies, backup_every: as `Cuts`.
+        returning: a lost worker may answer again, in another session.
+        """
         super().__init__(workers, every, buddies, backup_every)
+        self._returning = returning
         self.lost: dict[str, Lost] = {}
         self.recoveries = 0
         self._during: dict[str, int] = {}  # lost worker -> run that found out
@@ -169,14 +183,13 @@ class Recovery(Cuts):
     def _loss(self, lost: Lost, run: int = 0, more: str = "") -> OpError:
         """The error for a run that is hit by the loss, or comes after it."""
         during = run or self._during.get(lost.worker, 0)
-        kind = DeadlineExceededError if lost.frozen else UnavailableError
+        # Who can make another session takes the one for the worker's end, the other for a run's.
+        late = lost.frozen and not self._returning
+        kind = DeadlineExceededError if late else UnavailableError
         when = f" in run {during}" if during else ""
+        advice = _RETURNS if self._returning else _STAYS_AWAY
         return kind(
-            None,
-            None,
-            f"worker {lost.worker} was lost{when}: {lost.reason}{more}. The variables that it "
-            "held are lost with it; open a new session on a new cluster and restore or "
-            "initialise them",
+            None, None, f"worker {lost.worker} was lost{when}: {lost.reason}{more}. {advice}"
         )
 
     def _irreplaceable(self, event: Irreplaceable) -> list[Command]:

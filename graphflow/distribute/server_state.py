@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from graphflow.distribute.decisions import Decisions, Place
 from graphflow.distribute.messages import OUTPUT, WRITES, Ticket
 from graphflow.distribute.rows import RowTransaction
+from graphflow.distribute.stops import Stops
 from graphflow.distribute.transactions import Attempt, kept
 from graphflow.execute.context import RandomStream, Resources
 from graphflow.execute.store import Conflict, Store
@@ -32,9 +33,11 @@ class ServerState:
       resources: queues, accumulators, tables.
       decisions: writes down in which order runs change these, or has them do it in that of a log;
         None: neither.
+      stops: ends sessions that this process was stopped for too long for.
     """
 
     def __init__(self) -> None:
+        self.stops = Stops()
         self.store = SharedStore()
         self.resources = Resources()
         self.decisions: Decisions | None = None

@@ -15,22 +15,25 @@ for another client:
 - Where a client ends while a run of its is prepared here, the servers agree on what becomes of
   that: each stops to listen to the client, and then asks the others.  Where one has been told to
   commit it, all do; otherwise the client has told nobody that it was, and none does.
+- A server that was stopped for so long that clients may have given it up ends their sessions when
+  it goes on, see `stops`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from graphflow.base.errors import OpError
+from graphflow.base.errors import OpError, UnavailableError
 from graphflow.distribute import worker as machine
 from graphflow.distribute.channel import Channel
 from graphflow.distribute.decisions import Part, changes, digest
 from graphflow.distribute.host import Host
-from graphflow.distribute.messages import Decision, Step, Ticket
+from graphflow.distribute.messages import UNKNOWN_SESSION, Decision, Step, Ticket
 from graphflow.distribute.portable import portable
 from graphflow.distribute.repeatable import RepeatableMailbox
 from graphflow.distribute.server_state import Borrowed, Private, ServerState, SharedAttempt
@@ -45,7 +48,11 @@ _log = logging.getLogger("graphflow")
 
 
 class SharedHost(Host):
-    """One session on a server."""
+    """One session on a server.
+
+    Attributes:
+      given_up: its client may have given up this process, which was stopped.
+    """
 
     def __init__(
         self,
@@ -55,12 +62,14 @@ class SharedHost(Host):
         channel: Channel,
         patience: float,
         opener: tuple[str, int] = ("", 1),
+        safe: float = math.inf,
     ):
         """Args:
         state: the server's.
         session: its name.
         seed, channel, patience: see `Host`.
         opener: the task that has opened the session, and its number among those.
+        safe: seconds for which this process may be stopped, and its client has not given it up.
         """
         super().__init__(seed, channel, patience)
         self._state = state
@@ -74,6 +83,8 @@ class SharedHost(Host):
         self._mailboxes: dict[Ticket, RepeatableMailbox] = {}
         self._commits: deque[Ticket] = deque(maxlen=_REMEMBERED)  # to commit what others see
         self._undecided: dict[Ticket, SharedAttempt] | None = None  # once nothing more is heard
+        self.given_up = False
+        state.stops.enter(self, safe)
 
     def load(self, plan: int, shipment: Any) -> None:
         steps = [step for part in shipment.parts for step in part.plan.steps]
@@ -128,6 +139,9 @@ class SharedHost(Host):
                 self._placed[ticket] = attempt
             values = super()._prepare(step, work, trace)
             if shipment.alone:  # nobody else can refuse: one message and its answer are enough
+                self._state.stops.look()
+                if self.given_up:
+                    raise UnavailableError(None, None, UNKNOWN_SESSION)
                 attempt.commit()
                 _await(attempt.applied)
             return values
@@ -153,6 +167,12 @@ class SharedHost(Host):
                 _await(attempt.applied)
 
     # ---- the end of the client
+
+    def give_up(self, stopped: float) -> None:
+        """See `stops.Session`."""
+        _log.warning("this server was stopped for %.0f s: it ends a session", stopped)
+        self.given_up = True
+        self.fence()
 
     def fence(self) -> None:
         """Carry out no decision of the client's any more."""
@@ -210,6 +230,7 @@ class SharedHost(Host):
             super()._rollback(command)
 
     def close(self) -> None:
+        self._state.stops.leave(self)
         self.fence()
         self.settle(())
         super().close()

@@ -6,6 +6,7 @@ task's state and the sessions on it.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -25,6 +26,7 @@ from graphflow.distribute.messages import UNKNOWN_SESSION, Message, Step, Ticket
 from graphflow.distribute.portable import portable
 from graphflow.distribute.server_state import ServerState
 from graphflow.distribute.shared import SharedHost
+from graphflow.distribute.stops import SAFE
 from graphflow.execute.devices import count_gpus
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
 
@@ -85,6 +87,7 @@ class Task:
         # Of sessions that have ended, what they were told to commit: others may ask for that.
         self._ended: OrderedDict[str, frozenset[Ticket]] = OrderedDict()
         self._ending = threading.Lock()
+        self._given_up: set[str] = set()  # sessions that are being ended
 
     def call(self, session: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """Describe, open, load, close, reset, statistics; an error is returned, not raised."""
@@ -99,7 +102,7 @@ class Task:
 
     def _open(
         self, session: str, seed: int, deadline: float, _: Any, tier: str,
-        handles: Mapping[str, Any], opener: str, driver: str,
+        handles: Mapping[str, Any], opener: str, driver: str, safe: float = SAFE,
     ) -> None:  # fmt: skip
         members = {name: self._reach(handle) for name, handle in handles.items()}
         channel: Any = MemberChannel(session, members)
@@ -111,7 +114,9 @@ class Task:
         self._drivers[session] = driver
         self._opened[opener] += 1
         who = opener, self._opened[opener]
-        self._hosts[session] = SharedHost(self.state, session, seed, channel, deadline, who)
+        self._hosts[session] = SharedHost(
+            self.state, session, seed, channel, deadline, who, safe * deadline
+        )
 
     def _load(self, session: str, plan: int, shipment: Any) -> None:
         self._known(session).load(plan, shipment)
@@ -188,8 +193,19 @@ class Task:
             self.state.resources.close()
 
     def host(self, session: str) -> SharedHost | None:
-        """What it does for a session; None: that is closed."""
-        return self._hosts.get(session)
+        """What it does for a session; None: that is closed, or given up."""
+        self.state.stops.look()
+        host = self._hosts.get(session)
+        return None if host is None or host.given_up else host
+
+    def look(self) -> None:
+        """Called every `TICK` seconds; ends the sessions that were given up."""
+        self.state.stops.look()
+        given_up = {s for s, host in list(self._hosts.items()) if host.given_up}
+        for session in given_up - self._given_up:
+            # on a thread of its own: it waits for others, and the next look must not
+            threading.Thread(target=self._end, args=(session, LIVING), daemon=True).start()
+        self._given_up = given_up
 
     def forget(self, opener: str) -> None:
         """End the sessions that a lost task has opened, who decides on their runs no more."""
@@ -213,7 +229,7 @@ class Task:
         return self._known(session).step(step)
 
     def _known(self, session: str) -> SharedHost:
-        host = self._hosts.get(session)
+        host = self.host(session)
         if host is None:
             raise UnavailableError(None, None, f"{self.name}: {UNKNOWN_SESSION}")
         return host
@@ -280,6 +296,8 @@ class LocalMember:
             self._submit(hear, self.task.notice, session, message)
 
     def call(self, session: str, method: str, arguments: tuple[Any, ...], hear: Hear) -> None:
+        if method == "open":
+            arguments = (*arguments, math.inf)  # its client is stopped when the task is
         self._submit(hear, self.task.call, session, method, arguments)
 
     def ping(self, hear: Hear) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphflow.distribute import servers
 from graphflow.distribute.servers import JOB
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_is_up")]
@@ -125,6 +126,83 @@ def test_a_server_ends_the_sessions_of_a_client_that_has_died(tasks):
     while (found := call(tasks["ps"], left)) != (0, 0):
         assert time.monotonic() < ends, found
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_frozen_server_is_named_in_time_and_does_nothing_late(tasks, protocol):
+    """Where no job supervises it, it may go on.  What was sent to it by then is void, also where
+    one message is enough for a commit: the client has been told that it failed."""
+
+    def program(spec: Any, protocol: str, pid: int) -> Any:
+        import os
+        import signal
+        import time
+
+        import graphflow as tf
+        from graphflow.distribute import servers
+
+        servers.DEADLINE = 1.0
+        server = tf.train.Server(spec, "worker", 0, protocol=protocol)
+        with tf.Graph().as_default():
+            with tf.device("/job:ps/task:0"):
+                v = tf.Variable(0)
+                up = v.assign_add(1)
+            with tf.Session(server.target) as session:
+                session.run(v.initializer)
+                session.run(up)
+                os.kill(pid, signal.SIGSTOP)
+                began = time.monotonic()
+                try:
+                    session.run(up)
+                except tf.errors.UnavailableError as error:
+                    told = str(error), time.monotonic() - began
+                finally:
+                    os.kill(pid, signal.SIGCONT)
+            with tf.Session(server.target) as session:
+                found = [int(session.run(each)) for each in (v, up)]
+        server.stop()
+        return *told, found
+
+    pid = call(tasks["ps"], os.getpid)
+    message, seconds, found = call(tasks["worker"], program, SPEC, protocol, pid)
+    assert "/job:ps/replica:0/task:0" in message
+    assert "no sign of life for 1 s" in message
+    assert 1 <= seconds < servers.DEADLINE / 2, "it is that of the session"
+    assert found == [1, 2]
+
+
+@pytest.mark.slow
+def test_training_goes_on_when_a_frozen_server_does_and_no_update_counts_twice(tasks):
+    def program(spec: Any, pid: int) -> Any:
+        import os
+        import signal
+        import threading
+
+        import graphflow as tf
+        from graphflow.distribute import servers
+
+        servers.DEADLINE = 1.0
+        server = tf.train.Server(spec, "worker", 0)
+        with tf.Graph().as_default():
+            with tf.device(tf.train.replica_device_setter(cluster=spec)):
+                tf.train.get_or_create_global_step()
+                v = tf.get_variable("v", [], initializer=tf.zeros_initializer())
+                up = v.assign_add(1.0)
+            with tf.Session(server.target) as session:
+                session.run(tf.global_variables_initializer())
+            # Not the chief, which would initialise them again without a checkpoint.
+            with tf.train.MonitoredTrainingSession(server.target, is_chief=False) as session:
+                first = session.raw_session
+                for step in range(20):
+                    if step in (5, 12):
+                        os.kill(pid, signal.SIGSTOP)
+                        threading.Timer(3.0, os.kill, (pid, signal.SIGCONT)).start()
+                    session.run(up)
+                found = float(session.run(v)), session.raw_session is not first
+        server.stop()
+        return found
+
+    assert call(tasks["worker"], program, SPEC, call(tasks["ps"], os.getpid)) == (20.0, True)
 
 
 def test_a_jobs_certificate_comes_to_its_tasks_only_if_wanted(monkeypatch):
