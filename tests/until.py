@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -27,3 +28,9 @@ def until(
             told = f": {state()}" if state is not None else ""
             raise AssertionError(f"not within {patience:g} s{told}")
         time.sleep(0.002)
+
+
+def asleep(condition: threading.Condition) -> bool:
+    """Does a thread wait there?"""
+    waiters = condition._waiters  # type: ignore[attr-defined]
+    return bool(waiters)

@@ -168,12 +168,12 @@ class Driver:
 
     def _mind_the_time(self, number: int, outcome: Outcome, timeout: float) -> None:
         now = self._clock()
+        self._stalls.look(number, *self._machine.waits_for(number), now)
         if outcome.expires is not None and now >= outcome.expires:
             self._handle(machine.Expired(number, timeout))
         elif outcome.wakes is not None and now >= outcome.wakes:
             outcome.wakes = None
             self._handle(machine.Woken(number))
-        self._stalls.look(number, *self._machine.waits_for(number), now)
         self._mind_the_workers(now)
 
     def _mind_the_workers(self, now: float) -> None:

@@ -175,8 +175,10 @@ def test_what_is_copied_does_not_grow_with_the_table(cluster, graph):
             deliver(ticket, key, value)
 
         copies.deliver = counted  # type: ignore[method-assign]
+        conductor = session.target.conductor
         for _ in range(9):
             session.run(add)
+            conductor._until(lambda: not conductor._machine.saving)  # beside the next run otherwise
         assert len(sizes) > 2
         assert sum(size > 1 << 10 for size in sizes) == 1
         cluster.kill(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,6 +15,7 @@ from graphflow.base import errors
 from graphflow.distribute import failpoints
 from graphflow.distribute.server_state import SharedStore
 from tests.distribute.four_tasks import client, four_tasks
+from tests.until import PATIENCE, until
 
 
 @pytest.fixture
@@ -27,19 +28,19 @@ class Died(Exception):
     """Stands for the end of a client's process."""
 
 
-def dies(moment: int, stores: list[SharedStore]) -> None:
+def dies(moment: int, stores: list[SharedStore]) -> threading.Event:
     """Have the client end when it tells a server of a decision for that time, and those that it
-    has told before have carried it out."""
+    has told before have carried it out; set when it has."""
     before = sum(store.version for store in stores)
+    dead = threading.Event()
 
     def end() -> None:
-        ends = time.monotonic() + 20
-        while sum(store.version for store in stores) < before + moment - 1:
-            assert time.monotonic() < ends
-            time.sleep(0.001)
+        until(lambda: sum(store.version for store in stores) >= before + moment - 1)
+        dead.set()
         raise Died
 
     failpoints.arm("decided", moment, end)
+    return dead
 
 
 @pytest.mark.parametrize(("moment", "update"), [(1, 0), (2, 1)])
@@ -64,14 +65,16 @@ def test_servers_agree_on_what_becomes_of_a_run_whose_client_ends_between_them(
     b = tf.Session(cluster["worker1"].target, graph=graph)
     a.run([v0.initializer, v1.initializer])
     both = [cluster[f"ps{i}"]._serving._member.task for i in (first, 1 - first)]
-    dies(moment, [each.state.store for each in both])
-    with suppress(Died):  # which what brings the first one's answer may raise, and nobody hears
-        soon = tf.RunOptions(timeout_in_ms=300)
-        a.run([up0, up1, put] if first else [up0, up1], options=soon)
+    dead = dies(moment, [each.state.store for each in both])
     opener = cluster["worker0"]._serving.name
-    with ThreadPoolExecutor(2) as pool:  # as a job does
-        for done in [pool.submit(each.forget, opener) for each in both]:
-            done.result(20)
+    with ThreadPoolExecutor(3) as pool:
+        running = pool.submit(a.run, [up0, up1, put] if first else [up0, up1])
+        assert dead.wait(PATIENCE)
+        for done in [pool.submit(each.forget, opener) for each in both]:  # as a job does
+            done.result(PATIENCE)
+        a.target.conductor.abandon()  # a dead client waits for nothing
+        with suppress(Died, errors.OpError):  # nobody hears it where a server's thread has died
+            running.result(PATIENCE)
     assert b.run([v0, v1]) == [update, update]
     if first:
         assert b.run(size) == update

@@ -13,8 +13,6 @@ from graphflow.base import errors
 from graphflow.ops.collectives import all_reduce
 from tests.distribute.in_process import InProcess
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def task(i):
     return f"/job:worker/task:{i}"

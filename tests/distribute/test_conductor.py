@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import graphflow as tf
 from graphflow.distribute.events import Wake
 from tests.distribute.in_process import InProcess
+from tests.until import PATIENCE, asleep, until
 
 LONG = 4000.0  # seconds: nobody is woken to see whether workers live
-
-
-def until(condition):
-    end = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def test_a_copy_of_the_state_is_noticed_though_another_thread_took_it_up(graph):
@@ -36,7 +29,7 @@ def test_a_copy_of_the_state_is_noticed_though_another_thread_took_it_up(graph):
             return hear
 
         conductor._hears = hears
-        assert len(pool.submit(conductor.capture).result(10)) == 2
+        assert len(pool.submit(conductor.capture).result(PATIENCE)) == 2
 
 
 def test_a_run_goes_on_when_another_thread_has_told_it_to_rest(graph):
@@ -49,8 +42,7 @@ def test_a_run_goes_on_when_another_thread_has_told_it_to_rest(graph):
     ):
         conductor = session.target.conductor
         waiting = pool.submit(session.run, value)
-        until(lambda: conductor._outcomes)
-        time.sleep(0.05)  # now it waits at the bell
+        until(lambda: conductor._outcomes and asleep(conductor._bell))
         ((number, outcome),) = conductor._outcomes.items()
         handle = conductor._machine.handle
         with conductor._lock:
@@ -61,4 +53,4 @@ def test_a_run_goes_on_when_another_thread_has_told_it_to_rest(graph):
             until(lambda: outcome.wakes is None)
         finally:
             session.run(put)
-        assert waiting.result(10) == 1.0
+        assert waiting.result(PATIENCE) == 1.0

@@ -16,7 +16,7 @@ from graphflow.distribute import elastic, failpoints
 from graphflow.distribute.elastic import Membership
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import train
-from tests.until import until
+from tests.until import PATIENCE, until
 
 STEPS = 12
 CLUSTER = {"every": 4, "deadline": 2.0}
@@ -126,7 +126,7 @@ def test_a_run_that_begins_during_a_change_is_not_lost(cluster, graph):
 
         cluster._conductor = slowly
         cluster.resize(3)
-        assert [each.result(10) for each in begun] == [3.0]
+        assert [each.result(PATIENCE) for each in begun] == [3.0]
         assert session.run(a) == 3.0
 
 
@@ -146,15 +146,14 @@ def test_where_one_session_cannot_move_the_others_stay_too(graph):
         second.run(put)
         second.run(value)
         waiting = pool.submit(second.run, value)
-        while not second.target.conductor._machine.running:
-            pass
+        until(lambda: second.target.conductor._machine.running)
         before = [session.target.conductor for session in (first, second)]
         with pytest.raises(errors.DeadlineExceededError, match="still under way"):
             cluster.resize(3)
         assert [session.target.conductor for session in (first, second)] == before
         assert first.run(up) == 2.0
         second.run(put)
-        assert waiting.result(10) == 1.0
+        assert waiting.result(PATIENCE) == 1.0
         cluster.resize(3)
         assert first.run(up) == 3.0
         assert len(first.target.conductor.workers) == 3
@@ -206,7 +205,7 @@ def test_workers_change_while_a_thread_trains_on(cluster, graph):
                 cluster.resize(count)
         finally:
             done.set()
-        steps = sum(each.result(10) for each in training)
+        steps = sum(each.result(PATIENCE) for each in training)
         assert session.run(a) == 1 + steps
 
 
@@ -221,12 +220,11 @@ def test_a_run_that_does_not_end_is_waited_for_and_named(graph):
         session.run(put)
         session.run(value)
         waiting = pool.submit(session.run, value)
-        while not session.target.conductor._machine.running:
-            pass
+        until(lambda: session.target.conductor._machine.running)
         with pytest.raises(errors.DeadlineExceededError, match="still under way"):
             cluster.resize(3)
         session.run(put)
-        assert waiting.result(10) == 1.0
+        assert waiting.result(PATIENCE) == 1.0
 
 
 # ---- membership

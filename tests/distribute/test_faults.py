@@ -15,8 +15,6 @@ from graphflow.distribute import failpoints
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import same, summed, train
 
-pytestmark = pytest.mark.timeout(60)
-
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 10
 CLUSTER = {"every": 4}

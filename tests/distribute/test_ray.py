@@ -21,7 +21,7 @@ from graphflow.distribute.cluster import _ray
 from graphflow.ops.collectives import all_reduce, ordered_sum
 from tests.distribute.programs import train
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.ray
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 W0, W1 = "/job:worker/replica:0/task:0", "/job:worker/replica:0/task:1"

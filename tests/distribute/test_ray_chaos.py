@@ -15,7 +15,7 @@ import graphflow as tf
 from graphflow.base import errors
 from tests.until import until
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 

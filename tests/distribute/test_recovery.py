@@ -16,6 +16,7 @@ from graphflow.distribute import failpoints
 from graphflow.distribute.messages import Notice, Rebuild, Save, Step
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import same, train
+from tests.until import PATIENCE
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 12
@@ -192,10 +193,10 @@ def test_overlapping_runs_lose_and_repeat_nothing(cluster, graph):
                 with went_on:
                     after = [n + 1 for n in done] if i % 2 == 0 else done
                     over = partial(all_reach, done, after)  # of what was under way
-                    assert went_on.wait_for(over, 30)
+                    assert went_on.wait_for(over, PATIENCE)
                 cluster.kill(i % 2)
             for each in running:
-                each.result(30)
+                each.result(PATIENCE)
         assert session.run([a, b]) == [40.0, 40.0]
 
 
@@ -215,7 +216,7 @@ def test_a_run_that_waits_for_input_waits_on_after_a_loss(cluster, graph):
             if i == 5:
                 cluster.kill(1)
         session.run(put)
-        assert taken.result(20) == 21.0
+        assert taken.result(PATIENCE) == 21.0
 
 
 def test_a_session_without_a_worker_for_the_lost_one_ends_and_says_why(cluster, graph):

