@@ -15,6 +15,8 @@ from graphflow.base.errors import CancelledError
 from graphflow.execute.collective import Group
 from graphflow.execute.nccl import Nccl
 from graphflow.execute.rendezvous import Meeting, Rendezvous
+from graphflow.execute.store import Conflict
+from tests.until import until
 
 GPUS = ("/gpu:0", "/gpu:1", "/gpu:2")
 
@@ -45,15 +47,15 @@ class FakeCupy:
         self.met.set()
         self.known = {}
         self.posted = {}
-        self.barrier = threading.Barrier(world)
+        self.posting = threading.Condition()
         fake = self
 
         class NcclCommunicator:
             def __init__(self, ndev, commId, rank):
-                assert (type(ndev), type(commId), type(rank)) == (int, tuple, int)
+                assert (type(ndev), type(commId), type(rank)) == (int, bytes, int)
                 assert len(commId) == 128
                 assert 0 <= rank < ndev == world
-                self.rank, self.id, self.aborted = rank, commId, False
+                self.rank, self.id, self.aborted, self.calls = rank, commId, False, 0
                 fake.met.wait(5)
                 fake.made.append(self)
 
@@ -64,10 +66,13 @@ class FakeCupy:
                 send, receive = fake.known[sendbuf], fake.known[recvbuf]
                 assert send.size == receive.size == count
                 assert fake.library.types[datatype] == send.dtype
-                fake.posted[self.rank] = send
-                fake.barrier.wait(5)
-                receive[...] = sum(fake.posted[r] for r in range(world))
-                fake.barrier.wait(5)
+                with fake.posting:  # the n-th call is for the n-th of the others
+                    self.calls += 1
+                    mine = fake.posted.setdefault((self.id, self.calls), {})
+                    mine[self.rank] = send
+                    fake.posting.notify_all()
+                    assert fake.posting.wait_for(lambda: len(mine) == world, 5)
+                receive[...] = sum(mine[r] for r in range(world))
 
             def abort(self):
                 self.aborted = True
@@ -75,7 +80,7 @@ class FakeCupy:
         names = ["float32", "float64", "int32"]
         self.library = SimpleNamespace(
             available=available,
-            get_unique_id=lambda: tuple(np.random.default_rng().integers(0, 100, 128).tolist()),
+            get_unique_id=lambda: np.random.default_rng().bytes(128),
             NcclCommunicator=NcclCommunicator,
             NCCL_SUM=0,
             types=names,
@@ -114,12 +119,14 @@ class FakeCupy:
         return self._here(np.empty(x.shape, x.dtype))
 
 
-def run(cupy, nccls, values, members=GPUS, generation=0, cancelled=None, key="sum"):
+def run(
+    cupy, nccls, values, members=GPUS, generation=0, cancelled=None, key="sum", meetings=Meeting
+):
     rendezvous = Rendezvous(threading.Event(), deadline=5)
     group = Group(key, members, tuple(np.shape(x) for x in values[0]))
 
     def one(device):
-        meeting = Meeting(rendezvous, device)
+        meeting = meetings(rendezvous, device)
         meeting.generation = generation
         buckets = {r: [cupy._here(x) for x in values[r]] for r in group.ranks(device)}
         stop = cancelled or threading.Event()
@@ -176,7 +183,7 @@ def test_those_whom_a_cancelled_run_left_a_communicator_begin_anew_with_those_it
     stream = cupy.cuda.get_current_stream()
     (joined,) = nccls[GPUS[1]]._communicators.values()
     with pytest.raises(CancelledError):  # the others had not come to the sum
-        nccls[GPUS[1]]._wait(joined.communicator, stream, stop)
+        nccls[GPUS[1]]._wait(joined, stream, stop)
     cupy.stuck = False
     for (total,) in run(cupy, nccls, values).values():
         np.testing.assert_array_equal(total, np.full(3, 3.0))
@@ -252,3 +259,59 @@ def test_ranks_are_the_order_of_the_group_and_outlive_a_device_lost_in_a_sum(thr
         np.testing.assert_array_equal(total, np.full(3, 111.0))
     assert ranks() == [0, 1, 2]
     assert [c.aborted for c in cupy.made] == [True] * 3 + [False] * 3
+
+
+def test_sums_of_several_runs_are_taken_in_one_order(three):
+    """Device 1 hears of the sum of the first run late, when that of the second could begin."""
+    cupy, nccls = three
+    values = [[np.full(3, 10.0**r)] for r in range(3)]
+    run(cupy, nccls, values)
+    of_device_0, of_device_1, _ = sorted(cupy.made, key=lambda c: c.rank)
+
+    class Late(Meeting):
+        def receive(self, key):
+            value = super().receive(key)
+            ends = time.monotonic() + 0.1
+            while self._device == GPUS[1] and of_device_1.calls < 2 and time.monotonic() < ends:
+                time.sleep(0.001)
+            return value
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(run, cupy, nccls, values, meetings=Late)
+        until(lambda: of_device_0.calls == 2)
+        more = [[7 * x for x in bucket] for bucket in values]
+        other = pool.submit(run, cupy, nccls, more)
+        for (total,) in one.result(10).values():
+            np.testing.assert_array_equal(total, np.full(3, 111.0))
+        for (total,) in other.result(10).values():
+            np.testing.assert_array_equal(total, np.full(3, 777.0))
+
+
+def test_a_run_whose_communicator_another_one_has_aborted_is_done_again(three):
+    """Its kernel has ended, as if the sum were done."""
+    cupy, nccls = three
+    values = [[np.ones(3)] for _ in range(3)]
+    run(cupy, nccls, values)
+    (joined,) = nccls[GPUS[1]]._communicators.values()
+    cupy.stuck = True
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(
+            nccls[GPUS[1]]._wait, joined, cupy.cuda.get_current_stream(), threading.Event()
+        )
+        cancelled = threading.Event()
+        cancelled.set()
+        with pytest.raises(CancelledError):
+            nccls[GPUS[1]]._wait(joined, cupy.cuda.get_current_stream(), cancelled)
+        cupy.stuck = False
+        with pytest.raises(Conflict):
+            waiting.result(5)
+
+
+def test_runs_that_meet_first_agree_that_the_host_sums(three):
+    cupy, nccls = three
+    lacking = FakeCupy(3, available=False)
+    nccls[GPUS[2]] = Nccl(lacking)
+    values = [[np.ones(3)] for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(run, cupy, nccls, values) for _ in range(3)]
+        assert {sums for each in runs for sums in each.result(10).values()} == {None}
