@@ -46,10 +46,8 @@ from graphflow.train.hooks import (
     StopAtStepHook,
 )
 from graphflow.train.monitored_session import (
-    ChiefSessionCreator,
     MonitoredSession,
     MonitoredTrainingSession,
-    Scaffold,
     SingularMonitoredSession,
 )
 from graphflow.train.moving_averages import ExponentialMovingAverage
@@ -74,7 +72,12 @@ from graphflow.train.saver import (
     update_checkpoint_state,
 )
 from graphflow.train.server import ClusterDef, ClusterSpec, JobDef, Server, ServerDef
-from graphflow.train.session_manager import SessionManager, WorkerSessionCreator
+from graphflow.train.session_creators import (
+    ChiefSessionCreator,
+    Scaffold,
+    WorkerSessionCreator,
+)
+from graphflow.train.session_manager import SessionManager
 from graphflow.train.supervisor import Supervisor
 from graphflow.train.sync_replicas import SyncReplicasOptimizer
 

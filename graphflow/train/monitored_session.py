@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphflow.base.errors import (
@@ -17,13 +16,6 @@ from graphflow.base.errors import (
     UnavailableError,
 )
 from graphflow.build.defaults import get_default_graph
-from graphflow.build.keys import GraphKeys
-from graphflow.ops.sources import group
-from graphflow.ops.variables import (
-    global_variables_initializer,
-    local_variables_initializer,
-    report_uninitialized_variables,
-)
 from graphflow.session import Session
 from graphflow.train.coordinator import Coordinator, start_queue_runners
 from graphflow.train.hooks import (
@@ -34,125 +26,33 @@ from graphflow.train.hooks import (
     SessionRunValues,
     StepCounterHook,
 )
-from graphflow.train.saver import Saver, get_checkpoint_state, latest_checkpoint
-from graphflow.train.session_manager import WorkerSessionCreator, ready_before_local
+from graphflow.train.session_creators import ChiefSessionCreator, Scaffold, WorkerSessionCreator
 
 _log = logging.getLogger("graphflow")
 _LOST = (AbortedError, UnavailableError)
 RETURNING = 120.0  # seconds that lost tasks may take to be there again
 _PAUSE = 0.2  # seconds between attempts to make a session
+USE_DEFAULT: Any = object()  # None says that something is not wanted
 
 
-class Scaffold:
-    """The parts that make a graph a training program; those not given have defaults.
+class StepContext:
+    """What `run_step_fn` hands to the function.
 
     Attributes:
-      init_op, init_feed_dict, init_fn: initialise a new session.
-      local_init_op: run in each session.
-      ready_op: gives the names of variables without a value.
-      saver: saves and restores.
+      session: runs without hooks.
     """
 
-    def __init__(
-        self,
-        init_op: Any = None,
-        init_feed_dict: Any = None,
-        init_fn: Any = None,
-        ready_op: Any = None,
-        ready_for_local_init_op: Any = None,
-        local_init_op: Any = None,
-        summary_op: Any = None,
-        saver: Saver | None = None,
-        copy_from_scaffold: Scaffold | None = None,
-    ):
-        self.init_op = init_op
-        self.init_feed_dict = init_feed_dict
-        self.init_fn = init_fn
-        self.ready_op = ready_op
-        self.ready_for_local_init_op = ready_for_local_init_op
-        self.local_init_op = local_init_op
-        self.summary_op = summary_op
-        self.saver = saver
-        if copy_from_scaffold is not None:
-            for name, value in vars(copy_from_scaffold).items():
-                if getattr(self, name) is None:
-                    setattr(self, name, value)
+    def __init__(self, monitored: MonitoredSession):
+        self._monitored = monitored
+        self.session = monitored.raw_session
 
-    def finalize(self) -> Scaffold:
-        """Fill in the defaults, and let nobody add to the graph any more."""
-        graph = get_default_graph()
-        if self.init_op is None:
-            self.init_op = global_variables_initializer()
-        if self.local_init_op is None:
-            tables = graph.get_collection(GraphKeys.TABLE_INITIALIZERS)
-            self.local_init_op = group(local_variables_initializer(), *tables)
-        if self.ready_for_local_init_op is None:
-            self.ready_for_local_init_op = ready_before_local()
-        if self.ready_op is None:
-            self.ready_op = report_uninitialized_variables()
-        if self.saver is None:
-            savers = graph.get_collection(GraphKeys.SAVERS)
-            self.saver = savers[0] if savers else Saver(allow_empty=True)
-        graph.finalize()
-        return self
+    def run_with_hooks(self, *arguments: Any, **options: Any) -> Any:
+        """As `MonitoredSession.run`."""
+        return self._monitored.run(*arguments, **options)
 
-
-class ChiefSessionCreator:
-    """Makes sessions: restored from the last checkpoint of a folder, else initialised."""
-
-    def __init__(
-        self,
-        scaffold: Scaffold | None = None,
-        master: str = "",
-        config: Any = None,
-        checkpoint_dir: str | None = None,
-        checkpoint_filename_with_path: str | None = None,
-        cluster: Any = None,
-    ):
-        """Args:
-        scaffold: the parts of the program.
-        master, config, cluster: as of `Session`.
-        checkpoint_dir: the folder whose last checkpoint is restored.
-        checkpoint_filename_with_path: the checkpoint to restore.
-        """
-        self.scaffold = scaffold or Scaffold()
-        self._options = {"target": master, "config": config, "cluster": cluster}
-        self._folder = checkpoint_dir
-        self._path = checkpoint_filename_with_path
-
-    def create_session(self) -> Session:
-        """A session that is ready.
-
-        Raises:
-          RuntimeError: a variable has no value in the end.
-        """
-        scaffold = self.scaffold
-        session = Session(**self._options)
-        try:
-            path = self._path or (self._folder and latest_checkpoint(self._folder))
-            if path:
-                _log.info("restoring %s", path)
-                assert scaffold.saver is not None
-                scaffold.saver.restore(session, path)
-                self._recover(path)
-            else:
-                session.run(scaffold.init_op, scaffold.init_feed_dict)
-                if scaffold.init_fn is not None:
-                    scaffold.init_fn(scaffold, session)
-            session.run(scaffold.local_init_op)
-            missing = session.run(scaffold.ready_op)
-            if missing is not None and len(missing):
-                names = ", ".join(name.decode() for name in missing)
-                raise RuntimeError(f"the session is not ready: no value for {names}")
-        except BaseException:
-            session.close()
-            raise
-        return session
-
-    def _recover(self, path: str) -> None:
-        state = get_checkpoint_state(os.path.dirname(path))
-        if state is not None and self.scaffold.saver is not None:
-            self.scaffold.saver.recover_last_checkpoints(state.all_model_checkpoint_paths)
+    def request_stop(self) -> None:
+        """Have `should_stop` say so."""
+        self._monitored._stopped = True
 
 
 class MonitoredSession:
@@ -161,6 +61,7 @@ class MonitoredSession:
     Training goes on from the last checkpoint then: runs since it are run again by the program.
     """
 
+    StepContext = StepContext
     _recovers = True
 
     def __init__(
@@ -269,9 +170,9 @@ class MonitoredSession:
         self._stopped = self._stopped or context.stop_requested
         return results["caller"]
 
-    def run_step_fn(self, step_fn: Any) -> Any:
-        """Call a function with a context whose `session` runs without hooks."""
-        return step_fn(_StepContext(self))
+    def run_step_fn(self, step_fn: Callable[[Any], Any]) -> Any:
+        """Call a function with a `StepContext`, whose `session` runs without hooks."""
+        return step_fn(StepContext(self))
 
     def close(self) -> None:
         """End the hooks, the threads and the session."""
@@ -329,20 +230,6 @@ class SingularMonitoredSession(MonitoredSession):
         super().__init__(creator, hooks, stop_grace_period_secs)
 
 
-class _StepContext:
-    """What `run_step_fn` hands to the function."""
-
-    def __init__(self, monitored: MonitoredSession):
-        self._monitored = monitored
-        self.session = monitored.raw_session
-
-    def run_with_hooks(self, *arguments: Any, **options: Any) -> Any:
-        return self._monitored.run(*arguments, **options)
-
-    def request_stop(self) -> None:
-        self._monitored._stopped = True
-
-
 def MonitoredTrainingSession(
     master: str = "",
     is_chief: bool = True,
@@ -350,15 +237,17 @@ def MonitoredTrainingSession(
     scaffold: Scaffold | None = None,
     hooks: Sequence[SessionRunHook] | None = None,
     chief_only_hooks: Sequence[SessionRunHook] | None = None,
-    save_checkpoint_secs: float | None = None,
-    save_summaries_steps: int | None = None,
-    save_summaries_secs: float | None = None,
+    save_checkpoint_secs: float | None = USE_DEFAULT,
+    save_summaries_steps: int | None = USE_DEFAULT,
+    save_summaries_secs: float | None = USE_DEFAULT,
     config: Any = None,
     stop_grace_period_secs: float = 120,
     log_step_count_steps: int | None = 100,
     max_wait_secs: float = 7200,
-    save_checkpoint_steps: int | None = None,
+    save_checkpoint_steps: int | None = USE_DEFAULT,
     summary_dir: str | None = None,
+    save_graph_def: bool = True,
+    *,
     cluster: Any = None,
 ) -> MonitoredSession:
     """A monitored session that saves to a folder and begins from what is there.
@@ -367,32 +256,40 @@ def MonitoredTrainingSession(
       master: the target of a `tf.train.Server`; "" for this process.
       is_chief: initialise or restore, and save; other workers wait until the chief has.
       checkpoint_dir: where to save and what to restore; None: neither.
-      save_checkpoint_secs, save_checkpoint_steps: how often; every 600 seconds by default.
-      hooks, chief_only_hooks: further hooks.
-      log_step_count_steps: how often steps per second are logged; None: never.
+      scaffold: the parts of the program.
+      hooks, chief_only_hooks: further hooks; the chief's come first, then what saves, then these.
+      save_checkpoint_secs, save_checkpoint_steps: how often; every 600 seconds where neither is
+        given, and never where the one that is given is None.
+      save_summaries_steps, save_summaries_secs, save_graph_def: accepted; a program writes its
+        summaries and graph itself.
+      config: of the session.
+      stop_grace_period_secs: how long its threads may take to end.
+      log_step_count_steps: how often steps per second are logged, where there is a folder; None:
+        never.
       max_wait_secs: how long other workers wait.
+      summary_dir: a folder in place of `checkpoint_dir`, as far as that is about logging.
       cluster: a `graphflow.Cluster` to run on.
-      others: as in TensorFlow.
+
+    Raises:
+      ValueError: checkpoints are to be saved by steps and by seconds.
     """
     scaffold = scaffold or Scaffold()
-    every = list(hooks or ())
-    if is_chief:
-        every += chief_only_hooks or ()
-        if checkpoint_dir is not None:
-            if log_step_count_steps:
-                every.append(StepCounterHook(log_step_count_steps))
-            if save_checkpoint_secs is None and save_checkpoint_steps is None:
-                save_checkpoint_secs = 600
-            if save_checkpoint_secs or save_checkpoint_steps:
-                every.append(
-                    CheckpointSaverHook(
-                        checkpoint_dir,
-                        save_secs=save_checkpoint_secs or None,
-                        save_steps=save_checkpoint_steps or None,
-                        scaffold=scaffold,
-                    )
-                )
-    creator: Any = ChiefSessionCreator(scaffold, master, config, checkpoint_dir, cluster=cluster)
     if not is_chief:
-        creator = WorkerSessionCreator(scaffold, master, config, max_wait_secs)
-    return MonitoredSession(creator, every, stop_grace_period_secs)
+        worker = WorkerSessionCreator(scaffold, master, config, max_wait_secs)
+        return MonitoredSession(worker, hooks, stop_grace_period_secs)
+    every = list(chief_only_hooks or ())
+    if log_step_count_steps and (summary_dir or checkpoint_dir):
+        every.append(StepCounterHook(log_step_count_steps))
+    if save_checkpoint_secs is save_checkpoint_steps is USE_DEFAULT:
+        save_checkpoint_secs = 600
+    secs, steps = _wanted(save_checkpoint_secs), _wanted(save_checkpoint_steps)
+    if checkpoint_dir is not None and (secs or steps):
+        every.append(
+            CheckpointSaverHook(checkpoint_dir, save_secs=secs, save_steps=steps, scaffold=scaffold)
+        )
+    chief = ChiefSessionCreator(scaffold, master, config, checkpoint_dir, cluster=cluster)
+    return MonitoredSession(chief, [*every, *(hooks or ())], stop_grace_period_secs)
+
+
+def _wanted(often: Any) -> Any:
+    return None if often is USE_DEFAULT or not often else often

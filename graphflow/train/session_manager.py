@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from graphflow.base.errors import DeadlineExceededError
@@ -69,17 +70,17 @@ class SessionManager:
             master, saver, checkpoint_dir, checkpoint_filename_with_path, wait_for_checkpoint,
             max_wait_secs, config,
         )  # fmt: skip
-        if not restored:
-            if init_op is None and init_fn is None and self._local_init is None:
-                session.close()
-                raise RuntimeError(
-                    "there is nothing to restore, and no init_op, init_fn or local_init_op"
-                )
-            if init_op is not None:
-                session.run(init_op, init_feed_dict)
-            if init_fn is not None:
-                init_fn(session)
-        self._finish(session)
+        with _closed_on_failure(session):
+            if not restored:
+                if init_op is None and init_fn is None and self._local_init is None:
+                    raise RuntimeError(
+                        "there is nothing to restore, and no init_op, init_fn or local_init_op"
+                    )
+                if init_op is not None:
+                    session.run(init_op, init_feed_dict)
+                if init_fn is not None:
+                    init_fn(session)
+            self._finish(session)
         return session
 
     def recover_session(
@@ -102,16 +103,17 @@ class SessionManager:
             return session, False
         ends = time.monotonic() + max_wait_secs
         path = checkpoint_filename_with_path
-        while not path:
-            assert checkpoint_dir is not None
-            path = latest_checkpoint(checkpoint_dir)
-            if path or not wait_for_checkpoint:
-                break
-            _wait(ends, f"no checkpoint came into {checkpoint_dir} within {max_wait_secs:g} s")
-        if not path:
-            return session, False
-        saver.restore(session, path)
-        return session, True
+        with _closed_on_failure(session):
+            while not path:
+                assert checkpoint_dir is not None
+                path = latest_checkpoint(checkpoint_dir)
+                if path or not wait_for_checkpoint:
+                    break
+                _wait(ends, f"no checkpoint came into {checkpoint_dir} within {max_wait_secs:g} s")
+            if not path:
+                return session, False
+            saver.restore(session, path)
+            return session, True
 
     def wait_for_session(
         self, master: str, config: Any = None, max_wait_secs: float = float("inf")
@@ -124,13 +126,10 @@ class SessionManager:
         ends = time.monotonic() + max_wait_secs
         session = Session(master, graph=self.graph, config=config)
         ready = self._ready if self._ready_for_local is None else self._ready_for_local
-        try:
+        with _closed_on_failure(session):
             while ready is not None and len(session.run(ready)):
                 _wait(ends, f"the chief initialised nothing within {max_wait_secs:g} s")
             self._finish(session)
-        except BaseException:
-            session.close()
-            raise
         return session
 
     def _finish(self, session: Session) -> None:
@@ -138,41 +137,23 @@ class SessionManager:
             session.run(self._local_init, self._feeds, options=self._options)
         missing = session.run(self._ready) if self._ready is not None else ()
         if missing is not None and len(missing):
-            session.close()
             names = ", ".join(name.decode() for name in missing)
             raise RuntimeError(f"the session is not ready: no value for {names}")
+
+
+@contextmanager
+def _closed_on_failure(session: Session) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        session.close()
+        raise
 
 
 def _wait(ends: float, late: str) -> None:
     if time.monotonic() > ends:
         raise DeadlineExceededError(None, None, late)
     time.sleep(_LOOK)
-
-
-class WorkerSessionCreator:
-    """Makes sessions of workers that are not the chief; see `ChiefSessionCreator`."""
-
-    def __init__(
-        self,
-        scaffold: Any = None,
-        master: str = "",
-        config: Any = None,
-        max_wait_secs: float = 30 * 60,
-    ):
-        from graphflow.train.monitored_session import Scaffold
-
-        self.scaffold = scaffold or Scaffold()
-        self._master = master
-        self._config = config
-        self._patience = max_wait_secs
-
-    def create_session(self) -> Session:
-        """A session, as soon as the chief has initialised the variables."""
-        scaffold = self.scaffold
-        manager = SessionManager(
-            scaffold.local_init_op, scaffold.ready_op, scaffold.ready_for_local_init_op
-        )
-        return manager.wait_for_session(self._master, self._config, self._patience)
 
 
 def ready_before_local() -> Any:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.keys import GraphKeys
-from graphflow.ops.variables import (
-    global_variables_initializer,
-    local_variables_initializer,
-    report_uninitialized_variables,
-)
+from graphflow.ops.variables import global_variables_initializer, report_uninitialized_variables
 from graphflow.session import Session
 from graphflow.train.coordinator import Coordinator, start_queue_runners
 from graphflow.train.global_step import get_global_step
 from graphflow.train.saver import Saver
+from graphflow.train.session_creators import Scaffold
 from graphflow.train.session_manager import SessionManager, ready_before_local
 
 
@@ -30,6 +27,12 @@ class Supervisor:
       saver: saves and restores; None: nothing is saved.
       session_manager: makes the session.
       is_chief: does it initialise and save?
+      init_op, init_feed_dict, init_fn, local_init_op, ready_op, ready_for_local_init_op: see
+        `Scaffold`.
+      global_step: counts the steps; None: there is none.
+      save_path: how checkpoints are called; None: there is no folder.
+      save_model_secs: seconds from one to the next.
+      summary_op, summary_writer, save_summaries_secs: what was given.
     """
 
     USE_DEFAULT = 0
@@ -64,22 +67,22 @@ class Supervisor:
         self.coord = Coordinator()
         self._grace = stop_grace_secs
         self._folder = logdir if is_chief else None
-        self._every = save_model_secs
         self._threads: list[threading.Thread] = []
-        default = self.USE_DEFAULT
         with self.graph.as_default():
-            self.init_op = global_variables_initializer() if _is(init_op, default) else init_op
-            self.local_init_op = (
-                local_variables_initializer() if _is(local_init_op, default) else local_init_op
+            self.init_op = self._or(init_op, GraphKeys.INIT_OP, global_variables_initializer)
+            self.local_init_op = self._or(
+                local_init_op, GraphKeys.LOCAL_INIT_OP, Scaffold.default_local_init_op
             )
-            self.ready_op = report_uninitialized_variables() if _is(ready_op, default) else ready_op
-            self.ready_for_local_init_op = (
-                ready_before_local()
-                if _is(ready_for_local_init_op, default)
-                else ready_for_local_init_op
+            self.ready_op = self._or(ready_op, GraphKeys.READY_OP, report_uninitialized_variables)
+            self.ready_for_local_init_op = self._or(
+                ready_for_local_init_op, GraphKeys.READY_FOR_LOCAL_INIT_OP, ready_before_local
             )
-            self.saver = self._usual_saver() if _is(saver, default) else saver
-            self.global_step = get_global_step() if _is(global_step, default) else global_step
+            self.saver = self._or(saver, GraphKeys.SAVERS, self._usual_saver)
+            self.global_step = self._or(global_step, GraphKeys.GLOBAL_STEP, get_global_step)
+            self.summary_op = self._or(summary_op, GraphKeys.SUMMARY_OP, lambda: None)
+        self.summary_writer = None if _is_default(summary_writer) else summary_writer
+        self.save_summaries_secs = save_summaries_secs
+        self.save_model_secs = save_model_secs
         self.init_feed_dict = init_feed_dict
         self.init_fn = init_fn
         self.save_path = os.path.join(logdir, checkpoint_basename) if logdir else None
@@ -89,11 +92,19 @@ class Supervisor:
         )  # fmt: skip
         self.graph.finalize()
 
+    def _or(self, given: Any, key: str, make: Callable[[], Any]) -> Any:
+        """What was given, else the first of a collection, else what is made then."""
+        if not _is_default(given):
+            return given
+        found = self.graph.get_collection(key)
+        if found:
+            return found[0]
+        made = make()
+        if made is not None:
+            self.graph.add_to_collection(key, made)
+        return made
+
     def _usual_saver(self) -> Saver | None:
-        savers = self.graph.get_collection(GraphKeys.SAVERS)
-        if savers:
-            found: Saver = savers[0]
-            return found
         return Saver() if self.graph.get_collection(GraphKeys.GLOBAL_VARIABLES) else None
 
     def prepare_or_wait_for_session(
@@ -119,13 +130,12 @@ class Supervisor:
             self.start_queue_runners(session)
         return session
 
-    PrepareSession = prepare_or_wait_for_session
-
     def start_standard_services(self, sess: Session) -> list[threading.Thread]:
         """Begin to save now and then, where there is a folder."""
-        if self.save_path is None or self.saver is None or not self.is_chief or not self._every:
+        saves = self.is_chief and self.save_path is not None and self.saver is not None
+        if not (saves and self.save_model_secs):
             return []
-        thread = self.loop(self._every, self._save, (sess,))
+        thread = self.loop(self.save_model_secs, self._save, (sess,))
         return [thread]
 
     def _save(self, session: Session) -> None:
@@ -163,6 +173,20 @@ class Supervisor:
         thread.start()
         return thread
 
+    def summary_computed(self, sess: Session, summary: Any, global_step: Any = None) -> None:
+        """Give a summary to the writer that the program has made.
+
+        Raises:
+          RuntimeError: it has given none: pass `summary_writer` to the supervisor.
+        """
+        if self.summary_writer is None:
+            raise RuntimeError(
+                "there is no summary writer: give tf.train.Supervisor(summary_writer=...) one"
+            )
+        if global_step is None and self.global_step is not None:
+            global_step = int(sess.run(self.global_step))
+        self.summary_writer.add_summary(summary, global_step)
+
     def should_stop(self) -> bool:
         """Is it time to leave the training loop?"""
         return self.coord.should_stop()
@@ -191,7 +215,7 @@ class Supervisor:
             threads, stop_grace_period_secs=self._grace, ignore_live_threads=ignore_live_threads
         )
 
-    @contextlib.contextmanager
+    @contextmanager
     def managed_session(
         self,
         master: str = "",
@@ -216,6 +240,22 @@ class Supervisor:
             session.close()  # wakes threads that wait in a run
             self.stop(ignore_live_threads=True)
 
+    def stop_on_exception(self) -> AbstractContextManager[None]:
+        """Inside, an exception asks all threads to stop, and is raised by `stop`."""
+        return self.coord.stop_on_exception()
 
-def _is(value: Any, default: Any) -> bool:
-    return value is default or (isinstance(value, int) and value == default)
+    # What programs called them before TensorFlow 0.8.
+    Loop = loop
+    PrepareSession = prepare_or_wait_for_session
+    RequestStop = request_stop
+    ShouldStop = should_stop
+    StartQueueRunners = start_queue_runners
+    StartStandardServices = start_standard_services
+    Stop = stop
+    StopOnException = stop_on_exception
+    SummaryComputed = summary_computed
+    WaitForStop = wait_for_stop
+
+
+def _is_default(value: Any) -> bool:
+    return isinstance(value, int) and value == Supervisor.USE_DEFAULT
