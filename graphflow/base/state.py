@@ -15,3 +15,12 @@ class StateKey(NamedTuple):
 
     container: str
     name: str
+
+
+def object_of(kind: str, container: str, name: str) -> tuple[StateKey, str]:
+    """The key of an object that is no value, such as a queue; and what messages and logs call it.
+
+    Args:
+      kind: objects of two kinds may share a name.
+    """
+    return StateKey(container, f"{kind} {name}"), f"{container}/{name}" if container else name

@@ -16,6 +16,11 @@ def device(device_name_or_function: Any) -> AbstractContextManager[None]:
     return get_default_graph().device(device_name_or_function)
 
 
+def container(container_name: str) -> AbstractContextManager[str]:
+    """Put what state is built inside into a container; see `Graph.container`."""
+    return get_default_graph().container(container_name)
+
+
 def control_dependencies(control_inputs: Any) -> AbstractContextManager[None]:
     """What is built inside runs after the given operations; see `Graph.control_dependencies`."""
     return get_default_graph().control_dependencies(control_inputs)

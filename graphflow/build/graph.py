@@ -305,15 +305,30 @@ class Graph:
             yield prefix
 
     @contextmanager
-    def device(self, name_or_function: Any) -> Iterator[None]:
+    def device(self, device_name_or_function: Any) -> Iterator[None]:
         """Request a device for what is built inside; inner scopes win part by part.
 
         Args:
-          name_or_function: a device name, in part or whole; a function from operation to name;
-            None: no request.
+          device_name_or_function: a device name, in part or whole; a function from operation to
+            name; None: no request.
         """
-        with self.scopes.put(**self.scopes.with_device(name_or_function)):
+        with self.scopes.put(**self.scopes.with_device(device_name_or_function)):
             yield
+
+    @contextmanager
+    def container(self, container_name: str) -> Iterator[str]:
+        """Put variables, queues and accumulators that are built inside into a container.
+
+        On a server, state of the same name in two containers is not the same, and
+        `Session.reset` forgets that of single containers.
+
+        Raises:
+          TypeError: the name is no string.
+        """
+        if not isinstance(container_name, str):
+            raise TypeError(f"a container is named by a string, not {container_name!r}")
+        with self.root.scopes.put(container=container_name):
+            yield container_name
 
     @contextmanager
     def gradient_override_map(self, op_type_map: Any) -> Iterator[None]:
@@ -422,8 +437,8 @@ class Graph:
     def is_feedable(self, tensor: Any) -> bool:
         return isinstance(tensor, Tensor)
 
-    def is_fetchable(self, element: Any) -> bool:
-        return isinstance(element, (Tensor, Operation))
+    def is_fetchable(self, tensor_or_op: Any) -> bool:
+        return isinstance(tensor_or_op, (Tensor, Operation))
 
 
 def describe(inputs: Iterable[Tensor]) -> str:

@@ -30,6 +30,7 @@ class Scopes(threading.local):
         self.devices: list[DeviceEntry] = []
         self.device: str | None = ""  # None: a function has to be asked for each operation
         self.gradients: dict[str, str] = {}  # op type -> gradient in place of its own
+        self.container = ""  # of the state that is built; that of a root counts for its bodies
 
     @contextmanager
     def put(self, **changes: Any) -> Iterator[None]:

@@ -34,6 +34,7 @@ STOPPED = "its server was stopped"
 TELLING = 5.0  # seconds for tasks to tell what a client has told them that has ended
 # The same for the task of a client whose connection has ended: it has mostly ended, too.
 LIVING = 2.0
+DEFAULT = "localhost"  # what TensorFlow calls the container of what names none
 _ENDED = 64  # sessions that have ended, and may be asked for
 THREADS = 160  # as many runs as may overlap on a task, and some that were cancelled
 
@@ -186,11 +187,15 @@ class Task:
         return tuple(told.intersection(tickets))
 
     def _reset(self, session: str, containers: tuple[str, ...]) -> None:
-        """Forget the variables of containers; of all where none is named."""
+        """Forget what is in containers; in all where none is named."""
+        named = ["" if name == DEFAULT else name for name in containers]
+
+        def meant(key: Any) -> bool:
+            return not named or getattr(key, "container", "") in named
+
         store = self.state.store
-        store.drop(k for k in store if not containers or getattr(k, "container", "") in containers)
-        if not containers:
-            self.state.resources.close()
+        store.drop(key for key in store if meant(key))
+        self.state.resources.close(meant)
 
     def host(self, session: str) -> SharedHost | None:
         """What it does for a session; None: that is closed, or given up."""

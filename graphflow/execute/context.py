@@ -53,12 +53,12 @@ class Resources:
         with self._lock:
             self._objects = dict(objects)
 
-    def close(self) -> None:
-        """Close all objects that can be closed; wakes whoever waits for them."""
+    def close(self, which: Callable[[Hashable], bool] = lambda key: True) -> None:
+        """Forget objects, all or those whose keys are meant; wakes whoever waits for them."""
         with self._lock:
-            objects = list(self._objects.values())
-            self._objects.clear()
-        for each in objects:
+            closed = {key: each for key, each in self._objects.items() if which(key)}
+            self._objects = {k: v for k, v in self._objects.items() if k not in closed}
+        for each in closed.values():
             if hasattr(each, "cancel"):
                 each.cancel()
 

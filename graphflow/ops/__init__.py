@@ -8,6 +8,7 @@ from graphflow.build.default_graph import (
     add_to_collection,
     add_to_collections,
     colocate_with,
+    container,
     control_dependencies,
     device,
     get_collection,

@@ -11,7 +11,7 @@ from graphflow.base.devices import parse
 from graphflow.base.dtypes import as_dtype
 from graphflow.base.errors import DTypeError, GraphError, InvalidArgumentError
 from graphflow.base.shapes import CLASH, as_dims, format_dims, merged
-from graphflow.base.state import StateKey
+from graphflow.base.state import StateKey, object_of
 from graphflow.build import Operation, Tensor, as_tensor, op
 from graphflow.build.defaults import get_default_graph
 from graphflow.build.opdef import Array, Each, Handle, Index, Specs
@@ -25,12 +25,12 @@ REDUCTIONS = ("MEAN", "SUM")
 
 @op("AccumulatorHandle", infer=lambda **_: [((), dtypes.resource)], grad=None, effect="state")
 def accumulator_handle(
-    xp: Any, ctx: Any, *, shared_name: Any, sparse: Any, reduction: Any
+    xp: Any, ctx: Any, *, container: Any = "", shared_name: Any, sparse: Any, reduction: Any
 ) -> StateKey:
     """The name of an accumulator, which is made where there is none."""
-    key = StateKey("", f"accumulator {shared_name}")
+    key, name = object_of("accumulator", container, shared_name)
     kind = SparseAccumulatorState if sparse else AccumulatorState
-    ctx.resource(key, lambda: kind(shared_name, reduction == "MEAN"))
+    ctx.resource(key, lambda: kind(name, reduction == "MEAN"))
     return key
 
 
@@ -173,8 +173,8 @@ class ConditionalAccumulatorBase:
         with graph.as_default(), graph.control_dependencies(None):
             unique = graph.unique_name(name)
             self.accumulator_ref: Tensor = accumulator_handle(
-                shared_name=shared_name or unique, sparse=self._sparse, reduction=reduction_type,
-                name=f"{unique}/",
+                container=graph.scopes.container, shared_name=shared_name or unique,
+                sparse=self._sparse, reduction=reduction_type, name=f"{unique}/",
             )  # fmt: skip
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphflow.base import dtypes
 from graphflow.base.errors import CancelledError
-from graphflow.base.state import StateKey
+from graphflow.base.state import StateKey, object_of
 from graphflow.base.waiting import waits
 from graphflow.build import Tensor, op
 from graphflow.build.opdef import Array, Handle, Index, Specs
@@ -79,10 +79,10 @@ class Gate:
 
 
 @op("GateHandle", infer=lambda **_: [((), dtypes.resource)], grad=None, effect="state")
-def gate_handle(xp: Any, ctx: Any, *, shared_name: Any) -> StateKey:
+def gate_handle(xp: Any, ctx: Any, *, container: Any = "", shared_name: Any) -> StateKey:
     """The name of a gate, which is made where there is none."""
-    key = StateKey("", f"gate {shared_name}")
-    ctx.resource(key, lambda: Gate(shared_name))
+    key, name = object_of("gate", container, shared_name)
+    ctx.resource(key, lambda: Gate(name))
     return key
 
 

@@ -14,7 +14,7 @@ from graphflow.base import dtypes
 from graphflow.base.dtypes import DType
 from graphflow.base.errors import InvalidArgumentError
 from graphflow.base.shapes import CLASH, Dims, format_dims, merged
-from graphflow.base.state import StateKey
+from graphflow.base.state import StateKey, object_of
 from graphflow.build import Tensor, op
 from graphflow.build.opdef import Array, Each, Handle, Index, Specs
 from graphflow.ops.known import constant_value
@@ -39,8 +39,9 @@ def _found(ctx: Any, handle: StateKey) -> QueueState:
 
 @op("QueueHandle", infer=lambda **_: [((), dtypes.resource)], grad=None, effect="state")
 def queue_handle(
-    xp: Any, ctx: Any, *, shared_name: Any, kind: Any, capacity: Any, least: Any, seeds: Any
-) -> StateKey:
+    xp: Any, ctx: Any, *, container: Any = "", shared_name: Any, kind: Any, capacity: Any,
+    least: Any, seeds: Any,
+) -> StateKey:  # fmt: skip
     """The name of a queue, which is made where there is none.
 
     Attributes:
@@ -49,18 +50,18 @@ def queue_handle(
       least: elements that a shuffling queue keeps to choose from.
       seeds: the seeds of its choices; None: from the session's seed.
     """
-    key = StateKey("", f"queue {shared_name}")
+    key, name = object_of("queue", container, shared_name)
 
     def make() -> QueueState:
         if kind == "shuffle":
             chosen = (ctx.seed, 0) if seeds is None else seeds
-            return ShuffleState(shared_name, capacity, least, [abs(int(s)) for s in chosen])
-        return (PriorityState if kind == "priority" else QueueState)(shared_name, capacity)
+            return ShuffleState(name, capacity, least, [abs(int(s)) for s in chosen])
+        return (PriorityState if kind == "priority" else QueueState)(name, capacity)
 
     queue = ctx.resource(key, make)
     if queue.capacity != capacity:
         raise InvalidArgumentError(
-            None, None, f"queue {shared_name!r} has capacity {queue.capacity}, not {capacity}"
+            None, None, f"queue {name!r} has capacity {queue.capacity}, not {capacity}"
         )
     return key
 

@@ -47,8 +47,9 @@ class QueueBase:
             unique = graph.unique_name(name)
             self._name = unique.split("/")[-1]
             self.queue_ref: Tensor = queue_handle(
-                shared_name=shared_name or unique, kind=self._kind, capacity=int(capacity),
-                least=int(least), seeds=seeds, name=f"{unique}/",
+                container=graph.scopes.container, shared_name=shared_name or unique,
+                kind=self._kind, capacity=int(capacity), least=int(least), seeds=seeds,
+                name=f"{unique}/",
             )  # fmt: skip
 
     @property

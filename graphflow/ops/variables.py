@@ -121,8 +121,9 @@ class Variable(Operators):
         self._dims = dims if validate_shape else None
         self._dtype = self.initial_value.dtype
         self.handle: Tensor = state.var_handle(
-            shared_name=scope[:-1], dims=self._dims, dtype=self._dtype, name=scope
-        )
+            container=self._graph.scopes.container, shared_name=scope[:-1], dims=self._dims,
+            dtype=self._dtype, name=scope,
+        )  # fmt: skip
         self.initializer: Operation = state.assign_variable(
             self.handle, self.initial_value, validate_shape=validate_shape, name="Assign"
         ).op

@@ -362,16 +362,23 @@ class BaseSession(Plans):
         return default_session(self)
 
     @staticmethod
-    def reset(target: str, containers: Any = None, config: Any = None) -> None:
-        """Forget what variables on the servers of a cluster hold.
+    def reset(target: str | bytes, containers: Any = None, config: Any = None) -> None:
+        """Forget what variables, queues and accumulators on the servers of a cluster hold.
 
         Args:
           target: of a `tf.train.Server` of this process.
-          containers: names of the containers to clear; None: all, queues too.
+          containers: names of the containers to clear, see `tf.container`; "localhost": what is in
+            none; None: all.
+          config: accepted for TensorFlow's sake.
+
+        Raises:
+          NotFoundError: no server of this process has that target.
+          UnavailableError: a task of the cluster does not answer.
         """
         from graphflow.distribute.servers import serving
 
-        serving(target).reset(tuple(containers or ()))
+        name = target.decode() if isinstance(target, bytes) else target
+        serving(name).reset(tuple(containers or ()))
 
     def close(self) -> None:
         """Give back the session's devices, threads and state; wakes runs that wait."""

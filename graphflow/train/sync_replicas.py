@@ -110,7 +110,10 @@ class SyncReplicasOptimizer(Optimizer):
             )
             update = self._opt.apply_gradients(averaged, global_step)
         with graph.colocate_with(global_step.handle.op), graph.name_scope(None):
-            self._gate = gate_handle(shared_name="sync_token_q", name="sync_token_q")
+            self._gate = gate_handle(
+                container=graph.root.scopes.container, shared_name="sync_token_q",
+                name="sync_token_q",
+            )  # fmt: skip
             with graph.control_dependencies(given):
                 token = gate_wait(self._gate, now, rank=rank)
             with graph.control_dependencies([update]):

@@ -237,6 +237,40 @@ def test_reset_forgets(cluster):
     a.close()
 
 
+def test_containers_keep_state_apart_and_are_reset_alone(cluster):
+    """As in TensorFlow: one name in two containers is two variables, queues, accumulators."""
+
+    def program(container: str) -> Any:
+        with tf.Graph().as_default() as graph, tf.device("/job:ps/task:0"):
+            with graph.container(container):
+                v = tf.Variable(1.0, name="v")
+                queue = tf.FIFOQueue(9, [tf.int32], shapes=[[]], shared_name="q")
+                sums = tf.ConditionalAccumulator(tf.float32, [], shared_name="a")
+                give = [queue.enqueue(1), sums.apply_grad(1.0), v.assign_add(1.0)]
+                seen = [queue.size(), sums.num_accumulated(), v]
+            session = tf.Session(cluster["worker0"].target, graph=graph)
+            session.run(v.initializer)
+            session.run(give)
+        return session, seen, v
+
+    sessions = {name: program(name) for name in ("", "mine")}
+    for session, seen, _ in sessions.values():
+        assert session.run(seen) == [1, 1, 2.0]
+    target = cluster["worker0"].target
+    for named, cleared in ((["other"], []), (["mine"], ["mine"]), (["localhost"], [""])):
+        tf.Session.reset(target.encode(), named)
+        for name, (session, seen, v) in sessions.items():
+            if name in cleared:
+                assert session.run(seen[:2]) == [0, 0]
+                with pytest.raises(errors.FailedPreconditionError):
+                    session.run(v)
+                session.run([v.initializer])
+            elif not cleared:
+                assert session.run(seen) == [1, 1, 2.0]
+    for session, _, _ in sessions.values():
+        session.close()
+
+
 def test_a_run_of_one_server_is_one_message_and_visible_at_its_answer(cluster):
     a, _, up, init = client(cluster["worker0"])
     b, w, _, _ = client(cluster["worker1"])

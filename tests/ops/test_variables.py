@@ -257,3 +257,31 @@ def test_initial_values_computed_from_other_variables():
         session.run(a.assign([1.0, 1.0, 1.0]))
         session.run(b.initializer)  # now from the value that a has
         assert session.run(b).tolist() == [1, 1, 1]
+
+
+def test_containers_nest_and_reach_into_bodies():
+    def made(name):
+        return tf.Variable(lambda: 1.0, name=name)
+
+    found = {}
+
+    def body(i):
+        found["body"] = made("body")
+        return i + 1
+
+    with tf.Graph().as_default(), tf.container("a"):
+        found["outer"] = made("outer")
+        with tf.container("b"):
+            found["inner"] = made("inner")
+        with tf.container(""):
+            found["none"] = made("none")
+        tf.while_loop(lambda i: i < 1, body, [0])
+        queues = [tf.FIFOQueue(1, [tf.int32], shared_name="q")]
+        with tf.container("b"):
+            queues.append(tf.FIFOQueue(2, [tf.int32], shared_name="q"))
+        with tf.Session() as session:  # of one name, they would have one capacity
+            assert session.run([queue.size() for queue in queues]) == [0, 0]
+    told = {name: v.op.get_attr("container") for name, v in found.items()}
+    assert told == {"outer": "a", "inner": "b", "none": "", "body": "a"}
+    with pytest.raises(TypeError, match="named by a string"), tf.container(None):
+        pass
