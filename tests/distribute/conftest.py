@@ -10,10 +10,25 @@ import pytest
 
 import graphflow as tf
 from graphflow.distribute import failpoints
+from tests.distribute import evidence
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import train
 
 MEMORY = 150 << 20
+PATIENT = {"deadline": 60.0, "start_deadline": 200.0}  # with a busy machine
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function, call: pytest.CallInfo[None]) -> Any:
+    """Tell in the report of a failure how things stand with the test's clusters."""
+    report = yield
+    if call.when == "call" and report.failed:
+        for name, cluster in item.funcargs.items():
+            if isinstance(cluster, (tf.Cluster, InProcess)):
+                report.sections.append((f"cluster {name!r}", evidence.standing(cluster)))
+    if call.when == "teardown":
+        evidence.forget()
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -32,21 +47,21 @@ def ray_is_up() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def shared(ray_is_up: None) -> Iterator[tf.Cluster]:
     """Two workers, which no test may harm."""
-    with tf.Cluster(workers=2, deadline=20.0) as cluster:
+    with tf.Cluster(workers=2, **PATIENT) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def by_ray(ray_is_up: None) -> Iterator[tf.Cluster]:
     """The oracle of transports, which no test may harm."""
-    with tf.Cluster(2, deadline=20.0, cpus_per_worker=0, transport="ray") as cluster:
+    with tf.Cluster(2, cpus_per_worker=0, **PATIENT, transport="ray") as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def by_sockets(ray_is_up: None) -> Iterator[tf.Cluster]:
     """As between machines, which no test may harm."""
-    with tf.Cluster(2, deadline=20.0, cpus_per_worker=0, transport="sockets", tls=True) as cluster:
+    with tf.Cluster(2, cpus_per_worker=0, **PATIENT, transport="sockets", tls=True) as cluster:
         yield cluster
 
 

@@ -18,8 +18,7 @@ from graphflow.distribute.portable import portable
 from graphflow.distribute.target import ClusterTarget
 from graphflow.execute.numerics import numerics
 from graphflow.place import topology_of
-
-PATIENCE = 10.0
+from tests.until import PATIENCE
 
 
 class Worker:

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -20,6 +19,7 @@ from graphflow.base import errors
 from graphflow.distribute.cluster import _ray
 from graphflow.ops.collectives import all_reduce, ordered_sum
 from tests.distribute.programs import train
+from tests.until import PATIENCE, until
 
 pytestmark = pytest.mark.ray
 
@@ -55,7 +55,7 @@ def test_a_step_is_one_call_per_worker_and_variables_stay_where_they_are(shared,
         for worker in (W0, W1):
             counts = {k: after[worker][k] - before[worker].get(k, 0) for k in after[worker]}
             assert counts["steps"] == 10
-            assert counts.get("notices", 0) == counts.get("pings", 0) == counts["loads"] == 0
+            assert counts.get("notices", 0) == counts["loads"] == 0
         assert after[W0]["sent"] - before[W0]["sent"] == 10  # the sums
         assert after[W0]["bytes"] - before[W0]["bytes"] == 40
         assert after[W1]["sent"] == before[W1]["sent"]
@@ -117,7 +117,7 @@ def test_overlapping_runs_lose_no_update(shared, graph):
         with ThreadPoolExecutor(4) as pool:
             runs = [pool.submit(lambda: [session.run(f) for f in fetches]) for _ in range(4)]
             for each in runs:
-                each.result(40)
+                each.result(PATIENCE)
         assert session.run([a, b]) == [2 + 48, 2 + 48]
 
 
@@ -159,19 +159,16 @@ def test_strangers_are_refused_and_counted(by_sockets, graph):
     stranger = context.socket(zmq.PUSH)
     stranger.linger = 0
     stranger.connect(invitation.answers)
-    stranger.send(b"\x80\x04N.")  # a pickle
+    with suppress(zmq.Again):  # it is refused already, and would wait for ever
+        stranger.send(b"\x80\x04N.", zmq.DONTWAIT)  # a pickle
     with tf.Session(cluster=by_sockets) as session:
         place = network._addresses[W1]
-        with socket.create_connection((place.host, place.port), timeout=10) as raw:
+        with socket.create_connection((place.host, place.port), timeout=PATIENCE) as raw:
             raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 20)
             with suppress(OSError):
                 raw.recv(10)
-        end = time.monotonic() + 10
-        while not (
-            by_sockets.dropped.get("refused") and session._target.statistics()[W1].get("refused")
-        ):
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until(lambda: by_sockets.dropped.get("refused"))
+        until(lambda: session._target.statistics()[W1].get("refused"))
         assert session.run(tf.constant(2.0)) == 2.0
         assert "malformed" not in by_sockets.dropped
     stranger.close()
@@ -295,7 +292,7 @@ def test_a_cluster_starts_and_ends_its_own_ray(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), root],
-        capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment, check=False,
+        capture_output=True, text=True, timeout=200, cwd=tmp_path, env=environment, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["42.0", "42.0", "True", "True"]

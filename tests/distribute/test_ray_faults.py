@@ -14,13 +14,16 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
+from tests.distribute.evidence import arm
 from tests.distribute.programs import same, summed, train
+from tests.until import PATIENCE
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(300)]
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 24
-DEADLINE = 2.0
+DEADLINE = 3.0  # seconds, where a test waits for it; else more, for a busy machine
+LONG = {"deadline": 60.0}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def sums() -> tuple[list[Any], list[Any]]:
 
 @pytest.fixture
 def cluster(ray_is_up: None, request: Any) -> Iterator[tf.Cluster]:
-    options = {"deadline": DEADLINE, "start_deadline": 80, "snapshot_every": 5, "spares": 1}
+    options = {"deadline": DEADLINE, "start_deadline": 200, "snapshot_every": 5, "spares": 1}
     with tf.Cluster(workers=2, cpus_per_worker=0, **options | request.param) as cluster:
         yield cluster
         for worker in cluster.workers.values():  # what a test has stopped
@@ -43,15 +46,9 @@ def pids(cluster: tf.Cluster) -> list[int]:
     return [worker.pid for worker in cluster.workers.values()]
 
 
-def arm(cluster: tf.Cluster, task: int, *fault: Any) -> None:
-    import ray
-
-    ray.get(list(cluster._actors.values())[task].arm.remote(*fault), timeout=20)
-
-
 @pytest.mark.parametrize(
     "cluster",
-    [{}, {"transport": "sockets"}, {"transport": "ray", "deadline": 20.0}],
+    [LONG, LONG | {"transport": "sockets"}, LONG | {"transport": "ray"}],
     ids=["memory", "ring", "ray"],
     indirect=True,
 )
@@ -115,10 +112,10 @@ def test_a_worker_freezes_in_a_sum(cluster, graph, sums):
     same(summed(cluster, STEPS, on_step), sums)
     assert pids(cluster)[0] == first[0]
     assert pids(cluster)[1] != first[1]
-    assert stopped[1] - stopped[0] < DEADLINE + 3
+    assert stopped[1] - stopped[0] < PATIENCE
 
 
-@pytest.mark.parametrize("cluster", [{"deadline": 20.0}], indirect=True)
+@pytest.mark.parametrize("cluster", [LONG], indirect=True)
 def test_connections_are_cut(cluster, graph, sums):
     """The process lives; nobody reaches it past Ray any more, and its connections end at once."""
     points, seen = iter(["kernel", "receive", "prepared"]), set()
@@ -134,7 +131,7 @@ def test_connections_are_cut(cluster, graph, sums):
     same(summed(cluster, STEPS, on_step), sums)
     assert next(points, None) is None
     assert len(seen) == 4
-    assert time.monotonic() - start < 60  # no deadline has passed
+    assert time.monotonic() - start < LONG["deadline"]  # which has not passed
 
 
 @pytest.mark.slow

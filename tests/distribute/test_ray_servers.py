@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from graphflow.distribute import servers
 from graphflow.distribute.servers import JOB
+from tests.until import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_is_up")]
 
@@ -39,7 +39,7 @@ def call(actor: Any, function: Any, *arguments: Any) -> Any:
     """What a function of a test gives in a task's process."""
     import ray
 
-    return ray.get(actor.program.remote(function, *arguments), timeout=100)
+    return ray.get(actor.program.remote(function, *arguments), timeout=200)
 
 
 def test_a_session_past_rays_calls_has_the_bits_of_these(tasks):
@@ -122,10 +122,7 @@ def test_a_server_ends_the_sessions_of_a_client_that_has_died(tasks):
 
     with pytest.raises(ray.exceptions.RayActorError):
         call(tasks["worker"], program, SPEC)
-    ends = time.monotonic() + 20
-    while (found := call(tasks["ps"], left)) != (0, 0):
-        assert time.monotonic() < ends, found
-        time.sleep(0.05)
+    until(lambda: call(tasks["ps"], left) == (0, 0), state=lambda: call(tasks["ps"], left))
 
 
 @pytest.mark.parametrize("protocol", ["grpc", pytest.param("ray", marks=pytest.mark.slow)])

@@ -19,6 +19,7 @@ from graphflow.base import errors
 from graphflow.checkpoint.record import RecordFile
 from graphflow.distribute import decisions
 from graphflow.train import monitored_session
+from tests.until import PATIENCE
 
 Program = Callable[[tf.train.Server, int, Callable[[int], Any]], Any]
 
@@ -27,7 +28,7 @@ Program = Callable[[tf.train.Server, int, Callable[[int], Any]], Any]
 def no_patience(monkeypatch: Any) -> None:
     """A program that loses its server ends soon."""
     monkeypatch.setattr(monitored_session, "RETURNING", 1.0)
-    monkeypatch.setattr(decisions, "PATIENCE", 5.0)
+    monkeypatch.setattr(decisions, "PATIENCE", PATIENCE)
 
 
 def data(worker: int) -> Any:
@@ -137,20 +138,27 @@ def queued(kind: str, server: tf.train.Server, worker: int, pause: Any) -> list[
 def train(program: Program, workers: int, late: int, **options: Any) -> tuple[Any, Any]:
     """Each worker's losses, and the weights; one worker is later than the others."""
 
+    meet, met = threading.Barrier(workers), set[int]()
+
     def pause(worker: int) -> None:
+        # All take part from the beginning, however late a busy machine starts one; but a replay has
+        # each begin in its turn.
+        if worker not in met and "replay_decisions" not in options:
+            met.add(worker)
+            meet.wait(PATIENCE)
         time.sleep(0.03 if worker == late else 0.001)
 
     with ThreadPoolExecutor(workers) as pool:
         with servers(workers, **options) as found:
             runs = [pool.submit(program, s, i, pause) for i, s in enumerate(found)]
             enough = workers - (program is with_backup)
-            for _, run in zip(range(enough), as_completed(runs, 60), strict=False):
+            for _, run in zip(range(enough), as_completed(runs, PATIENCE), strict=False):
                 run.result()
             with tf.Graph().as_default(), tf.device("/job:ps/task:0"):
                 w = tf.get_variable("w", [5, 3])
                 with tf.Session(found[0].target) as session:
                     weights = session.run(w)
-        return [run.result(60) for run in runs], weights
+        return [run.result(PATIENCE) for run in runs], weights
 
 
 FROM_QUEUES = [partial(queued, kind) for kind in KINDS]
@@ -241,7 +249,7 @@ def test_parts_begin_and_are_committed_in_their_turn(tmp_path):
     def do(opener: str) -> None:
         place = replayer.begin(part(opener), True, lambda: told.append(f"{opener} begins"), never)
         assert place is not None
-        assert place.commit(lambda: told.append(f"{opener} ends")).wait(20)
+        assert place.commit(lambda: told.append(f"{opener} ends")).wait(PATIENCE)
 
     with ThreadPoolExecutor(2) as pool:
         late = pool.submit(do, "b")
@@ -249,8 +257,8 @@ def test_parts_begin_and_are_committed_in_their_turn(tmp_path):
         assert not told
         do("a")
         early = pool.submit(do, "a")
-        late.result(20)
-        early.result(20)
+        late.result(PATIENCE)
+        early.result(PATIENCE)
     assert told[:2] == ["a begins", "a ends"]
     assert sorted(told[2:4]) == ["a begins", "b begins"]
     assert told[4:] == ["a ends", "b ends"]
@@ -283,7 +291,7 @@ def test_commits_wait_for_one_that_never_comes_no_longer_than_that(tmp_path, mon
         place.commit(lambda opener=opener: told.append(opener))
         for place, opener in zip(places, "cb", strict=True)
     ]
-    assert all(each.wait(20) for each in done)
+    assert all(each.wait(PATIENCE) for each in done)
     assert told == ["c", "b"]
     assert "followed no more: c's run 1 of plan plan is not due" in caplog.text
     with pytest.raises(errors.FailedPreconditionError, match="a's run 1 of plan plan next"):
@@ -297,4 +305,4 @@ def test_a_server_that_ends_lets_go_who_waits_for_a_turn(tmp_path):
     done = places[1].commit(lambda: None)
     assert not done.wait(0.02)
     replayer.close()
-    assert done.wait(20)
+    assert done.wait(PATIENCE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,8 +12,9 @@ from graphflow.distribute.fast.channel import FastChannel, opened, place_of
 from graphflow.distribute.fast.codec import Parcel
 from graphflow.distribute.fast.peers import Access, Peers
 from graphflow.distribute.messages import Ticket
+from tests import until as waiting
+from tests.until import PATIENCE
 
-PATIENCE = 5.0
 workers_now = []
 KEY = b"k" * 32
 TICKET = Ticket(0, 1, 1)
@@ -89,9 +89,12 @@ def slots_of(worker):
 
 
 def until(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        for worker in workers_now:
+    """As that of all tests; the workers take up what comes, and let go of what nobody has."""
+
+    def there():
+        for worker in workers_now if not condition() else ():
             worker.hears_nothing()
         gc.collect()
+        return condition()
+
+    waiting.until(there)

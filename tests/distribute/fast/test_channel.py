@@ -12,7 +12,6 @@ import pytest
 from graphflow.distribute.fast.slots import LEAST
 from graphflow.distribute.messages import Ticket
 from tests.distribute.fast.linked import (
-    PATIENCE,
     PLAIN,
     TICKET,
     WAYS,
@@ -22,6 +21,7 @@ from tests.distribute.fast.linked import (
     workers,
     workers_now,
 )
+from tests.until import PATIENCE
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -17,9 +17,9 @@ from graphflow.distribute.fast.doorway import Doorway
 from graphflow.distribute.fast.greeting import greet
 from graphflow.distribute.fast.parcels import MAGIC
 from graphflow.distribute.fast.peers import Access, Peers
+from tests.until import PATIENCE, until
 
 KEY = b"k" * 32
-PATIENCE = 5.0
 
 
 @pytest.fixture
@@ -42,10 +42,7 @@ def member(peers):
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(peers.address.local)
     greet(connection, KEY, "b", peers.address.local)
-    end = time.monotonic() + PATIENCE
-    while not peers._reading:
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    until(lambda: peers._reading)
     return connection
 
 

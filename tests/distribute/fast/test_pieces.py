@@ -13,7 +13,8 @@ import pytest
 from graphflow.distribute.fast.parcels import Kind, Reader, pack
 from graphflow.distribute.fast.slots import Buffers
 from graphflow.distribute.messages import Ticket
-from tests.distribute.fast.linked import FLOATS, PATIENCE, TICKET
+from tests.distribute.fast.linked import FLOATS, TICKET
+from tests.until import PATIENCE
 
 
 class Metered:
