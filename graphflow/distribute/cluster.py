@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import os
 import sys
@@ -10,7 +9,7 @@ import threading
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -150,7 +149,7 @@ class Cluster:
                 network.join(self._actors, list(self._actors))
             carrier = f"{transport}, encrypted" if tls else transport
             self._carrier = carrier
-            self.topology = _topology(self.workers, cpus_per_worker, gpus_per_worker, carrier)
+            self.topology = self._topology(self.workers)
             if min_workers is not None:
                 self._membership = Membership(weakref.proxy(self), names, min_workers)
         except BaseException:
@@ -232,7 +231,7 @@ class Cluster:
             for network in self._networks:
                 network.join(self._actors, list(self._actors))
             found = {name: self.workers[name] for name in names}
-            topology = _topology(found, *self._resources, self._carrier)
+            topology = self._topology(found)
             with self._lock:
                 sessions = [s for s in self._sessions if not s.conductor.closed]
             move(sessions, topology, partial(self._conductor, names))
@@ -269,11 +268,21 @@ class Cluster:
             self._slots,
             every=self._every,
             start_deadline=self._start_deadline,
-            buddies=buddies(names, {name: found.node for name, found in self.workers.items()}),
+            buddies=self._buddies(names),
             backup_every=self._backup_every,
         )
         conductor.open(seed, tier)
         return conductor
+
+    def _buddies(self, names: Sequence[str]) -> dict[str, str]:
+        return buddies(names, {name: found.node for name, found in self.workers.items()})
+
+    def _topology(self, workers: Mapping[str, Any]) -> Topology:
+        """The devices of workers, as these have described them."""
+        keepers = {}
+        if self._every is not None:
+            keepers = dict.fromkeys(workers, "") | self._buddies(list(workers))
+        return _topology(workers, *self._resources, self._carrier, keepers)
 
     def replacement(self, worker: str, lost: Any) -> Any:
         """The actor that takes the place of one that was lost, a spare or a new one; each session
@@ -396,7 +405,13 @@ def _check_resources(have: Any, cpus: float, gpus: float) -> None:
             )
 
 
-def _topology(workers: dict[str, Any], cpus: float, gpus: int, transport: str) -> Topology:
+def _topology(
+    workers: Mapping[str, Any],
+    cpus: float,
+    gpus: int,
+    transport: str,
+    keepers: Mapping[str, str],
+) -> Topology:
     devices: list[Device] = []
     for name, found in workers.items():
         if found.usable < len(found.gpus):
@@ -406,7 +421,7 @@ def _topology(workers: dict[str, Any], cpus: float, gpus: int, transport: str) -
                 f"Ray gave {name} {len(found.gpus)} GPUs, but CuPy can use {found.usable}: install "
                 "graphflow[gpu12] where the workers run, or use gpus_per_worker=0",
             )
-        speed = {"flops": 200e9 * max(1, int(cpus)), "host": found.node, "memory": math.inf}
+        speed = {"flops": 200e9 * max(1, int(cpus)), "host": found.node, "memory": found.memory}
         devices.append(assumed_device(f"{name}/device:CPU:0", **speed))
         devices += [assumed_device(f"{name}/device:GPU:{i}", host=found.node) for i in range(gpus)]
-    return Topology(tuple(devices), transport=transport)
+    return Topology(tuple(devices), transport=transport, keepers=keepers)

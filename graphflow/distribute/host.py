@@ -295,12 +295,12 @@ class Host:
         if snapshot is not None and notice.before is not None and not copying.whole:
             snapshot, since = difference(snapshot, notice.before), message.last
         ticket = Ticket(message.generation, 0, message.cut)
+        self._copies.forget(message.last)  # before others come: all have those of that cut
         buddies.send(self._channel, copying.buddy, ticket, copying.worker, snapshot, since)
         for ward in copying.wards:
             if self._copies.wait(ward, message.cut, ticket.generation, self._patience) is None:
                 reason = f"the copy of the state of {ward} did not come"
                 return UnavailableError(None, None, reason)
-        self._copies.forget(message.last)
         return None
 
     def _rebuild(self, message: Rebuild) -> Rebuilt:

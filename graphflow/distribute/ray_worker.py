@@ -34,6 +34,7 @@ from graphflow.execute.devices import count_gpus
 from graphflow.execute.numerics import Numerics, numerics
 from graphflow.execute.tiers import Tiers
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
+from graphflow.place.devices import machine_memory
 
 # Threads of a worker, by what they do.  A step that waits for input keeps its thread; decisions,
 # values and signs of life must come through nevertheless.  There are more threads for steps than
@@ -53,6 +54,7 @@ class Description(NamedTuple):
       gpus: ids of the GPUs that Ray gave it.
       usable: number of GPUs that CuPy can use.
       threads: of its kernels.
+      memory: bytes that the processes of its machine, or of its container, may have.
     """
 
     node: str
@@ -60,6 +62,7 @@ class Description(NamedTuple):
     gpus: tuple[str, ...]
     usable: int
     threads: int
+    memory: int
 
 
 class RayChannel(Channel):
@@ -113,6 +116,7 @@ class Executor:
             gpus,
             count_gpus() if gpus else 0,
             int(os.environ.get("OMP_NUM_THREADS", "0")),
+            machine_memory(),
         )
 
     @group("control")

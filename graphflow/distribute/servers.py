@@ -288,7 +288,12 @@ def _topology(found: Mapping[str, Found]) -> Topology:
     devices = []
     for name, task in found.items():
         devices.append(
-            assumed_device(f"{name}/device:CPU:0", flops=200e9 * task.cpus, host=task.node)
+            assumed_device(
+                f"{name}/device:CPU:0",
+                flops=200e9 * task.cpus,
+                host=task.node,
+                memory=task.memory,
+            )
         )
         devices += [
             assumed_device(f"{name}/device:GPU:{i}", host=task.node) for i in range(task.gpus)

@@ -29,6 +29,7 @@ from graphflow.distribute.shared import SharedHost
 from graphflow.distribute.stops import SAFE
 from graphflow.execute.devices import count_gpus
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
+from graphflow.place.devices import machine_memory
 
 STOPPED = "its server was stopped"
 TELLING = 5.0  # seconds for tasks to tell what a client has told them that has ended
@@ -46,11 +47,13 @@ class Found(NamedTuple):
       node: identifies the machine.
       cpus: threads that kernels may use.
       gpus: number of GPUs that CuPy can use.
+      memory: bytes that the processes of its machine, or of its container, may have.
     """
 
     node: str
     cpus: int
     gpus: int
+    memory: int
 
 
 class Task:
@@ -99,7 +102,7 @@ class Task:
 
     def _describe(self, session: str) -> Found:
         cpus = int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
-        return Found(self._node, cpus, count_gpus())
+        return Found(self._node, cpus, count_gpus(), machine_memory())
 
     def _open(
         self, session: str, seed: int, deadline: float, _: Any, tier: str,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
+from graphflow.place.heuristics import Room
 from graphflow.place.problem import Problem
 
 ETF_TASKS = 400  # larger graphs would take seconds, as every step looks at all ready tasks
@@ -32,10 +33,9 @@ def etf(problem: Problem, rank: Sequence[float], favourite: Sequence[int] = ()) 
     free = [0.0] * n
     last = [-1] * n
     bound = {g: a[0] for g, a in enumerate(problem.allowed) if len(a) == 1}
-    room = [d.memory for d in problem.topology.devices]
-    heavy = problem.heavy
+    room = Room(problem)
     for g, device in bound.items():
-        room[device] -= heavy.get(g, 0.0)
+        room.take(g, device)
     waits = [len({problem.producer[v] for v in values}) for values in problem.needs]
     after = problem.after
     where, finish = [0] * problem.tasks, [0.0] * problem.tasks
@@ -45,9 +45,7 @@ def etf(problem: Problem, rank: Sequence[float], favourite: Sequence[int] = ()) 
         best: tuple[float, float, int, int] | None = None
         for task in ready:
             group = problem.group[task]
-            choices = [bound[group]] if group in bound else problem.allowed[group]
-            fits = [d for d in choices if group in bound or heavy.get(group, 0.0) <= room[d]]
-            for device in fits or choices:
+            for device in [bound[group]] if group in bound else room.choices(group):
                 if (task, device) not in data:
                     data[task, device] = _data_ready(problem, task, device, where, finish)
                 start = max(free[device], data[task, device])
@@ -63,7 +61,7 @@ def etf(problem: Problem, rank: Sequence[float], favourite: Sequence[int] = ()) 
         group = problem.group[task]
         if group not in bound:
             bound[group] = device
-            room[device] -= heavy.get(group, 0.0)
+            room.take(group, device)
         where[task] = device
         start = max(free[device], data[task, device])
         finish[task] = free[device] = start + problem.seconds[task][device]

@@ -126,6 +126,7 @@ def _problem(fine: Problem, number: Sequence[int], count: int) -> Problem:
             mine[d] += row[d]
     for task, size in fine.resident.items():
         resident[number[task]] = resident.get(number[task], 0.0) + size
+    copies = [c._replace(task=number[c.task]) for c in fine.copies]
     for value, task in enumerate(fine.producer):
         home = number[task]
         targets = tuple(sorted({number[u] for u in fine.users[value]} - {home}))
@@ -158,6 +159,7 @@ def _problem(fine: Problem, number: Sequence[int], count: int) -> Problem:
         allowed,
         resident,
         work=[(flops, moved) for flops, moved in work],
+        copies=copies,
     )
 
 

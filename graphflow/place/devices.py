@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,6 +15,10 @@ from graphflow.base.devices import DeviceSpec, local, parse
 from graphflow.base.errors import InvalidArgumentError
 
 GIB = 1 << 30
+CONTAINERS = (  # where control groups, version 2 and 1, tell the limit of a container's memory
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,8 @@ class Topology:
       hosts: machine -> what its devices share, where that was measured.
       transport: what carries values between processes, by name: links that were measured with
         one of them hold for no other.
+      keepers: process whose state is kept as of the last steps at which that was done -> the
+        process that has it, too; "": none of these.  See `copies`.
     """
 
     devices: tuple[Device, ...]
@@ -154,6 +162,7 @@ class Topology:
     starts: Starts = field(default_factory=Starts)
     hosts: Mapping[str, Host] = field(default_factory=dict)
     transport: str = ""
+    keepers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.devices:
@@ -168,6 +177,7 @@ class Topology:
             )
         object.__setattr__(self, "links", MappingProxyType(dict(self.links)))
         object.__setattr__(self, "hosts", MappingProxyType(dict(self.hosts)))
+        object.__setattr__(self, "keepers", MappingProxyType(dict(self.keepers)))
 
     @cached_property
     def by_name(self) -> Mapping[str, Device]:
@@ -230,9 +240,18 @@ def topology_of(names: Iterable[str]) -> Topology:
     return Topology(tuple([assumed_device(name) for name in names]))
 
 
+def machine_memory() -> int:
+    """Bytes of memory that the processes of this machine, or of this container, may have."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for limit in CONTAINERS:
+        with suppress(OSError, ValueError):  # there is none: "max", or no such file
+            found.append(int(limit.read_text()))
+    return min(found)
+
+
 def local_topology(cpus: int = 1, gpus: int = 0) -> Topology:
     """The devices of this process; its CPUs share the machine's memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = machine_memory()
     devices = [assumed_device(local("CPU", i), memory=memory) for i in range(cpus)]
     devices += [assumed_device(local("GPU", i)) for i in range(gpus)]
     return Topology(tuple(devices))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphflow.place import gantt
-from graphflow.place.memory import no_room
+from graphflow.place.memory import no_room, told_copies
 from graphflow.place.problem import Problem
 from graphflow.place.simulate import simulate
 from graphflow.place.units import seconds, size
@@ -154,11 +154,12 @@ def _text(explanation: Explanation) -> str:
             f"  {device.name}: {where.count(number)} operations, busy "
             f"{seconds(schedule.load[number])}, idle {seconds(schedule.idle[number])}, "
             f"peak {size(schedule.peak[number])} of {size(device.memory)}"
+            + (f", {told_copies(copied)}" if (copied := schedule.copied[number]) else "")
             + (": too much" if over else "")
         )
     lines += _shared(placement)
     if schedule.overflow:
-        lines.append("  " + no_room(problem, schedule.peak))
+        lines.append("  " + no_room(schedule))
     moved = sum(problem.sizes[t.value] for t in schedule.transfers)
     lines.append(f"  {len(schedule.transfers)} transfers, {size(moved)}")
     lines += _groups(placement)

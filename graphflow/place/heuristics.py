@@ -100,15 +100,14 @@ def heft(problem: Problem, rank: list[float]) -> list[int]:
     shortest = min([s for row in problem.seconds for s in row if s > 0], default=0.0)
     timelines = [Timeline(shortest) for _ in range(n)]
     bound: dict[int, int] = {g: a[0] for g, a in enumerate(problem.allowed) if len(a) == 1}
-    room = [d.memory for d in problem.topology.devices]
-    heavy = problem.heavy
+    room = Room(problem)
     for g, device in bound.items():
-        room[device] -= heavy.get(g, 0.0)
+        room.take(g, device)
     where = [0] * problem.tasks
     finish = [0.0] * problem.tasks
     for task in sorted(range(problem.tasks), key=lambda t: (-rank[t], t)):
         group = problem.group[task]
-        choices = [bound[group]] if group in bound else _with_room(problem, group, heavy, room)
+        choices = [bound[group]] if group in bound else room.choices(group)
         best = (float("inf"), 0.0, choices[0])
         for device in choices:
             ready = 0.0
@@ -130,15 +129,29 @@ def heft(problem: Problem, rank: list[float]) -> list[int]:
         where[task], finish[task] = device, end
         if group not in bound:
             bound[group] = device
-            room[device] -= heavy.get(group, 0.0)
+            room.take(group, device)
     return where
 
 
-def _with_room(
-    problem: Problem, group: int, heavy: dict[int, float], room: list[float]
-) -> Sequence[int]:
-    """The devices whose memory still holds the group's variables; all, where none does."""
-    allowed = problem.allowed[group]
-    if group not in heavy:
-        return allowed
-    return [d for d in allowed if heavy[group] <= room[d]] or allowed
+class Room:
+    """What memory the variables of groups, and copies of these, have left."""
+
+    def __init__(self, problem: Problem):
+        self._problem = problem
+        self._left = [d.memory for d in problem.topology.devices]
+
+    def take(self, group: int, device: int) -> None:
+        """The group goes there."""
+        if group in self._problem.heavy:
+            for each, size in self._problem.stays(group, device).items():
+                self._left[each] -= size
+
+    def choices(self, group: int) -> Sequence[int]:
+        """The devices that the group may go to where its variables still fit; all, where they fit
+        nowhere."""
+        problem, left = self._problem, self._left
+        allowed = problem.allowed[group]
+        if group not in problem.heavy or problem.roomy:
+            return allowed
+        taken = {d: problem.stays(group, d).items() for d in allowed}
+        return [d for d in allowed if all(size <= left[e] for e, size in taken[d])] or allowed

@@ -12,6 +12,7 @@ from graphflow.place.constraints import Group, Requests, groups_of, owns_state
 from graphflow.place.cost import CostModel
 from graphflow.place.devices import Topology
 from graphflow.place.heuristics import upward_rank
+from graphflow.place.memory import no_room
 from graphflow.place.problem import Problem, problem_of
 from graphflow.place.simulate import Schedule, simulate
 from graphflow.rewrite.subgraph import Subgraph
@@ -88,6 +89,14 @@ class Placement:
     def makespan(self) -> float:
         """Predicted seconds of one step."""
         return self.schedule.makespan
+
+    @property
+    def lacks(self) -> str:
+        """What is to be said where it does not fit into memory; "": it does, or one device has
+        all, for which there is no choice."""
+        if self.groups is None or not self.schedule.overflow:
+            return ""
+        return no_room(self.schedule)
 
     def explain(self) -> str:
         """The placement in words: predicted time, bound, load of devices, reason per group."""

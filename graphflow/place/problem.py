@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from graphflow.base.errors import InvalidArgumentError
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.place.constraints import STAYS, Group
+from graphflow.place.copies import Copies, copies_of
 from graphflow.place.cost import CostModel
 from graphflow.place.devices import Link, Topology
 from graphflow.place.hoist import makers
@@ -36,6 +37,7 @@ class Problem:
       views: values that take no memory where they are made, such as reads of a variable.
       work: task -> (flops, bytes), where devices share what these take; empty: each task needs
         all of its device.
+      copies: of what is resident.
     """
 
     topology: Topology
@@ -50,6 +52,7 @@ class Problem:
     kept: frozenset[int] = frozenset()
     views: frozenset[int] = frozenset()
     work: Sequence[tuple[float, float]] = ()
+    copies: Sequence[Copies] = ()
 
     def __post_init__(self) -> None:
         for name, row in zip(self.names, self.seconds, strict=True):
@@ -121,6 +124,42 @@ class Problem:
             heavy[group] = heavy.get(group, 0.0) + size
         return heavy
 
+    @cached_property
+    def _copied(self) -> dict[int, list[Copies]]:
+        """Group -> copies of its variables."""
+        found: dict[int, list[Copies]] = {}
+        for copies in self.copies:
+            found.setdefault(self.group[copies.task], []).append(copies)
+        return found
+
+    @cached_property
+    def _stays(self) -> dict[tuple[int, int], dict[int, float]]:
+        return {}  # as it is asked for: there may be many groups, and many devices
+
+    def stays(self, group: int, device: int) -> Mapping[int, float]:
+        """Device -> bytes that a group's variables, and copies of these, take there throughout,
+        where the group is on the given one."""
+        known = self._stays.get((group, device))
+        if known is None:
+            known = {device: self.heavy[group]} if group in self.heavy else {}
+            for copies in self._copied.get(group, ()):
+                for each in copies.where[device]:
+                    known[each] = known.get(each, 0.0) + copies.size
+            self._stays[group, device] = known
+        return known
+
+    def base(self, where: Callable[[int], int]) -> list[float]:
+        """Device -> bytes that stay there throughout.
+
+        Args:
+          where: from a group to its device.
+        """
+        base = [0.0] * len(self.topology.devices)
+        for group in self.heavy:
+            for device, size in self.stays(group, where(group)).items():
+                base[device] += size
+        return base
+
     def link(self, source: int, target: int) -> Link:
         """The link from one device to another, by their numbers."""
         devices = self.topology.devices
@@ -165,9 +204,11 @@ class Problem:
 
     @cached_property
     def roomy(self) -> bool:
-        """Do all values, as often as they can be copied, fit anywhere?"""
+        """Do all values fit anywhere, of which each device has one copy at most?"""
         sizes = [d.memory for d in self.topology.devices]
-        return sum(self.sizes) + sum(self.resident.values()) <= min(sizes) / len(sizes)
+        copied = sum([c.size * max(map(len, c.where)) for c in self.copies])
+        held = sum(self.sizes) + sum(self.resident.values()) + copied
+        return held <= min(sizes)
 
     @cached_property
     def alike(self) -> bool:
@@ -176,6 +217,7 @@ class Problem:
         pairs = [(a, b) for a in range(n) for b in range(n) if a != b]
         return (
             len({d.memory for d in self.topology.devices}) == 1
+            and (self.roomy or not self.copies)
             and len({(self.alpha[a][b], self.per_byte[a][b]) for a, b in pairs}) <= 1
             and all(len(allowed) == n for allowed in self.allowed)
             and all(len(set(row)) == 1 for row in self.seconds)
@@ -222,6 +264,11 @@ def problem_of(
         for o in members.members:
             group[index[o]] = g
     work = [model.work(o) for o in order]
+    resident = {
+        index[o]: float(math.prod(model.filled(o.attrs["dims"])) * o.attrs["dtype"].size)
+        for o in order
+        if o.type == "VarHandle"
+    }
     return Problem(
         topology,
         [o.name for o in order],
@@ -234,14 +281,11 @@ def problem_of(
         values.sizes,
         group,
         [[topology.index[n] for n in g.allowed] for g in groups],
-        {
-            index[o]: float(math.prod(model.filled(o.attrs["dims"])) * o.attrs["dtype"].size)
-            for o in order
-            if o.type == "VarHandle"
-        },
+        resident,
         kept,
         frozenset([v for v, i in enumerate(values.producer) if order[i].type == "ReadVariable"]),
         work if topology.hosts or topology.links else (),
+        copies_of(subgraph, resident, topology),
     )
 
 

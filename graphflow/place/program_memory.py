@@ -25,7 +25,7 @@ def fit_into_memory(program: Program, flights: bool) -> None:
     """
     problem = program.problem
     for d, device in enumerate(problem.topology.devices):
-        stays = _terms(program, problem.resident.items(), d)
+        stays = _stays(program, d)
         made = [(problem.producer[v], problem.sizes[v]) for v in problem.kept - problem.views]
         program.row(1.0, *stays, *_terms(program, made, d))  # at the end
         for task in range(problem.tasks):
@@ -42,6 +42,17 @@ def fit_into_memory(program: Program, flights: bool) -> None:
             if flights:  # what leaves is there at the task's start, what comes at its end
                 program.row(1.0, *there, *_leaving(program, task, d, held))
                 program.row(1.0, *there, *_coming(program, task, d, held))
+
+
+def _stays(program: Program, d: int) -> list[Term]:
+    """What variables, and copies of these, take on a device, as shares of its memory."""
+    problem, memory = program.problem, program.problem.topology.devices[d].memory
+    return [
+        (x, taken[d] / memory)
+        for group in problem.heavy
+        for home, x in program.home[group].items()
+        if d in (taken := problem.stays(group, home))
+    ]
 
 
 def _terms(program: Program, sizes: Iterable[tuple[int, float]], d: int) -> list[Term]:

@@ -135,17 +135,16 @@ def serial_in_memory(
                     last[here] = arrived
             if value in problem.kept:
                 last[here] = float("inf")
-    levels = [-d.memory for d in problem.topology.devices]
-    for task, size in problem.resident.items():
-        levels[home[group[task]]] += size
+    memory = [d.memory for d in problem.topology.devices]
+    base = problem.base(home.__getitem__)
+    levels = [stays - room for stays, room in zip(base, memory, strict=True)]
     changes: list[list[tuple[float, int, float]]] = [[] for _ in levels]
     for key, at in born.items():
         if key not in unseen and sizes[key[0]]:
             size = sizes[key[0]]
             changes[key[1]] += ((at, 1, size), (last[key], 0, -size))
     overflow = 0.0
-    rooms = [d.memory for d in problem.topology.devices]
-    for room, level, steps in zip(rooms, levels, changes, strict=True):
+    for room, level, steps in zip(memory, levels, changes, strict=True):
         highest = level
         steps.sort()
         for _, _, size in steps:

@@ -150,10 +150,18 @@ class Schedule:
             changes[device].append((at, 1, size))
             if not (home and value in problem.kept):
                 changes[device].append((last[value, device], 0, -size))
-        base = [0.0] * len(changes)
-        for task, size in problem.resident.items():
-            base[self.where[task]] += size
+        base = problem.base(lambda group: self.where[problem.members[group][0]])
         return [_highest(b, c) for b, c in zip(base, changes, strict=True)]
+
+    @cached_property
+    def copied(self) -> list[dict[str, float]]:
+        """Device -> what copies it has, by kind -> their bytes."""
+        found: list[dict[str, float]] = [{} for _ in self.problem.topology.devices]
+        for copies in self.problem.copies:
+            for device in copies.where[self.where[copies.task]]:
+                here = found[device]
+                here[copies.what] = here.get(copies.what, 0.0) + copies.size
+        return found
 
 
 def _highest(level: float, changes: list[tuple[float, int, float]]) -> float:

@@ -50,14 +50,15 @@ def _key(topology: Topology) -> str:
 
 
 def _on_hosts_of(topology: Topology, known: Topology) -> Topology:
-    """What was measured, with the machines' names of now."""
+    """What was measured, with what is not measured as it is now."""
     pairs = list(zip(topology.devices, known.devices, strict=True))
     now = {known.machine(old.name): topology.machine(new.name) for new, old in pairs}
     return replace(
         known,
-        devices=tuple([replace(old, host=new.host) for new, old in pairs]),
+        devices=tuple([replace(old, host=new.host, memory=new.memory) for new, old in pairs]),
         hosts={now[name]: host for name, host in known.hosts.items() if name in now},
         transport=topology.transport,
+        keepers=topology.keepers,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from graphflow.session.memory import within_memory
 from graphflow.session.options import ConfigProto
 from graphflow.session.planner import Planner
 from graphflow.session.prepared import Prepared, Target
+
+_warn = logging.getLogger("graphflow")
 
 
 class Plans:
@@ -67,6 +70,8 @@ class Plans:
         soft = self._config.allow_soft_placement
         placement = self._planner.place(view, soft=soft, held=self._held)
         self._held |= placement.state
+        if placement.lacks:
+            _warn.warning("%s; `explain_placement` tells more", placement.lacks)
         if self._config.log_device_placement:
             _log(placement)
         executable = self._target.load(partition(view, placement))

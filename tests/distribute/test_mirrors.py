@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import graphflow as tf
 from graphflow.base.state import StateKey
 from graphflow.distribute.messages import Rebuild, Save, Step
+from graphflow.place import Topology, assumed_device
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import same
 from tests.train import test_data_parallel as replicas
@@ -130,3 +132,36 @@ def test_a_variable_that_one_worker_has_is_done_again(cluster, undisturbed):
 
     same(replicas.train(and_more, cluster=cluster, on_step=kill), undisturbed)
     assert not any(m.staying for m in sent(cluster, Rebuild))
+
+
+def test_a_session_counts_the_memory_that_copies_take(cluster, caplog):
+    """Of mirrors, and of the states that workers and their buddies keep; what does not fit is
+    told."""
+    one, other = (f"{name}/device:CPU:0" for name in cluster.names)
+    cluster.topology = Topology(
+        tuple([assumed_device(name, memory=7000) for name in (one, other)]),
+        keepers=dict(zip(cluster.names, reversed(cluster.names), strict=True)),
+    )
+    with tf.Graph().as_default() as graph:
+        with tf.device("/job:worker/task:0"):
+            v = tf.Variable(np.zeros(250, np.float32))
+        with tf.device("/job:worker/task:1"):
+            up = v.assign_add(tf.zeros([250]) * 2.0).op
+        graph.set_mirrors(v.handle.op, cluster.names)
+        with tf.Session(cluster=cluster) as session:
+            session.run(v.initializer)
+            session.run(up)
+            told = str(session.explain_placement(up))
+            assert "copies of variables are 3.91 KiB of earlier steps" in told
+            assert "copies of variables are 1000 B of other devices and 3.91 KiB of ear" in told
+            assert not caplog.records
+        cluster.topology = replace(
+            cluster.topology,
+            devices=tuple([replace(d, memory=4500) for d in cluster.topology.devices]),
+        )
+        with tf.Session(cluster=cluster) as session:
+            session.run(v.initializer)
+            session.run(up)
+    (record,) = caplog.records
+    assert "no plan was found that fits into memory" in record.message
+    assert "copies of variables are" in record.message

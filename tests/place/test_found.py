@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from graphflow.place import found
+from graphflow.place.copies import MIRROR, Copies
 from graphflow.place.found import Found
 from graphflow.place.place import search
 from graphflow.place.problem import Problem
@@ -56,6 +57,7 @@ OTHER = {
     "kept": frozenset([1]),
     "views": frozenset([1]),
     "work": [(1.0, 1.0)] * 4,
+    "copies": [Copies(0, 1.0, MIRROR, [(1,), (0,)])],
 }
 
 
