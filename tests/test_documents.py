@@ -76,7 +76,7 @@ def test_readme_runs_the_old_program_as_shown() -> None:
     prompt, tool, *arguments = command.split()
     assert (prompt, tool) == ("$", "graphflow")
     line = [sys.executable, "-m", "graphflow.cli", *arguments]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert (done.stdout, done.stderr) == (printed, "")
 
 
@@ -116,7 +116,7 @@ sys.exit(pytest.main(["-q", "-k", "Cube", "-p", "no:cacheprovider", *where]))
 def checked(code: str) -> subprocess.CompletedProcess[str]:
     """The checks of the registry on an op, in a process of its own: here, it would stay."""
     command = [sys.executable, "-c", CHECKS, code]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
 
 
 def test_contributings_op_passes_the_checks_of_the_registry() -> None:

@@ -28,7 +28,7 @@ def toy(tmp_path):
 def lint(toy: Path) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PYTHONPATH": str(toy), "COLUMNS": "200"}
     return subprocess.run(
-        [LINT, "--no-cache"], cwd=toy, env=env, capture_output=True, text=True, timeout=60
+        [LINT, "--no-cache"], cwd=toy, env=env, capture_output=True, text=True, timeout=200
     )
 
 

@@ -22,7 +22,7 @@ readme_command = runpy.run_path(str(ROOT / ".ci" / "readme_command.py"))["readme
 def python(code: str) -> str:
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=200
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()

@@ -315,7 +315,7 @@ def test_what_each_task_prints_is_printed(tmp_path):
     command = [sys.executable, "-m", "graphflow", "run", "--workers", "3", "--ps", "0", str(script)]
     environment = {k: v for k, v in os.environ.items() if k != "RAY_DEDUP_LOGS"}
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=100, check=True
+        command, env=environment, capture_output=True, text=True, timeout=200, check=True
     )
     assert len(re.findall(r"task:\d.*\bdone 2$", done.stdout, re.M)) == 3, done.stdout
 
@@ -337,13 +337,13 @@ def test_a_job_is_submitted_with_a_token_and_refused_with_another():
             command = [sys.executable, "-m", "graphflow.cli", "submit", "--workers", "2", "--ps"]
             command += ["1", "--address", address, script, "--steps", "5"]
             done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=100, check=False
+                command, env=environment, capture_output=True, text=True, timeout=200, check=False
             )
             assert done.returncode == 0, done.stderr
             assert "worker 0 after 5 steps" in done.stdout
             environment["RAY_AUTH_TOKEN"] = "another" * 7
             refused = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=60, check=False
+                command, env=environment, capture_output=True, text=True, timeout=200, check=False
             )
             assert refused.returncode == 1
             assert "graphflow submit: Authentication failed" in refused.stderr
@@ -354,7 +354,7 @@ def test_a_job_is_submitted_with_a_token_and_refused_with_another():
 def test_python_dash_m_graphflow_is_the_command():
     done = subprocess.run(
         [sys.executable, "-m", "graphflow", "run", "--help"], capture_output=True, text=True,
-        timeout=60, check=True,
+        timeout=200, check=True,
     )  # fmt: skip
     told = " ".join(done.stdout.split())
     for flag, text in (

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from graphflow.execute.collective import Group, all_reduce
 from graphflow.execute.rendezvous import Meeting, Rendezvous
 from graphflow.ops.collectives import ordered_sum
+from tests.until import PATIENCE
 
 
 class Apart(Meeting):
@@ -32,7 +33,7 @@ class Apart(Meeting):
 
 def run(kind, members, data):
     """device -> its sums."""
-    rendezvous = Rendezvous(threading.Event(), deadline=10)
+    rendezvous = Rendezvous(threading.Event(), deadline=PATIENCE)
     group = Group("sum", members, tuple(x.shape for x in data[0]))
 
     def one(device):

@@ -210,7 +210,7 @@ def test_a_killed_process(tmp_path):
         arguments = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / folder)]
         environment = {**os.environ, "PYTHONPATH": str(root)}
         return subprocess.run(
-            [*arguments, str(seconds)], capture_output=True, text=True, timeout=60,
+            [*arguments, str(seconds)], capture_output=True, text=True, timeout=200,
             cwd=root, env=environment, check=False,
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ import pytest
 
 import graphflow as tf
 from tests.distribute.in_process import InProcess
+from tests.until import PATIENCE, until
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ class Meets:
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)
-        self.barrier.wait(10)
+        self.barrier.wait(PATIENCE)
         with self.lock:
             self.now -= 1
         return x
@@ -123,13 +124,11 @@ def test_stages_on_two_workers_overlap(graph):
         cluster.deliver_later = held.append  # what goes to the second worker
         with_next = threading.Thread(target=lambda: held.append(list(results)))
         with_next.start()
-        for _ in range(2000):
-            if len(held) == 3:
-                break
-            threading.Event().wait(0.005)
-        assert len(held) == 3  # three runs are through the first worker, none through the second
+        until(
+            lambda: len(held) == 3
+        )  # three runs are through the first worker, none through the second
         deliveries, cluster.deliver_later = list(held), None
         for deliver in deliveries:
             deliver()
-        with_next.join(20)
+        with_next.join(PATIENCE)
         np.testing.assert_array_equal(held[-1], [2 * np.sqrt(np.float32(f[x])) for f in feeds[1:]])
