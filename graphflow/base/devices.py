@@ -24,11 +24,30 @@ class DeviceSpec(NamedTuple):
     device_index: int | None = None
 
     @staticmethod
-    def from_string(text: str) -> DeviceSpec:
-        return parse(text)
+    def from_string(spec: str) -> DeviceSpec:
+        """See `parse`."""
+        return parse(spec)
 
     def to_string(self) -> str:
         return str(self)
+
+    def make_merged_spec(self, dev: DeviceSpec) -> DeviceSpec:
+        """See `merged`."""
+        return self.merged(dev)
+
+    def replace(self, **parts: Any) -> DeviceSpec:
+        """This one, with other parts."""
+        return self._replace(**parts)
+
+    def merge_from(self, dev: DeviceSpec) -> None:
+        """Raises:
+        TypeError: a spec does not change; use `make_merged_spec`.
+        """
+        raise TypeError("a DeviceSpec does not change: take what make_merged_spec returns")
+
+    def parse_from_string(self, spec: str) -> DeviceSpec:
+        """See `parse`; this one does not change, unlike TensorFlow's."""
+        return parse(spec)
 
     def merged(self, other: DeviceSpec) -> DeviceSpec:
         """This one, with the parts that `other` gives taken from there."""

@@ -279,7 +279,6 @@ class ClusterExecutable:
         if trace is not None:
             spans = [span for answer in answers.values() for span in answer.spans]
             trace.step_stats = aligned(spans)
-            trace.partition_graphs = [str(plan) for plan in self.plans.values()]
         return self.hand_out(answers)
 
     def begin(self, feeds: Sequence[Any], after: Begun | None) -> Begun:

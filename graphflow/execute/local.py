@@ -28,7 +28,7 @@ from graphflow.execute.store import Conflict, Store
 from graphflow.execute.threads import limit_threads
 from graphflow.execute.tiered import TieredProgram
 from graphflow.execute.tiers import Tiers
-from graphflow.execute.trace import Trace
+from graphflow.execute.trace import StepStats, Trace
 from graphflow.partition import Partitions
 from graphflow.place import Topology, local_topology
 
@@ -262,8 +262,7 @@ class LocalExecutable:
                 timer.join()  # no deadline: it was cancelled, or sets an event
                 self._target.finished(cancelled)
         if recorded is not None:
-            trace.step_stats = recorded.spans
-            trace.partition_graphs = [str(plan) for plan in self.plans.values()]
+            trace.step_stats = StepStats(recorded.spans)
         return results
 
     def _attempts(

@@ -80,11 +80,45 @@ class Trace:
         return call
 
 
-def aligned(spans: Iterable[Span]) -> list[Span]:
+class NodeStats(NamedTuple):
+    """A span as TensorFlow tells it, in microseconds: when it began since the run did, and how
+    long it took from then on."""
+
+    node_name: str
+    timeline_label: str
+    all_start_micros: int
+    op_end_rel_micros: int
+    all_end_rel_micros: int
+    op_start_rel_micros: int = 0
+
+
+class DeviceStats(NamedTuple):
+    """What a device has run, in the order of time."""
+
+    device: str
+    node_stats: list[NodeStats]
+
+
+class StepStats(list[Span]):
+    """The spans of a run."""
+
+    @property
+    def dev_stats(self) -> list[DeviceStats]:
+        """The same by device, as in TensorFlow's message of this name."""
+        found: dict[str, list[NodeStats]] = {span.device: [] for span in self}
+        for span in sorted(self, key=lambda span: span.start):
+            took = round(span.seconds * 1e6)
+            label = f"{span.name} = {span.op}()"
+            begun = round(span.start * 1e6)
+            found[span.device].append(NodeStats(span.name, label, begun, took, took))
+        return [DeviceStats(device, found[device]) for device in sorted(found)]
+
+
+def aligned(spans: Iterable[Span]) -> StepStats:
     """Dated spans of several processes, as seconds since the first one began."""
     every = list(spans)
     origin = min((span.start for span in every), default=0.0)
-    return [span._replace(start=span.start - origin) for span in every]
+    return StepStats([span._replace(start=span.start - origin) for span in every])
 
 
 def kind_of(span: Span) -> str:

@@ -7,8 +7,10 @@ here are accepted, kept and ignored; unknown ones are errors, as they are in Ten
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
+
+from graphflow.execute.trace import StepStats
 
 
 class _Message:
@@ -152,16 +154,27 @@ class RunOptions(_Message):
     report_tensor_allocations_upon_oom: bool = False
     experimental: Any = None
 
+    def merged(self, other: RunOptions) -> RunOptions:
+        """For a run of which two ask something: the more of both."""
+        return replace(
+            self,
+            trace_level=max(self.trace_level, other.trace_level),
+            timeout_in_ms=max(self.timeout_in_ms, other.timeout_in_ms),
+            output_partition_graphs=self.output_partition_graphs or other.output_partition_graphs,
+        )
+
 
 @dataclass(slots=True)
 class RunMetadata(_Message):
     """What a traced run tells.
 
     Attributes:
-      step_stats: list of `execute.trace.Span`, one per kernel called.
-      partition_graphs: the plans that ran, as text.
+      step_stats: list of `execute.trace.Span`, one per kernel called; its `dev_stats` are as in
+        TensorFlow.
+      partition_graphs: the plans that ran, as text; also where `output_partition_graphs` asks for
+        them and nothing is traced.
     """
 
-    step_stats: list[Any] = field(default_factory=list)
+    step_stats: StepStats = field(default_factory=StepStats)
     partition_graphs: list[Any] = field(default_factory=list)
     cost_graph: Any = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from graphflow.build import Tensor
+from graphflow.compile import Plan
 from graphflow.execute.numerics import Numerics
 from graphflow.partition import Partitions
 from graphflow.place import Placement, Topology
@@ -32,6 +33,11 @@ class Target(Protocol):
 
 class Executable(Protocol):
     """Partitions ready to run."""
+
+    @property
+    def plans(self) -> Mapping[str, Plan]:
+        """Device -> what it runs."""
+        ...
 
     def keeps(self, feed: Tensor) -> bool: ...
 

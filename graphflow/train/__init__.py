@@ -34,6 +34,7 @@ from graphflow.train.hooks import (
     CheckpointSaverListener,
     FeedFnHook,
     FinalOpsHook,
+    GlobalStepWaiterHook,
     LoggingTensorHook,
     NanLossDuringTrainingError,
     NanTensorHook,
@@ -60,6 +61,7 @@ from graphflow.train.optimizers import (
     MomentumOptimizer,
     RMSPropOptimizer,
 )
+from graphflow.train.profiler_hook import ProfilerHook
 from graphflow.train.saver import (
     Saver,
     checkpoint_exists,
@@ -103,6 +105,7 @@ __all__ = [
     "ExponentialMovingAverage",
     "FeedFnHook",
     "FinalOpsHook",
+    "GlobalStepWaiterHook",
     "GradientDescentOptimizer",
     "JobDef",
     "LoggingTensorHook",
@@ -113,6 +116,7 @@ __all__ = [
     "NanLossDuringTrainingError",
     "NanTensorHook",
     "Optimizer",
+    "ProfilerHook",
     "QueueRunner",
     "RMSPropOptimizer",
     "Saver",

@@ -15,6 +15,7 @@ from graphflow.train.global_step import get_global_step
 from graphflow.train.saver import Saver
 
 _log = logging.getLogger("graphflow")
+_LOOK = 0.1  # seconds between looks at how far others are
 
 
 class SessionRunArgs(NamedTuple):
@@ -113,7 +114,7 @@ class SecondOrStepTimer:
         return self._step
 
 
-class _OfGlobalStep(SessionRunHook):
+class OfGlobalStep(SessionRunHook):
     """A hook that fetches the global step."""
 
     def begin(self) -> None:
@@ -127,7 +128,7 @@ class _OfGlobalStep(SessionRunHook):
         return SessionRunArgs(self._global_step)
 
 
-class StopAtStepHook(_OfGlobalStep):
+class StopAtStepHook(OfGlobalStep):
     """Stop after so many steps, or at a given one."""
 
     def __init__(self, num_steps: int | None = None, last_step: int | None = None):
@@ -153,6 +154,26 @@ class StopAtStepHook(_OfGlobalStep):
         assert self._last is not None
         if step >= self._last:
             run_context.request_stop()
+
+
+class GlobalStepWaiterHook(OfGlobalStep):
+    """Do not begin before others have reached a step."""
+
+    def __init__(self, wait_until_step: int):
+        self._until = wait_until_step
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        self._coordinator = coord
+
+    def before_run(self, run_context: SessionRunContext) -> SessionRunArgs | None:
+        if self._until <= 0:
+            return None
+        _log.info("waiting for step %d", self._until)
+        while int(run_context.session.run(self._global_step)) < self._until:
+            if self._coordinator.wait_for_stop(_LOOK):
+                break
+        self._until = 0
+        return None
 
 
 class NanLossDuringTrainingError(RuntimeError):
@@ -240,7 +261,7 @@ class LoggingTensorHook(SessionRunHook):
         _log.info(text if seconds is None else f"{text} ({seconds:.3f} sec)")
 
 
-class StepCounterHook(_OfGlobalStep):
+class StepCounterHook(OfGlobalStep):
     """Log steps per second.
 
     Attributes:
@@ -282,7 +303,7 @@ class CheckpointSaverListener:
         """Called after the last save."""
 
 
-class CheckpointSaverHook(_OfGlobalStep):
+class CheckpointSaverHook(OfGlobalStep):
     """Save a checkpoint at the beginning, every so often, and at the end."""
 
     def __init__(

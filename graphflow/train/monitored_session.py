@@ -16,7 +16,7 @@ from graphflow.base.errors import (
     UnavailableError,
 )
 from graphflow.build.defaults import get_default_graph
-from graphflow.session import Session
+from graphflow.session import RunMetadata, Session
 from graphflow.train.coordinator import Coordinator, start_queue_runners
 from graphflow.train.hooks import (
     CheckpointSaverHook,
@@ -163,7 +163,9 @@ class MonitoredSession:
                 if key in fed:
                     raise GraphError(f"a hook feeds {key!r}, which is fed already")
                 fed[key] = value
-            options = added.options or options
+            if added.options is not None:
+                options = added.options if options is None else options.merged(added.options)
+        metadata = RunMetadata() if metadata is None else metadata
         results = session.run(wanted, fed, options, metadata)
         for i, hook in enumerate(self._hooks):
             hook.after_run(context, SessionRunValues(results.get(i), options, metadata))

@@ -41,6 +41,9 @@ class ServerDef:
     task_index: int = 0
     default_session_config: Any = None
     protocol: str = "grpc"
+    replica: int = 0
+    port: int = 0  # with the next one accepted: addresses are only names, filters a session's
+    cluster_device_filters: Any = None
 
 
 class ClusterSpec:

@@ -214,6 +214,37 @@ def test_a_full_trace_names_each_kernel(session):
     assert metadata.step_stats[0].seconds > 0
 
 
+def test_a_trace_has_tensorflows_fields(session):
+    x = tf.placeholder(tf.float32, [])
+    y = tf.exp(tf.sin(x, name="first"), name="second")
+    metadata = tf.RunMetadata()
+    options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+    session.run(y, {x: 0.0}, options=options, run_metadata=metadata)
+    (device,) = metadata.step_stats.dev_stats
+    assert device.device == session.list_devices()[0]
+    assert [node.node_name for node in device.node_stats] == ["first", "second"]
+    first, second = device.node_stats
+    assert first.all_start_micros + first.all_end_rel_micros <= second.all_start_micros + 1
+    assert second.timeline_label == "second = Exp()"
+    assert tf.RunMetadata().step_stats.dev_stats == []
+
+
+def test_plans_are_told_without_a_trace(session):
+    metadata = tf.RunMetadata()
+    options = tf.RunOptions(output_partition_graphs=True)
+    session.run(tf.constant(1.0), options=options, run_metadata=metadata)
+    assert "constant float32[]" in metadata.partition_graphs[0]
+    assert metadata.step_stats == []
+
+
+def test_a_partial_run_is_refused_with_what_to_do(session):
+    x = tf.placeholder(tf.float32, [])
+    with pytest.raises(tf.errors.UnimplementedError, match="feed its values"):
+        session.partial_run_setup([x], [x])
+    with pytest.raises(tf.errors.UnimplementedError, match="feed its values"):
+        session.partial_run("handle", x, feed_dict={x: 1.0})
+
+
 def test_make_callable(session):
     x = tf.placeholder(tf.float32, [])
     double = session.make_callable(x * 2.0, [x])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 
@@ -246,6 +247,65 @@ def test_values_are_logged_every_so_often(caplog):
             session.run(train)
     logged = [r.getMessage().split(" (")[0] for r in caplog.records if "w = " in r.getMessage()]
     assert logged == ["w = 0.0", "w = 1.0", "w = 2.0"]
+
+
+def test_a_profiler_hook_writes_traces(tmp_path):
+    step, _, train = counting()
+    hook = tf.train.ProfilerHook(save_steps=2, output_dir=str(tmp_path / "traces"))
+    with tf.train.MonitoredSession(hooks=[hook]) as session:
+        for _ in range(5):
+            session.run(train)
+    found = {path.name: json.loads(path.read_text()) for path in (tmp_path / "traces").iterdir()}
+    assert sorted(found) == ["timeline-2.json", "timeline-4.json"]
+    for trace in found.values():
+        assert step.handle.op.name in str(trace["traceEvents"])
+
+
+def test_options_of_a_hook_and_of_the_program_add_up():
+    seen = []
+
+    class Traces(tf.train.SessionRunHook):
+        def before_run(self, run_context):
+            return tf.train.SessionRunArgs(options=tf.RunOptions(trace_level=3))
+
+        def after_run(self, run_context, run_values):
+            seen.append((run_values.options, run_values.run_metadata))
+
+    x = tf.placeholder(tf.float32, [])
+    y = tf.exp(x)
+    with tf.train.MonitoredSession(hooks=[Traces()]) as session:
+        session.run(y, {x: 0.0}, options=tf.RunOptions(timeout_in_ms=9000))
+    (options, metadata) = seen[0]
+    assert (options.trace_level, options.timeout_in_ms) == (3, 9000)
+    assert metadata.step_stats[0].op == "Exp"
+
+
+def test_a_worker_may_wait_for_others():
+    step = tf.train.get_or_create_global_step()
+    up = step.assign_add(1)
+    looks = []
+
+    class Others(tf.train.SessionRunHook):
+        """Go on by a step whenever somebody looks."""
+
+        def after_create_session(self, session, coord):
+            self.wait, coord.wait_for_stop = coord.wait_for_stop, self.look
+            self.session = session
+
+        def look(self, seconds):
+            looks.append(seconds)
+            self.session.run(up)
+            return self.wait(0)
+
+    waiter = tf.train.GlobalStepWaiterHook(3)
+    with tf.train.MonitoredSession(hooks=[waiter, Others()]) as session:
+        assert session.run(step) == 3
+        assert session.run(step) == 3
+        assert len(looks) == 3
+    never = tf.train.GlobalStepWaiterHook(10**9)
+    with tf.train.MonitoredSession(hooks=[never]) as session:
+        never._coordinator.request_stop()  # as a failing thread does
+        session.run(step)
 
 
 def test_hooks_want_exactly_one_interval():
