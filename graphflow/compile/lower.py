@@ -57,7 +57,6 @@ class _Lowering:
         self.size = CONTEXT + 1
         self.constants: dict[int, Any] = {}
         self.read = {*self.fetches, *[t for operation in order for t in operation.inputs]}
-        self.last_use: dict[int, int] = {}
 
     def plan(self) -> Plan:
         given = set(self.inputs)

@@ -76,6 +76,7 @@ class Calls(Driver):
         tiers = {each.tier for each in told.numerics.values() if each is not None}
         if len(tiers) > 1:
             self.open(seed, "reference")
+            return
         for worker in self.workers:
             self._link.outlive(worker, self._hears(worker))
 

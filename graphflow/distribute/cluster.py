@@ -102,7 +102,9 @@ class Cluster:
             raise ValueError('tls=True: with transport="ray", Ray encrypts (RAY_USE_TLS)')
         _check_kinds(
             numbers.Integral, workers=workers, gpus_per_worker=gpus_per_worker, spares=spares,
-            snapshot_every=snapshot_every, object_store_memory=object_store_memory,
+            snapshot_every=snapshot_every, backup_every=backup_every,
+            object_store_memory=object_store_memory,
+            **({} if min_workers is None else {"min_workers": min_workers}),
         )  # fmt: skip
         _check_kinds(
             numbers.Real, cpus_per_worker=cpus_per_worker, deadline=deadline,
@@ -238,6 +240,7 @@ class Cluster:
         except BaseException:
             for name, actor in joining.items():
                 del self._actors[name]
+                self.workers.pop(name, None)
                 _ray().end_worker(actor)
             raise
         self.topology, self.workers = topology, found
@@ -271,7 +274,11 @@ class Cluster:
             buddies=self._buddies(names),
             backup_every=self._backup_every,
         )
-        conductor.open(seed, tier)
+        try:
+            conductor.open(seed, tier)
+        except BaseException:  # some workers may know it by now
+            conductor.close()
+            raise
         return conductor
 
     def _buddies(self, names: Sequence[str]) -> dict[str, str]:
@@ -312,7 +319,8 @@ class Cluster:
         """A session's place on the workers; what `Session(cluster=…)` calls.
 
         Args:
-          config: the session's `ConfigProto`.
+          config: the session's `ConfigProto`; which devices there are, and how many threads a
+            kernel may use, the cluster says.
           seed: seed of its random ops that have none.
           tier: which tier executes, see `Settings`; "auto" is "native" where all workers have a
             compiler.

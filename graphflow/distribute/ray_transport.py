@@ -68,7 +68,7 @@ class RayLink(Link):
         """Args:
         session: its name.
         actors: worker -> its actor.
-          reserve: where those come from that take the place of lost ones.
+        reserve: where those come from that take the place of lost ones.
         """
         self._session = session
         self._actors = dict(actors)

@@ -65,7 +65,6 @@ class Recovery(Cuts):
 
     Attributes:
       lost: worker -> how it was lost; those that have not been replaced.
-      recoveries: how many there were.
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class Recovery(Cuts):
         super().__init__(workers, every, buddies, backup_every)
         self._returning = returning
         self.lost: dict[str, Lost] = {}
-        self.recoveries = 0
         self._during: dict[str, int] = {}  # lost worker -> run that found out
         self._end: Callable[[int], OpError] | None = None  # why nothing can succeed any more
         self._closed = False
@@ -132,7 +130,6 @@ class Recovery(Cuts):
         if self._every is None:
             return self._give_up(event, hit)
         if self.phase == "serving":
-            self.recoveries += 1
             self._losses.clear()
         self._losses[event.worker] += 1
         if self._losses[event.worker] >= _HOPELESS:

@@ -113,7 +113,15 @@ class Serving:
 
         Raises:
           UnavailableError: some do not come up.
+          UnimplementedError: its state is to be isolated.
         """
+        if getattr(config, "isolate_session_state", False):
+            raise UnimplementedError(
+                None,
+                None,
+                "ConfigProto(isolate_session_state=True): sessions on servers share their state; "
+                "build the graph within tf.container(NAME), with a name of its own",
+            )
         names = _visible(self.tasks, getattr(config, "device_filters", ()) or (), self.name)
         members = self._find(names)
         bell, driver = None, ""
@@ -126,7 +134,11 @@ class Serving:
         link = MemberLink(uuid.uuid4().hex, members, self.name, bell, driver)
         conductor = Conductor(link, names, DEADLINE, self._slots)
         found = conductor._call("describe", dict.fromkeys(names, ()), START)
-        conductor.open(seed)
+        try:
+            conductor.open(seed)
+        except BaseException:  # some tasks may know it by now
+            conductor.close()
+            raise
         return ServerTarget(_topology(found), conductor, self.name)
 
     def _connected(self) -> TaskNetwork:

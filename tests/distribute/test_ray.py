@@ -239,6 +239,8 @@ def test_arguments_are_checked_before_anything_starts(wrong):
         ({"workers": "2"}, r"workers='2': it must be a whole number, not a str"),
         ({"workers": 2.5}, r"workers=2\.5: it must be a whole number"),
         ({"spares": True}, r"spares=True: it must be a whole number"),
+        ({"backup_every": "1"}, r"backup_every='1': it must be a whole number, not a str"),
+        ({"min_workers": 1.5}, r"min_workers=1\.5: it must be a whole number"),
         ({"deadline": "30"}, r"deadline='30': it must be a number, not a str"),
     ],
 )

@@ -393,6 +393,24 @@ def test_a_run_that_waits_for_a_value_of_a_server_that_has_ended_is_told(cluster
     other.close()
 
 
+def test_a_session_that_does_not_open_is_left_on_no_task(cluster, monkeypatch):
+    tasks = {name: server._serving._member.task for name, server in cluster.items()}
+
+    def refuse(*_: Any) -> None:
+        raise errors.ResourceExhaustedError(None, None, "no room")
+
+    monkeypatch.setattr(tasks["ps1"], "_reach", refuse)
+    with pytest.raises(errors.ResourceExhaustedError, match="no room"):
+        tf.Session(cluster["worker0"].target)
+    assert [task._hosts for task in tasks.values()] == [{}] * 4
+
+
+def test_state_that_is_to_be_isolated_is_refused_with_what_to_do(cluster):
+    config = tf.ConfigProto(isolate_session_state=True)
+    with pytest.raises(errors.UnimplementedError, match=r"tf\.container\(NAME\)"):
+        tf.Session(cluster["worker0"].target, config=config)
+
+
 def test_a_target_that_no_server_has_is_named():
     with pytest.raises(errors.NotFoundError, match=r"grpc://nowhere:1.*it has none"):
         tf.Session("grpc://nowhere:1")
