@@ -214,6 +214,9 @@ TABLE: Mapping[tuple[str | None, Any], tuple[str | None, tuple[type, ...]]] = {
     (PREPARED, BACK): (None, (Rollback,)),
 }
 
+# (state, was it executed?) -> what is answered; whatever else there is was cancelled meanwhile
+OUTCOMES = {(RUNNING, True): "prepared", (RUNNING, False): "refused"}
+
 
 class Worker:
     """What one worker does for one session.
@@ -248,14 +251,15 @@ class Worker:
             return self._arrived(event.message)
         if isinstance(event, Delivered):
             return self._delivered(event)
-        state = self.states[event.ticket]
-        outcome = {RUNNING: "prepared" if event.prepared else "refused"}.get(state, "cancelled")
-        commands = self._move(event.ticket, event.prepared)
-        commands.append(Answer(event.ticket, outcome))
+        ticket, prepared = event
+        outcome = OUTCOMES.get((self.states[ticket], prepared), "cancelled")
+        commands = self._move(ticket, prepared)
+        commands.append(Answer(ticket, outcome))
         if outcome == "refused":
-            self._refused.add(event.ticket)
-        commands += self._go_after(event.ticket)
-        return [*commands, *self._go_on()] if self._save is not None else commands
+            self._refused.add(ticket)
+        if self._waiting:
+            commands += self._go_after(ticket)
+        return commands if self._save is None else [*commands, *self._go_on()]
 
     def _arrived(self, message: Message) -> list[Command]:
         if isinstance(message, Rebuild):
@@ -265,6 +269,9 @@ class Worker:
             return [Drop(message)]
         if message.sequence <= self._taken:
             return []  # a repetition
+        if message.sequence == self._taken + 1 and self._save is None and not self._ahead:
+            self._taken += 1
+            return self._take(message)
         self._ahead[message.sequence] = message
         return self._go_on()
 
@@ -284,7 +291,9 @@ class Worker:
         return RUNNING in self.states.values() or ABORTED in self.states.values()
 
     def _take(self, message: Step | Notice | Save) -> list[Command]:
-        commands = [c for decision in message.decisions for c in self._decide(decision)]
+        commands: list[Command] = []
+        for decision in message.decisions:
+            commands += self._decide(decision)
         if isinstance(message, Notice):
             return [*commands, Acknowledge(message.sequence)]
         if isinstance(message, Save):
@@ -301,13 +310,15 @@ class Worker:
 
     def _begin(self, start: Start, after: Ticket | None) -> list[Command]:
         ticket = start.step.ticket
+        if after is None:
+            self.states[ticket] = RUNNING
+            return [start]
         if after in self._refused:
             self._refused.add(ticket)
             return [Skip(ticket)]
         if after not in self.states:  # it is committed, or has no part here
             self.states[ticket] = RUNNING
             return [start]
-        assert after is not None
         self._after[ticket] = after
         self.states[ticket] = WAITING
         self._waiting[ticket] = start
@@ -324,8 +335,6 @@ class Worker:
     def _go_after(self, ticket: Ticket) -> list[Command]:
         """What waits for an attempt can go on, or never will."""
         commands: list[Command] = []
-        if not self._waiting:
-            return commands
         state = self.states.get(ticket)
         for each in [t for t in self._waiting if self._after[t] == ticket]:
             if state == PREPARED:
@@ -339,11 +348,11 @@ class Worker:
     def _decide(self, decision: Decision) -> list[Command]:
         if decision.number <= self.applied:
             return []  # a message before this one has carried it, too
-        self.applied = decision.number
-        commands = self._move(decision.ticket, decision.verdict)
-        self._refused.discard(decision.ticket)
-        if decision.verdict is not Verdict.RETRY:
-            commands.append(Forget(decision.ticket.run))
+        self.applied, ticket, verdict = decision
+        commands = self._move(ticket, verdict)
+        self._refused.discard(ticket)
+        if verdict is not Verdict.RETRY:
+            commands.append(Forget(ticket.run))
         return commands
 
     def _rebuild(self, message: Rebuild) -> list[Command]:
@@ -365,16 +374,18 @@ class Worker:
 
     def _move(self, ticket: Ticket, what: Any) -> list[Command]:
         state = self.states.get(ticket)
-        if (state, what) not in TABLE:
+        move = TABLE.get((state, what))
+        if move is None:
             raise InternalError(None, None, f"{what} for {ticket}, which is {state}")
-        following, commands = TABLE[state, what]
-        if following is None:
-            self.states.pop(ticket, None)
-            self._after.pop(ticket, None)
-            self._waiting.pop(ticket, None)
-        else:
+        following, commands = move
+        if following is not None:
             self.states[ticket] = following
-        return [command(ticket) for command in commands]
+        elif state is not None:
+            del self.states[ticket]
+            if self._after:
+                self._after.pop(ticket, None)
+                self._waiting.pop(ticket, None)
+        return [command(ticket) for command in commands] if commands else []
 
     def _delivered(self, event: Delivered) -> list[Command]:
         if event.ticket in self.states:

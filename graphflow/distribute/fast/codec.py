@@ -12,6 +12,7 @@ and tuples of these.  Whatever else is met is `Unencodable`; the caller has Ray 
 from __future__ import annotations
 
 import math
+import operator
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -86,6 +87,14 @@ class _Arrays(list[Any]):
         return {"a": len(self) - 1, "d": name, "s": value.shape}
 
 
+class _NoArrays(_Arrays):
+    """Where all fields that may hold some are empty."""
+
+    def _array(self, value: np.ndarray[Any, Any]) -> dict[str, Any]:
+        raise Unencodable("an array where there is none")
+
+
+_NO_ARRAYS: _Arrays = _NoArrays()
 _TYPES = {
     t.name: t.np
     for t in vars(dtypes).values()
@@ -118,11 +127,12 @@ def encode(message: Any) -> tuple[bytes, list[Buffer]]:
     form = _FORMS.get(type(message))
     if form is None:
         raise Unencodable(f"a {type(message).__name__}")
-    fields = list(message)
-    for i, fit, _ in form.loose:
-        if fields[i]:  # most are empty
-            fields[i] = fit(fields[i])
-    arrays = _Arrays()
+    fields, arrays = message, _NO_ARRAYS
+    if any(form.loosely(message)):  # most often all are empty
+        fields, arrays = list(message), _Arrays()
+        for i, fit, _ in form.loose:
+            if fields[i]:
+                fields[i] = fit(fields[i])
     try:
         head = form.mark + msgspec.msgpack.encode(fields, enc_hook=arrays.describe)
     except (RecursionError, UnicodeError, OverflowError) as error:
@@ -178,14 +188,13 @@ def decode(head: Buffer, arrays: Sequence[Buffer]) -> Any:
     if form is None:
         raise Malformed(f"a message that begins with {bytes(head[:4])!r}")
     try:
-        message = form.decoder.decode(head[1:])
-        fields = list(message)
-        for i, _, opened in form.loose:
-            if fields[i]:
-                fields[i] = opened(fields[i], arrays)
-            elif type(fields[i]) is list:
-                fields[i] = ()
-        return form.kind._make(fields)
+        fields = form.decoder.decode(head[1:])
+        if any(form.loosely(fields)):
+            fields = list(fields)
+            for i, _, opened in form.loose:
+                if fields[i]:
+                    fields[i] = opened(fields[i], arrays)
+        return tuple.__new__(form.kind, fields)  # `_make`, without counting again
     except Malformed:
         raise
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
@@ -202,7 +211,7 @@ def address(head: Buffer) -> Parcel:
     if bytes(head[:1]) != form.mark:
         raise Malformed("no parcel")
     try:
-        parcel: Parcel = form.decoder.decode(head[1:])
+        parcel = Parcel._make(form.decoder.decode(head[1:]))
     except (ValueError, RecursionError) as error:
         raise Malformed(str(error)) from error
     return parcel
@@ -391,26 +400,38 @@ class _Form(NamedTuple):
     Attributes:
       kind: the class.
       mark: the first byte of a head.
-      decoder: reads the rest.
+      decoder: reads the rest, as a tuple.
       loose: (position, what is done before, and after) of fields that need more.
+      loosely: gives those fields.
     """
 
     kind: Any
     mark: bytes
     decoder: msgspec.msgpack.Decoder[Any]
     loose: list[tuple[int, Callable[[Any], Any], Decode]]
+    loosely: Callable[[Any], Any]
 
 
 def _form(number: int, kind: Any) -> _Form:
     loose: list[tuple[int, Callable[[Any], Any], Decode]] = []
-    for i, hint in enumerate(typing.get_type_hints(kind).values()):
+    hints = list(typing.get_type_hints(kind).values())
+    several: Any = tuple
+    for i, hint in enumerate(hints):
         if typing.get_origin(hint) is Sequence:
-            loose.append((i, list, lambda data, arrays: tuple(data)))
+            loose.append((i, list, lambda data, arrays: data))
+            hints[i] = several[typing.get_args(hint)[0], ...]
         for annotation, fit, opened in _FITS:
             if hint == annotation:
                 loose = [each for each in loose if each[0] != i] + [(i, fit, opened)]
-    decoder = msgspec.msgpack.Decoder(kind, dec_hook=_error)
-    return _Form(kind, bytes([number]), decoder, loose)
+    decoder = msgspec.msgpack.Decoder(several[tuple(hints)], dec_hook=_error)
+    at = [position for position, _, _ in loose]
+    loosely = operator.itemgetter(*at) if len(at) > 1 else operator.itemgetter(_slice(at))
+    return _Form(kind, bytes([number]), decoder, loose, loosely)
+
+
+def _slice(positions: Sequence[int]) -> slice:
+    """One position, or none."""
+    return slice(positions[0], positions[0] + 1) if positions else slice(0)
 
 
 _FORMS = {kind: _form(number, kind) for number, kind in enumerate(_CLASSES)}

@@ -60,17 +60,19 @@ def parse(parts: Sequence[Buffer]) -> Frame:
     Raises:
       Malformed: there is none.
     """
-    if not parts or len(parts[0]) < _PREFIX.size:
+    first = parts[0] if parts else b""
+    if len(first) < _PREFIX.size:
         raise Malformed("too short")
-    magic, kind, session, serial = _PREFIX.unpack_from(parts[0])
-    if magic != MAGIC or kind not in _KINDS:
-        raise Malformed(f"a frame that begins with {bytes(parts[0][:4])!r}")
+    magic, number, session, serial = _PREFIX.unpack_from(first)
+    kind = _KINDS.get(number)
+    if magic != MAGIC or kind is None:
+        raise Malformed(f"a frame that begins with {bytes(first[:4])!r}")
     if kind in _WITH_BODY:
-        head = memoryview(parts[0])[_PREFIX.size :]
-        return Frame(_KINDS[kind], session, serial, codec.decode(head, parts[1:]))
-    if len(parts) > 1 or len(parts[0]) > _PREFIX.size:
+        body = codec.decode(memoryview(first)[_PREFIX.size :], parts[1:])
+        return Frame(kind, session, serial, body)
+    if len(parts) > 1 or len(first) > _PREFIX.size:
         raise Malformed("a body where there is none")
-    return Frame(_KINDS[kind], session, serial)
+    return Frame(kind, session, serial)
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -90,11 +92,12 @@ class Gate:
     def enter(self, parts: Sequence[Buffer]) -> Frame | None:
         """The frame, or None where it is dropped.  Serial numbers of one sender only grow."""
         frame = self.read(parts)
-        if frame is not None and frame.serial <= self._last:
+        if frame is None:
+            return None
+        if frame.serial <= self._last:
             self.dropped["replayed"] += 1
             return None
-        if frame is not None:
-            self._last = frame.serial
+        self._last = frame.serial
         return frame
 
     def read(self, parts: Sequence[Buffer]) -> Frame | None:

@@ -6,7 +6,7 @@ number of parts, their lengths, and then the parts, each padded to whole words
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Stream:
         self._connection = connection
         self._left: Any = b""  # received, and not a whole frame
 
-    def read(self) -> Iterator[list[Any]]:
+    def read(self) -> list[list[Any]]:
         """The parts of each frame that is complete after receiving once.
 
         Raises:
@@ -60,15 +60,13 @@ class Stream:
             data = self._connection.recv(_ROOM)
             if not data:
                 raise EOFError("the connection has ended")
-            if self._left:
-                self._left += data
-            elif (size := _alone(data)) is not None:  # what most messages are
-                yield [memoryview(data)[_ALONE.size : _ALONE.size + size]]
-                return
-            else:
-                self._left = data
-        while (frame := self._next()) is not None:
-            yield frame
+            if not self._left and len(data) >= _ALONE.size:
+                count, size = _ALONE.unpack_from(data)
+                end = _ALONE.size + size
+                if count == 1 and len(data) == end + -size % _WORD:  # what most messages are
+                    return [[memoryview(data)[_ALONE.size : end]]]
+            self._left += data
+        return list(iter(self._next, None))
 
     def _fill(self, whole: _Whole) -> None:
         count = self._connection.recv_into(whole.memory[whole.filled :])
@@ -108,15 +106,6 @@ class _Whole:
         self.memory = np.empty(size, np.uint8).data  # takes no memory until it is filled
         self.memory[: len(data)] = data
         self.filled = len(data)
-
-
-def _alone(data: bytes) -> int | None:
-    """The length of the only part of the only frame in there; None: there is more, or less."""
-    if len(data) < _ALONE.size:
-        return None
-    count, size = _ALONE.unpack_from(data)
-    whole: bool = count == 1 and len(data) == _ALONE.size + size + -size % _WORD
-    return size if whole else None
 
 
 def _start(count: int) -> int:
