@@ -112,6 +112,12 @@ def _number(text: str | None) -> int | None:
     return None if text is None or text == "*" else int(text)
 
 
+def short(device: str) -> str:
+    """A device as part of a name: "worker_0_1_GPU_0"."""
+    parts = [str(p) for p in parse(device) if p is not None]
+    return "_".join(parts)
+
+
 def local(kind: str = "CPU", index: int = 0) -> str:
     """Full name of a device of this process."""
     return f"/job:localhost/replica:0/task:0/device:{kind}:{index}"

@@ -1,4 +1,4 @@
-"""Which workers have copies of all that another one holds, see `partition/mirror.py`.
+"""Which workers have copies of all that another one holds, see `place/mirror.py`.
 
 A worker stands in for another one where every plan that has written a variable there has written it
 here, too: then both have the same bits after the same commits.  Random counters have no copies;

@@ -16,13 +16,13 @@ from types import MappingProxyType
 
 import numpy as np
 
+from graphflow.base.devices import short
 from graphflow.build.opdef import OPS
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.partition.merge import merge_small
-from graphflow.partition.mirror import Mirrored, mirror
 from graphflow.partition.partitions import Partitions, Transfer
 from graphflow.partition.spread import spread
-from graphflow.partition.transfer import pair, short
+from graphflow.partition.transfer import pair
 from graphflow.partition.verify import verify
 from graphflow.place.hoist import makers
 from graphflow.place.placement import Placement
@@ -41,11 +41,11 @@ def partition(subgraph: Subgraph, placement: Placement) -> Partitions:
     Raises:
       InternalError: the result does not verify: please report it.
     """
-    mirrored = mirror(placement.subgraph, placement)
-    devices = mirrored.placement.used or (placement.topology.devices[0].name,)
+    whole = placement.whole
+    devices = whole.used or (placement.topology.devices[0].name,)
     if len(devices) == 1:
         return _whole(placement.subgraph, placement, devices[0])
-    result = _Cut(mirrored).partitions()
+    result = _Cut(whole).partitions()
     verify(result)
     return result
 
@@ -69,11 +69,11 @@ class _Part:
 
 
 class _Cut:
-    def __init__(self, mirrored: Mirrored):
-        subgraph, placement = spread(mirrored.subgraph, mirrored.placement)
+    def __init__(self, whole: Placement):
+        subgraph, placement = spread(whole.subgraph, whole)
         self.subgraph = subgraph
         self.placement = placement
-        self.there = mirrored.there
+        self.there = whole.clones
         self.order: Sequence[Operation] = placement.order or subgraph.order
         self.inside = set(self.order)
         self.fed = set(subgraph.feeds)

@@ -12,9 +12,9 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from graphflow.base.devices import short
 from graphflow.build.opdef import Array, Each, Specs, op
 from graphflow.build.tensor import Operation, Tensor
-from graphflow.partition.transfer import short
 from graphflow.place.hoist import makers
 from graphflow.place.placement import Placement
 from graphflow.rewrite.subgraph import Subgraph

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflow.base.devices import parse
+from graphflow.base.devices import short
 from graphflow.build.opdef import Array, Each, OpDef, Specs, op
 from graphflow.build.tensor import Operation, Tensor
 from graphflow.ops.rules import nothing
@@ -80,9 +80,3 @@ def _operation(
     return Operation(
         origin.graph, origin.id, name, opdef, inputs, attrs, specs, origin.site, device=device
     )
-
-
-def short(device: str) -> str:
-    """A device as part of a name: "worker_0_1_GPU_0"."""
-    parts = [str(p) for p in parse(device) if p is not None]
-    return "_".join(parts)

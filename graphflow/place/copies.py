@@ -1,6 +1,6 @@
 """Copies of variables, which workers keep for the time when one of them is lost.
 
-A *mirror* is written wherever the variable is (`Graph.set_mirrors`, `partition/mirror.py`).  And
+A *mirror* is written wherever the variable is (`Graph.set_mirrors`, `mirror`).  And
 where the state of workers is kept as of some earlier steps (`Topology.keepers`), a worker has the
 values that its variables had then, and its keeper has these, too.
 """

@@ -34,12 +34,12 @@ class Explanation:
     @property
     def predicted(self) -> float:
         """Seconds of a step, without what starting it takes."""
-        return self.placement.schedule.makespan
+        return self.placement.makespan
 
     @cached_property
     def bounds(self) -> Mapping[str, float]:
         """Seconds that no plan can be under, and why."""
-        return lower_bounds(self.placement.problem)
+        return lower_bounds(self.placement.whole.problem)
 
     @property
     def lower_bound(self) -> float:
@@ -54,7 +54,7 @@ class Explanation:
 
     def svg(self) -> str:
         """A Gantt chart of the predicted step."""
-        return gantt.svg(self.placement.schedule)
+        return gantt.svg(self.placement.whole.schedule)
 
     def png(self, path: str | Path) -> None:
         """Write the Gantt chart as a PNG.
@@ -62,11 +62,11 @@ class Explanation:
         Raises:
           ImportError: Pillow is not installed.
         """
-        gantt.png(self.placement.schedule, path)
+        gantt.png(self.placement.whole.schedule, path)
 
     def chrome_trace(self) -> str:
         """The predicted step as JSON for chrome://tracing and Perfetto."""
-        return gantt.chrome_trace(self.placement.schedule)
+        return gantt.chrome_trace(self.placement.whole.schedule)
 
     def save(self, path: str | Path) -> None:
         """Write by the ending: .svg, .png, .json (Chrome trace), else the text.
@@ -138,10 +138,10 @@ def explain(placement: Placement) -> str:
 
 def _text(explanation: Explanation) -> str:
     placement = explanation.placement
-    schedule, problem = placement.schedule, placement.problem
+    schedule, problem = placement.whole.schedule, placement.whole.problem
     why, bound = max(explanation.bounds.items(), key=lambda item: item[1])
     lines = [
-        f"{problem.tasks} operations on {len(placement.used)} of "
+        f"{problem.tasks} operations on {len(placement.whole.used)} of "
         f"{len(placement.topology.devices)} devices ({placement.algorithm})",
         f"predicted step: {seconds(schedule.makespan)}; no plan can take less than "
         f"{seconds(bound)} (gap {explanation.gap:z.1%}), for {why}",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from graphflow.build.tensor import Operation
+from graphflow.build.tensor import Operation, Tensor
 from graphflow.place.constraints import Group, Requests, groups_of, owns_state
 from graphflow.place.cost import CostModel
 from graphflow.place.devices import Topology
@@ -31,6 +31,7 @@ class Placement:
       algorithm: which candidate won.
       order: the operations in the order in which they are planned to start, over all devices;
         empty: that of the subgraph.
+      clones: (tensor, device) -> the copy of the operation that makes it there; see `mirror`.
     """
 
     subgraph: Subgraph
@@ -40,6 +41,7 @@ class Placement:
     model: CostModel
     algorithm: str
     order: tuple[Operation, ...] = ()
+    clones: Mapping[tuple[Tensor, str], Operation] = field(default_factory=dict)
 
     def __getitem__(self, operation: Operation) -> str:
         return self.devices[operation]
@@ -61,7 +63,22 @@ class Placement:
         groups = self.groups
         if groups is None:
             groups = groups_of(self.subgraph, Requests(self.topology))
-        return problem_of(self.subgraph, groups, self.topology, self.model)
+        return problem_of(self.subgraph, groups, self.topology, self.model, self._beside)
+
+    def _beside(self, operation: Operation, tensor: Tensor) -> Operation | None:
+        """A copy of what makes a tensor, on the device of an operation; None: there is none."""
+        return self.clones.get((tensor, self.devices[operation])) if self.clones else None
+
+    @cached_property
+    def whole(self) -> Placement:
+        """With all that mirrors of variables do in a step; what was placed, where there are none.
+
+        Raises:
+          GraphError: see `mirror`.
+        """
+        from graphflow.place.mirror import mirror
+
+        return self if self.clones else mirror(self)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -73,7 +90,8 @@ class Placement:
     @property
     def predicted(self) -> float:
         """Seconds of one step with what starting it takes."""
-        return self.schedule.makespan + self.schedule.starting
+        schedule = self.whole.schedule
+        return schedule.makespan + schedule.starting
 
     @cached_property
     def digest(self) -> str:
@@ -88,15 +106,15 @@ class Placement:
     @property
     def makespan(self) -> float:
         """Predicted seconds of one step."""
-        return self.schedule.makespan
+        return self.whole.schedule.makespan
 
     @property
     def lacks(self) -> str:
         """What is to be said where it does not fit into memory; "": it does, or one device has
         all, for which there is no choice."""
-        if self.groups is None or not self.schedule.overflow:
+        if self.groups is None or not self.whole.schedule.overflow:
             return ""
-        return no_room(self.schedule)
+        return no_room(self.whole.schedule)
 
     def explain(self) -> str:
         """The placement in words: predicted time, bound, load of devices, reason per group."""

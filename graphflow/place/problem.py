@@ -250,13 +250,28 @@ def is_everywhere(operation: Operation, subgraph: Subgraph) -> bool:
     return operation.type == "Const" and not subgraph.after.get(operation)
 
 
+Beside = Callable[[Operation, Tensor], Operation | None]
+
+
 def problem_of(
-    subgraph: Subgraph, groups: Sequence[Group], topology: Topology, model: CostModel
+    subgraph: Subgraph,
+    groups: Sequence[Group],
+    topology: Topology,
+    model: CostModel,
+    beside: Beside = lambda operation, tensor: None,
 ) -> Problem:
-    """The numbers of a subgraph."""
+    """The numbers of a subgraph.
+
+    Args:
+      subgraph: its operations.
+      groups: those that share a device.
+      topology: the devices.
+      model: what operations cost.
+      beside: what makes a tensor for an operation, where it is not what makes it for others.
+    """
     order = subgraph.order
     index = {o: i for i, o in enumerate(order)}
-    values = _Values(index, subgraph, model)
+    values = _Values(index, subgraph, model, beside)
     needs = [values.of(o) for o in order]
     kept = values.known(subgraph.fetches)
     group = [0] * len(order)
@@ -267,7 +282,7 @@ def problem_of(
     resident = {
         index[o]: float(math.prod(model.filled(o.attrs["dims"])) * o.attrs["dtype"].size)
         for o in order
-        if o.type == "VarHandle"
+        if o.type == "VarHandle" and values.maker[o.outputs[0]] is o  # of its copies, see `copies`
     }
     return Problem(
         topology,
@@ -292,8 +307,15 @@ def problem_of(
 class _Values:
     """Numbers the values as they are needed."""
 
-    def __init__(self, index: Mapping[Operation, int], subgraph: Subgraph, model: CostModel):
+    def __init__(
+        self,
+        index: Mapping[Operation, int],
+        subgraph: Subgraph,
+        model: CostModel,
+        beside: Beside,
+    ):
         self.index = index
+        self.beside = beside
         self.fed = set(subgraph.feeds)
         self.maker = makers(subgraph)
         self.after = subgraph.after
@@ -301,12 +323,13 @@ class _Values:
         self.model = model
         self.producer: list[int] = []
         self.sizes: list[float] = []
-        self._numbers: dict[Tensor | Operation, int] = {}
+        self._numbers: dict[tuple[Tensor | Operation, Operation], int] = {}
 
     def of(self, operation: Operation) -> list[int]:
         """What the operation waits for."""
         fed, free, maker = self.fed, self.free, self.maker
-        inputs = [(t, maker[t]) for t in operation.inputs if t not in fed]
+        beside = self.beside
+        inputs = [(t, beside(operation, t) or maker[t]) for t in operation.inputs if t not in fed]
         found = [self._number(t, o) for t, o in inputs if o not in free]
         after = self.after.get(operation, ())
         found += [self._number(o, o) for o in after if o in self.index and o not in free]
@@ -316,9 +339,9 @@ class _Values:
         return frozenset([self._number(t, self.maker[t]) for t in tensors if t not in self.fed])
 
     def _number(self, key: Tensor | Operation, operation: Operation) -> int:
-        number = self._numbers.get(key)
+        number = self._numbers.get((key, operation))
         if number is None:
-            number = self._numbers[key] = len(self.producer)
+            number = self._numbers[key, operation] = len(self.producer)
             self.producer.append(self.index[operation])
             self.sizes.append(self._size(key))
         return number

@@ -10,7 +10,7 @@ applied where the variable lives.  That is an all-reduce whose halves lie around
 gradients are scattered to the owners of variables, and new values gathered from there in the
 next step, so that the optimizer's slots are kept once and not on each device
 (Rajbhandari et al., ZeRO, 2020).  With `mirrored`, mean gradients go to all workers instead of new
-values, and each updates its own copy of all variables (`partition/mirror.py`): what travels is as
+values, and each updates its own copy of all variables (`place/mirror.py`): what travels is as
 much, and a lost worker's state comes from any other one.
 
 Nothing in the sums depends on how many devices carry the replicas: the bits are the same on one.

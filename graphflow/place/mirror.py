@@ -9,100 +9,82 @@ values from another one, and what a lost one held is still there, as of the last
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
-from graphflow.base.devices import parse
+from graphflow.base.devices import short
 from graphflow.base.errors import GraphError
-from graphflow.base.state import StateKey
 from graphflow.build.tensor import Operation, Tensor
-from graphflow.partition.transfer import short
-from graphflow.place.devices import Topology
+from graphflow.place.constraints import Group
+from graphflow.place.copies import Mirrors, asked_mirrors
 from graphflow.place.hoist import makers
 from graphflow.place.placement import Placement
 from graphflow.place.problem import is_everywhere
 from graphflow.rewrite.effects import Touch, is_pure, resource, touches
 from graphflow.rewrite.subgraph import Subgraph
 
-Copies = dict[Operation, dict[str, Operation]]  # operation -> device -> its copy there
+Clones = dict[Operation, dict[str, Operation]]  # operation -> device -> its copy there
 
 
-@dataclass(frozen=True, eq=False)
-class Mirrored:
-    """A placed subgraph in which variables have copies.
-
-    Attributes:
-      subgraph: the whole; each copy of an operation comes before its original.
-      placement: where its operations are.
-      there: (tensor, device) where a copy gives the tensor.
-    """
-
-    subgraph: Subgraph
-    placement: Placement
-    there: frozenset[tuple[Tensor, str]] = frozenset()
-
-
-def mirror(subgraph: Subgraph, placement: Placement) -> Mirrored:
+def mirror(placement: Placement) -> Placement:
     """Have copies of variables written where they are, and read there.
+
+    Returns:
+      The placement of a larger subgraph, in which each copy of an operation comes before its
+      original; the same one, where nothing is mirrored.
 
     Raises:
       GraphError: one is written by a loop or a branch, which also does other things.
     """
+    subgraph = placement.subgraph
     mirrors = _mirrors(subgraph, placement)
     if not mirrors:
-        return Mirrored(subgraph, placement)
-    copies = _copies(subgraph, placement, mirrors)
-    devices = {copy: device for each in copies.values() for device, copy in each.items()}
-    return Mirrored(
-        replace(
-            subgraph,
-            order=_with(copies, subgraph.order),
-            targets=_with(copies, subgraph.targets),
-            after=MappingProxyType(dict(_after(subgraph, placement, copies))),
-        ),
-        replace(
-            placement,
-            devices=MappingProxyType({**placement.devices, **devices}),
-            order=_with(copies, placement.order),
-        ),
-        frozenset([(t, device) for copy, device in devices.items() for t in copy.outputs]),
+        return placement
+    clones = _clones(subgraph, placement, mirrors)
+    devices = {clone: device for each in clones.values() for device, clone in each.items()}
+    whole = replace(
+        subgraph,
+        order=_with(clones, subgraph.order),
+        targets=_with(clones, subgraph.targets),
+        after=MappingProxyType(dict(_after(subgraph, placement, clones))),
+    )
+    groups = placement.groups
+    if groups is not None:
+        groups = [*groups, *[Group((clone,), (device,)) for clone, device in devices.items()]]
+    return replace(
+        placement,
+        subgraph=whole,
+        devices=MappingProxyType({**placement.devices, **devices}),
+        groups=groups,
+        order=_with(clones, placement.order),
+        clones=MappingProxyType({(t, d): o for o, d in devices.items() for t in o.outputs}),
     )
 
 
-def _with(copies: Copies, order: Iterable[Operation]) -> tuple[Operation, ...]:
+def _with(clones: Clones, order: Iterable[Operation]) -> tuple[Operation, ...]:
     """Copies come first: of the operations that give a tensor, its maker is the last one."""
-    return tuple([o for each in order for o in (*copies.get(each, {}).values(), each)])
+    return tuple([o for each in order for o in (*clones.get(each, {}).values(), each)])
 
 
 def _mirrors(subgraph: Subgraph, placement: Placement) -> dict[object, tuple[str, ...]]:
     """Variable -> the devices that have copies of it: one per worker, but for its own."""
     found: dict[object, tuple[str, ...]] = {}
+    topology = placement.topology
+    known: dict[tuple[str, ...], Mirrors] = {}
     for operation in subgraph.order:
-        known = operation.graph.root.mirrors
-        if operation.type == "VarHandle" and known:
-            key = StateKey(operation.attrs["container"], operation.attrs["shared_name"])
-            devices = _resolved(known.get(key, ()), placement[operation], placement.topology)
+        asked = asked_mirrors(operation) if operation.type == "VarHandle" else ()
+        if asked:
+            if asked not in known:
+                known[asked] = Mirrors(asked, topology)
+            devices = known[asked].of(topology[placement[operation]])
             if devices:
                 found[resource(operation.outputs[0])] = devices
     return found
 
 
-def _resolved(asked: Iterable[str], home: str, topology: Topology) -> tuple[str, ...]:
-    """A device of each worker that is named and is there: of the kind of that at home, if it has
-    one."""
-    kind = parse(home).device_type
-    found: dict[str, str] = {}
-    for name in asked:
-        there = [d for d in topology.devices if parse(name).matches(parse(d.name))]
-        for device in sorted(there, key=lambda d: d.kind != kind)[:1]:
-            found.setdefault(device.process, device.name)
-    found.pop(topology.by_name[home].process, None)
-    return tuple(found.values())
-
-
-def _copies(
+def _clones(
     subgraph: Subgraph, placement: Placement, mirrors: Mapping[object, tuple[str, ...]]
-) -> Copies:
+) -> Clones:
     """Copies of all that writes mirrored variables or is needed for that, and of reads.
 
     What computes an update is copied where it shares the variable's device because it was built
@@ -111,7 +93,7 @@ def _copies(
     """
     fed = set(subgraph.feeds)
     touching = {o: touches(o) for o in subgraph.order}
-    found: Copies = {}
+    found: Clones = {}
     for device in sorted({device for devices in mirrors.values() for device in devices}):
         here = {key for key, devices in mirrors.items() if device in devices}
         may = _computable(subgraph, here, touching)
@@ -121,7 +103,7 @@ def _copies(
             writes = _writes(operation, here, touching[operation])
             asked = wanted | read if _is_state(operation, here) else wanted
             if writes or (operation in may and not asked.isdisjoint(operation.outputs)):
-                found.setdefault(operation, {})[device] = _copy(operation, device)
+                found.setdefault(operation, {})[device] = _clone(operation, device)
                 wanted.update([t for t in operation.inputs if t not in fed])
             if placement[operation] == device:
                 read.update([t for t in operation.inputs if t not in fed])
@@ -174,7 +156,7 @@ def _computable(
     return found
 
 
-def _copy(operation: Operation, device: str) -> Operation:
+def _clone(operation: Operation, device: str) -> Operation:
     """An operation once more, on another device; it gives the very same tensors."""
     copy = Operation(
         operation.graph,
@@ -192,13 +174,13 @@ def _copy(operation: Operation, device: str) -> Operation:
 
 
 def _after(
-    subgraph: Subgraph, placement: Placement, copies: Copies
+    subgraph: Subgraph, placement: Placement, clones: Clones
 ) -> Iterator[tuple[Operation, tuple[Operation, ...]]]:
     """What each operation waits for, as far as possible on its own device.  Reads elsewhere are no
     concern of a copy that is written."""
     for operation, befores in subgraph.after.items():
         home = placement.devices.get(operation)
-        yield operation, tuple([copies.get(b, {}).get(home or "", b) for b in befores])
-        for device, copy in copies.get(operation, {}).items():
-            near = [copies.get(b, {}).get(device, b) for b in befores]
+        yield operation, tuple([clones.get(b, {}).get(home or "", b) for b in befores])
+        for device, copy in clones.get(operation, {}).items():
+            near = [clones.get(b, {}).get(device, b) for b in befores]
             yield copy, tuple([b for b in near if b.type != "ReadVariable" or b.device == device])
