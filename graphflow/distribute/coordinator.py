@@ -58,10 +58,14 @@ from graphflow.distribute.events import (
 )
 from graphflow.distribute.messages import (
     Applied,
+    Decision,
     Prepared,
     Rebuilt,
     Refused,
     Saved,
+    Step,
+    Ticket,
+    Verdict,
 )
 from graphflow.distribute.recovery import DECIDED, Recovery
 from graphflow.distribute.runs import Run
@@ -97,10 +101,64 @@ class Coordinator(Recovery):
     def handle(self, event: Event) -> list[Command]:
         """What is to be done about an event, in this order."""
         if isinstance(event, Answered):
-            return self._answered(event)
+            commands = self._counted(event)
+            return self._answered(event) if commands is None else commands
+        if isinstance(event, Begin):
+            return self._alone(event) or self._begin(event)
         if isinstance(event, (Expired, Woken, Claimed, Withdrawn)):
             return self._apply(self._runs.get(event.run), event, event)
         return SESSION[type(event)](self, event)
+
+    # ---- the usual: what the rules come to where one run is under way, and nothing goes wrong, in
+    # half of the time.  None: they are to be asked.
+
+    def _alone(self, event: Begin) -> list[Command] | None:
+        """A run on all workers, while no other one is under way."""
+        if self._runs or self.lost or event.ahead or len(event.feeds) < len(self._peers):
+            return None
+        if not self._begins or self._due():
+            return None
+        number, plan, feeds, traced, _, _ = event
+        self._serial += 1
+        ticket = Ticket(self.generation, number, self._serial)
+        run = Run(number, plan, feeds, traced, ticket, missing=set(feeds))
+        self._runs[number] = self._current[ticket] = run
+        if self._logs:
+            run.record = self._journal.begin(number, plan, feeds)
+        commands: list[Command] = []
+        for worker, fed in feeds.items():
+            sequence, decisions = self._envelope(worker)
+            commands.append(Send(worker, Step(sequence, decisions, ticket, plan, fed, traced)))
+        return commands
+
+    def _counted(self, event: Answered) -> list[Command] | None:
+        """A vote for such a run; with the last one it is committed, and over.  None of its workers
+        holds output."""
+        worker, reply = event
+        if type(reply) is not Prepared or len(self._runs) > 1 or self.lost:
+            return None
+        run = self._current.get(reply.ticket)
+        if run is None or run.state != "running" or run.ahead or run.before:
+            return None
+        if run.missing != {worker}:
+            self._acknowledge(worker, reply.applied)
+            run.missing.discard(worker)
+            run.answers[worker] = reply
+            return []
+        answers = {**run.answers, worker: reply}
+        if any([answer.releases or answer.outputs for answer in answers.values()]):
+            return None
+        self._acknowledge(worker, reply.applied)
+        run.missing.clear()
+        run.answers = answers
+        del self._current[run.ticket], self._runs[run.number]
+        for each in run.feeds:
+            peer = self._peers[each]
+            peer.decided += 1
+            peer.pending.append(Decision(peer.decided, run.ticket, Verdict.COMMIT))
+        self._note(run)
+        self._write_down(run, False)
+        return [Finish(run.number, answers, None)]
 
     @property
     def running(self) -> bool:

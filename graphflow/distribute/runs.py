@@ -41,7 +41,7 @@ REST = 0.002
 LONGEST_REST = 16.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Run:
     """A run under way."""
 
@@ -65,7 +65,7 @@ class Run:
     parked: Answered | None = None  # a refusal that may not count
 
 
-@dataclass
+@dataclass(slots=True)
 class Peer:
     """What is known of a worker."""
 

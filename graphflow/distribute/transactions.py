@@ -205,7 +205,7 @@ class Attempt(Run):
     @property
     def goes_out(self) -> bool:
         """Is there output that leaves the session?"""
-        return not self.quiet and any(not output.own for output in self._outputs)
+        return bool(self._outputs) and not self.quiet and any(not o.own for o in self._outputs)
 
     @property
     def changes(self) -> bool:

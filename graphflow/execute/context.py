@@ -106,7 +106,7 @@ class InputLog:
     @property
     def takes(self) -> bool:
         """Has it taken anything from the session's own state?"""
-        return any(each.own for each in self._taken.values())
+        return bool(self._taken) and any(each.own for each in self._taken.values())
 
     @property
     def taken(self) -> Mapping[str, Sequence[Any]] | None:

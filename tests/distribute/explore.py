@@ -72,19 +72,20 @@ def _checked(state: World, way: Any, do: Any) -> None:
 
 def key(value: Any) -> Any:
     """What tells states apart, as something that can be hashed."""
-    return hash(_frozen(value))
+    return hash(frozen(value))
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
+    """A state as plain tuples, which compare by what is in them."""
     if isinstance(value, str | int | float | None | bytes | Enum | type):
         return value
     if isinstance(value, tuple | list | deque):
-        return tuple([_frozen(v) for v in value])
+        return tuple([frozen(v) for v in value])
     if isinstance(value, Mapping):
-        return tuple(sorted([(repr(k), _frozen(v)) for k, v in value.items()], key=lambda p: p[0]))
+        return tuple(sorted([(repr(k), frozen(v)) for k, v in value.items()], key=lambda p: p[0]))
     if isinstance(value, set | frozenset):
         return tuple(sorted(map(repr, value)))
     if callable(value):
         return None
     names = getattr(value, "__slots__", None) or value.__dict__
-    return (type(value).__name__, *[_frozen(getattr(value, name)) for name in names])
+    return (type(value).__name__, *[frozen(getattr(value, name)) for name in names])
