@@ -138,7 +138,7 @@ class Calls(Driver):
                 None,
                 None,
                 f"the state is that of workers {', '.join(sorted(snapshots)) or 'none'}, these "
-                f"are {', '.join(self.workers)}",
+                f"are {', '.join(self.workers)}: give the session a cluster of as many as before",
             )
         with self._lock:
             self._handle(machine.Restore(snapshots))

@@ -25,6 +25,7 @@ from graphflow.distribute.target import ClusterTarget
 from graphflow.place import Device, Topology, assumed_device
 
 TRANSPORTS = ("fast", "sockets", "ray")
+_CLOSED = "the cluster is closed: use it before `close`, or within its `with` block"
 OVERLAPPING = 128  # runs at once; a worker has a thread for each
 
 
@@ -113,9 +114,11 @@ class Cluster:
         _check(workers, transport, cpus_per_worker, gpus_per_worker, deadline)
         if min_workers is not None and not 1 <= min_workers <= workers:
             raise ValueError(f"min_workers={min_workers}: it must be from 1 to workers={workers}")
-        if spares < 0 or snapshot_every < 1 or backup_every < 1:
-            given = f"spares={spares}, snapshot_every={snapshot_every}, backup_every={backup_every}"
-            raise ValueError(f"{given}: out of range")
+        if spares < 0:
+            raise ValueError(f"spares={spares}: it must not be negative")
+        if snapshot_every < 1 or backup_every < 1:
+            given = f"snapshot_every={snapshot_every}, backup_every={backup_every}"
+            raise ValueError(f"{given}: both must be at least 1")
         self._backup_every = backup_every
         self._every = snapshot_every if recover else None
         self._start_deadline = start_deadline
@@ -166,7 +169,8 @@ class Cluster:
                 None,
                 None,
                 f"worker {error} did not start within {patience:g} s; does Ray have the CPUs and "
-                f"GPUs for {len(self._actors)} workers beside what runs there already?",
+                f"GPUs for {len(self._actors)} workers beside what runs there already?  Where it "
+                "starts slowly, give Cluster(start_deadline=...)",
             ) from error
         except ray.RayError as error:
             raise UnavailableError(
@@ -203,7 +207,7 @@ class Cluster:
         if workers < 1:
             raise ValueError(f"workers={workers}: a cluster needs at least one")
         if not self._finalizer.alive:
-            raise RuntimeError("the cluster is closed")
+            raise RuntimeError(_CLOSED)
         names = [str(DeviceSpec("worker", 0, task)) for task in range(workers)]
         self.go_to(names)
         if self._membership is not None:
@@ -330,7 +334,7 @@ class Cluster:
           UnavailableError: a worker is lost.
         """
         if not self._finalizer.alive:
-            raise RuntimeError("the cluster is closed")
+            raise RuntimeError(_CLOSED)
         target = ClusterTarget(self.topology, self._conductor(list(self._actors), seed, tier))
         with self._lock:
             self._sessions.add(target)

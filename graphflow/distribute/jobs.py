@@ -93,7 +93,10 @@ def connect(address: str | None, shape: Shape) -> None:
     for name, needed in (("CPU", cpus), ("GPU", gpus)):
         if have.get(name, 0) < needed:
             raise InvalidArgumentError(
-                None, None, f"the tasks need {needed:g} {name}s, but Ray has {have.get(name, 0):g}"
+                None,
+                None,
+                f"the tasks need {needed:g} {name}s, but Ray has {have.get(name, 0):g}: ask for "
+                "fewer tasks, or less for each",
             )
 
 

@@ -107,7 +107,10 @@ class LocalTarget:
         """
         if set(state) != {""}:
             raise InvalidArgumentError(
-                None, None, f"the state is that of a cluster of {len(state)} workers"
+                None,
+                None,
+                f"the state is that of a cluster of {len(state)} workers: give the session one "
+                f"again, cluster=graphflow.Cluster({len(state)})",
             )
         entries, resources = state[""]
         self.store.reset(entries)

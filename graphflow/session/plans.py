@@ -62,7 +62,9 @@ class Plans:
             check_fetchable(tensor)
         fed = [fed_tensor(self.graph, key) for key in keys]
         if len(set(fed)) != len(fed):
-            raise ValueError("feed_dict feeds a tensor twice, under different keys")
+            twice = next(tensor for tensor in fed if fed.count(tensor) > 1)
+            under = " and ".join(repr(k) for k, t in zip(keys, fed, strict=True) if t is twice)
+            raise ValueError(f"feed_dict feeds {twice.name!r} twice, as {under}")
         view = prune(self.graph, wanted.tensors, wanted.operations, fed)
         view = rewrite(view, validate=self._settings.validate)
         if self._config.memory_limit:

@@ -78,7 +78,10 @@ class Resumption:
         self._new = not records
         self.seed = seed if self._new else records[0][0]
         if chosen and self.seed != seed:
-            raise ValueError(f"{folder!r} is of a session with seed {self.seed}, not {seed}")
+            raise ValueError(
+                f"{folder!r} is of a session with seed {self.seed}, not {seed}: leave seed=... "
+                "out, or give resume=... another folder"
+            )
         self._numerics = None if self._new else Numerics(*records[0][1])
         self._past = [Done(*record) for record in records[1:]]
         self._state, self._restored = self._last_state()

@@ -19,7 +19,7 @@ from graphflow.ops.variables import (
 )
 from graphflow.session import Session
 from graphflow.train.saver import Saver, get_checkpoint_state, latest_checkpoint
-from graphflow.train.session_manager import SessionManager, ready_before_local
+from graphflow.train.session_manager import SessionManager, check_ready, ready_before_local
 
 _log = logging.getLogger("graphflow")
 
@@ -177,10 +177,7 @@ class ChiefSessionCreator:
                 if scaffold.init_fn is not None:
                     scaffold.init_fn(session)
             session.run(scaffold.local_init_op, scaffold.local_init_feed_dict)
-            missing = session.run(scaffold.ready_op)
-            if missing is not None and len(missing):
-                names = ", ".join(name.decode() for name in missing)
-                raise RuntimeError(f"the session is not ready: no value for {names}")
+            check_ready(session, scaffold.ready_op)
         except BaseException:
             session.close()
             raise

@@ -135,10 +135,23 @@ class SessionManager:
     def _finish(self, session: Session) -> None:
         if self._local_init is not None:
             session.run(self._local_init, self._feeds, options=self._options)
-        missing = session.run(self._ready) if self._ready is not None else ()
-        if missing is not None and len(missing):
-            names = ", ".join(name.decode() for name in missing)
-            raise RuntimeError(f"the session is not ready: no value for {names}")
+        check_ready(session, self._ready)
+
+
+def check_ready(session: Session, ready_op: Any) -> None:
+    """Raises:
+    RuntimeError: variables have no value; it names them, with the lines that made them.
+    """
+    missing = session.run(ready_op) if ready_op is not None else ()
+    if missing is None or not len(missing):
+        return
+    names = [name.decode() for name in missing]
+    known = session.graph.by_name
+    built = [f"{n} (built at {known[n].site})" if n in known else n for n in names]
+    raise RuntimeError(
+        f"the session is not ready: no value for {', '.join(built)}.  What initialises it, "
+        "init_op or local_init_op or a checkpoint, must give them one"
+    )
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from graphflow.ops.variables import (
 from graphflow.train.coordinator import QueueRunner
 from graphflow.train.hooks import SessionRunHook
 from graphflow.train.optimizer import Optimizer
+from graphflow.train.session_manager import check_ready
 
 
 class SyncReplicasOptimizer(Optimizer):
@@ -239,10 +240,7 @@ class _SyncReplicasHook(SessionRunHook):
             self._init = optimizer.local_step_init_op
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        missing = session.run(self._ready)
-        if len(missing):
-            names = ", ".join(name.decode() for name in missing)
-            raise RuntimeError(f"the variables are not initialised: {names}")
+        check_ready(session, self._ready)
         session.run(self._init)
         if self._is_chief:
             session.run(self._first)

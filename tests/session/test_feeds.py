@@ -161,6 +161,12 @@ def test_feeds_convert_where_nothing_is_lost(session):
     assert session.run(s, {s: ["a", b"b"]}).tolist() == [b"a", b"b"]
 
 
+def test_a_tensor_that_is_fed_twice_is_named_with_its_keys(session):
+    x = tf.placeholder(tf.float32, [], name="x")
+    with pytest.raises(ValueError, match=r"feeds 'x:0' twice, as <.*> and 'x:0'"):
+        session.run(x, {x: 1.0, "x:0": 2.0})
+
+
 def test_a_tensor_is_no_feed(session):
     x = tf.placeholder(tf.float32, [])
     with pytest.raises(TypeError, match="fetch the tensor first"):

@@ -217,7 +217,8 @@ def test_a_hook_that_fails_at_the_start_leaves_no_session():
 def test_a_variable_without_a_value_is_named():
     tf.Variable(1.0, name="forgotten")
     scaffold = tf.train.Scaffold(init_op=tf.no_op())
-    with pytest.raises(RuntimeError, match="no value for forgotten"):
+    line = r"no value for forgotten \(built at .*test_monitored_session.py:\d+"
+    with pytest.raises(RuntimeError, match=line):
         tf.train.MonitoredSession(tf.train.ChiefSessionCreator(scaffold))
 
 

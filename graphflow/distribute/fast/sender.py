@@ -80,14 +80,18 @@ class Sender:
             failed = self._closed
         except (OSError, EOFError):
             pass  # whoever reads from there is told of it by its end
-        if failed:
-            with self._lock:
-                self._closed = True
-                queue, self._queue = self._queue, deque()
-            for _, fresh in queue:
-                _close(fresh)
-            self._hang_up()
-            self._ended()
+        finally:  # of whatever it dies, nobody must wait for what it does not send
+            if failed:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        with self._lock:
+            self._closed = True
+            queue, self._queue = self._queue, deque()
+        for _, fresh in queue:
+            _close(fresh)
+        self._hang_up()
+        self._ended()
 
     def _next(self) -> bool:
         """Send what waits; did something?"""

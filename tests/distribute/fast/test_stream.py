@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import struct
+import threading
 from contextlib import suppress
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from graphflow.distribute.fast import stream
 from graphflow.distribute.fast.codec import Malformed
+from graphflow.distribute.fast.sender import Sender
 from graphflow.distribute.fast.stream import Stream, pack
 
 
@@ -96,3 +98,17 @@ def test_bounds():
     for noise in (bytes(4), b"\xff" * 4, b"\1\0\0\0" + b"\xff" * 12):
         with pytest.raises(Malformed):
             frames_of(Pieces(noise, []))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_sender_that_dies_of_anything_tells_that_it_has_ended():
+    """Else its queue would grow, and nobody would learn that nothing is sent."""
+    ended = threading.Event()
+
+    def connect() -> None:
+        raise MemoryError
+
+    sender = Sender(ended.set, connect=connect)
+    assert sender.send([b"x"])
+    assert ended.wait(5)
+    assert not sender.send([b"x"])
