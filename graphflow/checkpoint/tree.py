@@ -14,12 +14,12 @@ from graphflow.base.state import StateKey
 from graphflow.checkpoint.payload import Array
 from graphflow.execute.context import RandomStream
 from graphflow.execute.store import Entry
-from graphflow.ops.queue_state import PriorityState, QueueState, ShuffleState
+from graphflow.ops.queue_state import Element, PriorityState, QueueState, ShuffleState
 
 Plain = Any  # what JSON can hold
 
 _QUEUES = {kind.__name__: kind for kind in (QueueState, ShuffleState, PriorityState)}
-_TUPLES: dict[str, Any] = {kind.__name__: kind for kind in (StateKey, RandomStream, Entry)}
+_TUPLES: dict[str, Any] = {k.__name__: k for k in (StateKey, RandomStream, Entry, Element)}
 
 
 def flatten(value: Any, tensors: dict[str, Array]) -> Plain:
@@ -42,8 +42,6 @@ def flatten(value: Any, tensors: dict[str, Array]) -> Plain:
         return ["dict", pairs]
     if kind.__name__ in _QUEUES:
         return [kind.__name__, flatten(value.__getstate__(), tensors)]
-    if isinstance(value, np.random.Generator):
-        return ["Generator", flatten(value.bit_generator.state, tensors)]
     raise UnimplementedError(None, None, f"state of type {kind.__name__} cannot be saved")
 
 
@@ -95,12 +93,6 @@ def _named(kind: Any) -> Callable[[Plain, Mapping[str, Array]], Any]:
     return lambda content, tensors: kind(*_parts(content, tensors))
 
 
-def _generator(content: Plain, tensors: Mapping[str, Array]) -> Any:
-    generator = np.random.default_rng(0)
-    generator.bit_generator.state = unflatten(content, tensors)
-    return generator
-
-
 _BUILD: Mapping[str, Callable[[Plain, Mapping[str, Array]], Any]] = {
     "tuple": lambda content, tensors: tuple(_parts(content, tensors)),
     "list": _parts,
@@ -108,7 +100,6 @@ _BUILD: Mapping[str, Callable[[Plain, Mapping[str, Array]], Any]] = {
     "dict": lambda content, tensors: {
         unflatten(k, tensors): unflatten(v, tensors) for k, v in content
     },
-    "Generator": _generator,
     **{name: _named(kind) for name, kind in _TUPLES.items()},
     **{name: _queue(kind) for name, kind in _QUEUES.items()},
 }

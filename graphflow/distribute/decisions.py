@@ -429,9 +429,12 @@ class Replayer:
                     _log.error("the log of decisions is followed no more: %s", self._diverged)
             return None
 
-    def abandoned(self, part: Part, entry: Part) -> None:
-        """It failed, as it had failed before: its turn is the next one's."""
+    def abandoned(self, part: Part, entry: Part, takes: Iterable[_Take]) -> None:
+        """It failed, as it had failed before: its turn is the next one's, and so are the elements
+        that it took."""
         with self._changed:
+            for take in takes:
+                self._coming[take.queue].update(take.numbers)
             if entry in self._seen:
                 self._begins[self._seen[entry]] += 1
             self._turns[part] -= 1
@@ -446,10 +449,10 @@ class Replayer:
         with self._changed:
             return frozenset(self._coming[queue])
 
-    def came(self, queue: str, numbers: Iterable[int]) -> None:
+    def came(self, take: _Take) -> None:
         """Elements were taken."""
         with self._changed:
-            self._coming[queue].difference_update(numbers)
+            self._coming[take.queue].difference_update(take.numbers)
 
     def wanted(self, accumulator: str) -> list[tuple[int, int]] | None:
         with self._changed:
@@ -490,23 +493,24 @@ class _Replayed:
         self._replayer = replayer
         self._part = part
         self._entry = entry
-        self._takes: Counter[str] = Counter()  # by queue
+        self._takes: list[_Take] = []
 
     def commit(self, apply: Callable[[], None]) -> threading.Event:
         return self._replayer.committed(self._entry, apply)
 
     def abandon(self) -> None:
-        self._replayer.abandoned(self._part, self._entry)
+        self._replayer.abandoned(self._part, self._entry, self._takes)
 
     def wanted(self, queue: str) -> Sequence[int] | None:
-        return self._replayer.dequeued(self._entry, queue, self._takes[queue])
+        nth = sum(take.queue == queue for take in self._takes)
+        return self._replayer.dequeued(self._entry, queue, nth)
 
     def of_others(self, queue: str) -> Collection[int]:
         return self._replayer.coming(queue)
 
     def took(self, queue: str, numbers: Sequence[int]) -> None:
-        self._takes[queue] += 1
-        self._replayer.came(queue, numbers)
+        self._takes.append(_Take(queue, numbers))
+        self._replayer.came(self._takes[-1])
 
 
 class _ReplayedRead(_Replayed):

@@ -43,8 +43,9 @@ from graphflow.distribute.shipment import Part, Shipment, observed, shapes_of
 from graphflow.distribute.snapshot import EMPTY, Snapshot, difference, settled
 from graphflow.distribute.transactions import Ahead, Attempt, Promised, ShardStore
 from graphflow.distribute.work import Mailbox, Work, together
-from graphflow.execute.context import InputLog, RandomStream, Resources
+from graphflow.execute.context import RandomStream, Resources
 from graphflow.execute.devices import Device, open_device
+from graphflow.execute.inputs import InputLog
 from graphflow.execute.program import Program
 from graphflow.execute.store import Conflict, Entry
 from graphflow.execute.tiered import TieredProgram
@@ -237,6 +238,8 @@ class Host:
             holder = error.holder if isinstance(error, Promised) else None
             shapes = error.shapes if isinstance(error, _Rehearsed) else ()
             return Refused(ticket, applied, None, holder, shapes)
+        if outcome == "refused":  # the run fails, and others may wait for what it has taken
+            _begun(work).inputs.log.end(self._resources)
         return Refused(ticket, applied, portable(error or _cancelled()))
 
     def _prepare(self, step: Step, work: Work, trace: Trace | None) -> list[Any]:
@@ -455,7 +458,9 @@ class Host:
         _begun(self._work.pop(command.ticket)).abort()
 
     def _forget(self, command: machine.Forget) -> None:
-        self._inputs.pop(command.run, None)
+        log = self._inputs.pop(command.run, None)
+        if log is not None:
+            log.end(self._resources)
 
     def _acknowledge(self, command: machine.Acknowledge) -> None:
         notice = self._notices.get((self._machine.generation, command.sequence))
@@ -467,11 +472,14 @@ class Host:
         for cut in [cut for cut in self._snapshots if cut < message.last]:
             del self._snapshots[cut]
         self._released = {run: cut for run, cut in self._released.items() if cut >= message.last}
-        inputs = {run: log.copy() for run, log in self._inputs.items()}
+        inputs = {run: log.rewound() for run, log in self._inputs.items()}
         notice = self._notices.get((message.generation, message.sequence), _Notice())
         try:
             failpoints.hit("save")
-            snapshot = Snapshot(self.store.entries, self._resources.copies(), inputs)
+            resources = self._resources.copies()
+            for log in self._inputs.values():  # what they have taken, they take again from there
+                log.copy().end(Resources(resources))
+            snapshot = Snapshot(self.store.entries, resources, inputs)
             self._snapshots[message.cut] = notice.snapshot = snapshot
             self._cut = message.cut
             notice.before = self._snapshots.get(message.last)
@@ -492,8 +500,8 @@ class Host:
         self.store = ShardStore(snapshot.entries)
         # Those who wait at the old ones are cancelled already, and what they take is not missed.
         self._resources = Resources(Resources(snapshot.resources).copies())
-        past = {run: log.copy() for run, log in snapshot.inputs.items()}
-        self._inputs = past | {r: log.rewound(past.get(r)) for r, log in self._inputs.items()}
+        logs = dict(snapshot.inputs) if message.snapshot is not None else {}
+        self._inputs = {r: log.rewound() for r, log in (logs | self._inputs).items()}
         self._failures.clear()
 
     def _stay(self, message: Rebuild) -> None:

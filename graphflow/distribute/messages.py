@@ -34,7 +34,7 @@ class Verdict(Enum):
     """What becomes of an attempt."""
 
     COMMIT = "commit"  # apply its effects
-    ABORT = "abort"  # undo it; the run has failed
+    ABORT = "abort"  # undo it; the run has failed, and what it took goes back
     RETRY = "retry"  # undo it, but keep the input it took: the run is tried again
 
     __hash__ = object.__hash__  # not by the name, in Python: each decision is looked up
@@ -178,7 +178,7 @@ UNKNOWN_SESSION = (
     "or before that was stopped for so long that it may have been given up"
 )
 
-OUTPUT = 1  # an enqueue, a print
+OUTPUT = 1  # an enqueue, a print, an element that goes back
 WRITES = 2  # writes that other sessions on a server see
 
 

@@ -93,6 +93,7 @@ class Recovery(Cuts):
         self._position = 0  # in the journal, while it is done again
         self._again: dict[int, Run] = {}  # by the number of the run
         self._losses: Counter[str] = Counter()  # by name, since the state was whole
+        self._failed: list[Run] = []  # since then, of which the workers have not been told
 
     def _reachable(self, worker: str) -> bool:
         return worker not in self.lost
@@ -115,6 +116,11 @@ class Recovery(Cuts):
         for worker, answer in run.answers.items():
             if answer.streams:
                 self._mirrors.moved(worker, answer.streams)
+
+    def _give_back(self, run: Run) -> list[Command]:
+        if run.state == "suspended":
+            self._failed.append(run)
+        return super()._give_back(run)
 
     # ---- losses
 
@@ -325,8 +331,8 @@ class Recovery(Cuts):
                 run.before = record.after
                 self._again[record.run] = run
                 commands += self._start(run)
-            elif self._again[record.run].missing:
-                return commands
+            elif self._again[record.run].missing:  # perhaps for what others have put into a queue
+                return commands + [c for worker in self._peers for c in self._tell(worker)]
             else:
                 run = self._again[record.run]
                 self._decide(run, Verdict.COMMIT)
@@ -355,6 +361,10 @@ class Recovery(Cuts):
         self.phase = "serving"
         self._stays = True
         commands = self._save() if self._uncopied() or self._young else []
+        while self._failed:
+            run = self._failed.pop()
+            run.state, run.ticket = "resting", run.ticket._replace(run=run.number)
+            commands += super()._give_back(run)
         for run in sorted(self._runs.values(), key=lambda run: run.number):
             if run.state == "suspended":
                 commands += self._follow(run)

@@ -272,6 +272,7 @@ class Runs:
         self._current.pop(run.ticket, None)
         if verdict is not Verdict.COMMIT and run.record is not None:
             self._journal.drop(run.record)
+            run.record = None
         for worker in run.feeds:
             if self._reachable(worker):
                 peer = self._peers[worker]
@@ -286,7 +287,18 @@ class Runs:
         return [c for worker in sorted(run.missing) for c in self._tell(worker)]
 
     def _abort(self, run: Run, error: OpError) -> list[Command]:
-        return [*self._undo(run, Verdict.ABORT), *self._finish(run, error)]
+        return [*self._give_back(run), *self._finish(run, error)]
+
+    def _give_back(self, run: Run) -> list[Command]:
+        """Undo a run that fails; others may wait for what its workers have taken for it."""
+        if run.state == "resting":  # after an attempt that may have taken something
+            self._decide(run, Verdict.ABORT)
+            return [c for worker in sorted(run.feeds) for c in self._tell(worker)]
+        commands = self._undo(run, Verdict.ABORT)
+        if run.state == "running":
+            prepared = sorted(w for w, answer in run.answers.items() if answer.changes)
+            commands += [c for worker in prepared for c in self._tell(worker)]
+        return commands
 
     def _finish(self, run: Run, error: OpError | None) -> list[Command]:
         self._current.pop(run.ticket, None)

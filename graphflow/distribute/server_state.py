@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
+from graphflow.base.errors import AbortedError
 from graphflow.distribute.decisions import Decisions, Place
 from graphflow.distribute.messages import OUTPUT, WRITES, Ticket
 from graphflow.distribute.rows import RowTransaction
 from graphflow.distribute.stops import Stops
 from graphflow.distribute.transactions import Attempt, kept
 from graphflow.execute.context import RandomStream, Resources
+from graphflow.execute.inputs import InputLog
 from graphflow.execute.store import Conflict, Store
 
 
@@ -103,20 +105,21 @@ class SharedAttempt(Attempt):
     """A part of a run on a server.
 
     Attributes:
-      again: gives the part executed anew, on the state as it is then.
+      again: gives the part executed anew, on the state as it is then, with what it had taken.
       place: among the parts of other runs, where that is logged or replayed.
       done: it is committed.
       applied: set when that has taken effect, where it has a place.
     """
 
-    __slots__ = ("_store", "_view", "again", "applied", "done", "place")
+    __slots__ = ("_store", "_taken", "_view", "again", "applied", "done", "place")
 
     def __init__(self, ticket: Ticket, store: SharedStore, session: str, *rest: Any):
         view: Any = _View(store, session)
         super().__init__(ticket, view, *rest)
         self._store = store
         self._view = view
-        self.again: Callable[[], SharedAttempt] | None = None
+        self._taken = InputLog()  # once it is committed
+        self.again: Callable[[InputLog], SharedAttempt] | None = None
         self.place: Place | None = None
         self.done = False
         self.applied: threading.Event | None = None
@@ -130,9 +133,10 @@ class SharedAttempt(Attempt):
         """WRITES, OUTPUT or 0."""
         if self.done:
             return 0
-        if self._outputs:
+        if self._outputs or self.inputs.leaves:
             return OUTPUT
-        return WRITES if self.transaction.shows else 0  # type: ignore[attr-defined]
+        shows = self.transaction.shows  # type: ignore[attr-defined]
+        return WRITES if shows or self.inputs.takes else 0
 
     def commit(self) -> None:
         """Apply the writes, computed anew where they are out of date; then release the output.
@@ -140,13 +144,35 @@ class SharedAttempt(Attempt):
         Raises:
           OpError: of output, or of what was computed anew; the writes are lost then.
         """
+        try:
+            self.commit_alone()
+        except Conflict:
+            self.abort()
+            raise AbortedError(
+                None,
+                None,
+                f"run {self.ticket.run} was committed, but would take other input here now, as "
+                "other runs have changed what that depends on: what it writes here is lost",
+            ) from None
+
+    def commit_alone(self) -> None:
+        """As `commit`, where the run may still be tried again.
+
+        Raises:
+          Conflict: what it writes is out of date, and it would take other input now.
+        """
         if self.done:
             return
         self.done = True
-        if self.place is None:
-            self._apply()
-        else:
-            self.applied = self.place.commit(self._apply)
+        self._taken = self.inputs.keep()
+        try:
+            if self.place is None:
+                self._apply()
+            else:
+                self.applied = self.place.commit(self._apply)
+        except Conflict:
+            self.done = False
+            raise
 
     def abort(self) -> None:
         if self.done:
@@ -161,16 +187,24 @@ class SharedAttempt(Attempt):
             try:
                 self.transaction.commit()
             except Conflict:
-                assert self.again is not None
-                fresh = self.again()
-                fresh._two_phase.prepare(self.ticket)
-                fresh.transaction.commit()
-                fresh.done = True  # a run on one server alone is told of its commit after this
+                self._commit_anew()
         # It holds this attempt, and what came from other tasks: in a cycle, their memory would be
         # lent until Python's collector comes.
         self.again = None
         self._reserved.clear()
         self.release()
+
+    def _commit_anew(self) -> None:
+        assert self.again is not None
+        try:
+            with self._taken.replayed():
+                fresh = self.again(self._taken)
+            fresh._two_phase.prepare(self.ticket)
+            fresh.transaction.commit()
+            fresh.inputs.keep()
+            fresh.done = True  # a run on one server alone is told of its commit after this
+        finally:
+            self._taken.end(self.resources)
 
 
 class Borrowed:
@@ -189,6 +223,10 @@ class Borrowed:
             return fresh
 
         return self._state.resources.get(key, made)
+
+    def give_back(self, key: Hashable, value: Any) -> None:
+        """See `Resources.give_back`."""
+        self._state.resources.give_back(key, value)
 
     def close(self) -> None:
         """Nothing: they are not the session's."""

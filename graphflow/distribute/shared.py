@@ -39,7 +39,7 @@ from graphflow.distribute.repeatable import RepeatableMailbox
 from graphflow.distribute.server_state import Borrowed, Private, ServerState, SharedAttempt
 from graphflow.distribute.shipment import Shipment
 from graphflow.distribute.work import Work
-from graphflow.execute.context import InputLog
+from graphflow.execute.inputs import InputLog
 from graphflow.execute.trace import Trace
 
 # Commits of a session, for servers that may not have heard of them: of those overlap 128 at most.
@@ -118,9 +118,8 @@ class SharedHost(Host):
         self._mailboxes[ticket] = repeatable
         attempt = work.attempt
         assert isinstance(attempt, SharedAttempt)
-        inputs = attempt.inputs  # in a replay its turn may come when the run is over
 
-        def again() -> SharedAttempt:
+        def again(inputs: InputLog) -> SharedAttempt:
             """Everything the part asked for came before: it waits for nothing."""
             self._mailboxes[ticket] = repeatable
             try:
@@ -142,7 +141,8 @@ class SharedHost(Host):
                 self._state.stops.look()
                 if self.given_up:
                     raise UnavailableError(None, None, UNKNOWN_SESSION)
-                attempt.commit()
+                attempt.commit_alone()
+                attempt.inputs.log.end(self._resources)
                 _await(attempt.applied)
             return values
         finally:
@@ -225,6 +225,10 @@ class SharedHost(Host):
             self._commits.append(command.ticket)
         super()._commit(command)
 
+    def _forget(self, command: machine.Forget) -> None:
+        if self._undecided is None:  # else at the end: what is undecided may be committed
+            super()._forget(command)
+
     def _rollback(self, command: machine.Rollback) -> None:
         if self._undecided is None or command.ticket not in self._undecided:
             super()._rollback(command)
@@ -234,6 +238,8 @@ class SharedHost(Host):
         self.fence()
         self.settle(())
         super().close()
+        for log in list(self._inputs.values()):  # others may want what its runs had taken
+            log.end(self._resources)
         store = self._shared
         store.drop([k for k in store if isinstance(k, Private) and k.session == self._session])
 
@@ -248,4 +254,5 @@ SharedHost._performs = {
     **Host._performs,
     machine.Commit: SharedHost._commit,
     machine.Rollback: SharedHost._rollback,
+    machine.Forget: SharedHost._forget,
 }

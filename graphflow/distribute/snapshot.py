@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphflow.distribute.tables import Table
-from graphflow.execute.context import InputLog
+from graphflow.execute.inputs import InputLog
 from graphflow.execute.store import Entry
 
 
@@ -19,8 +19,8 @@ class Snapshot(NamedTuple):
 
     Attributes:
       entries: variables, random counters and the like.
-      resources: queues and the like.
-      inputs: what undecided runs have taken; it is no longer where it was.
+      resources: queues and the like, with what undecided runs have taken.
+      inputs: what these have taken from outside.
     """
 
     entries: Mapping[Hashable, Entry]

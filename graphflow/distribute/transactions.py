@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from graphflow.distribute.messages import OUTPUT, Ticket
 from graphflow.distribute.rows import RowTransaction, RowWrite
 from graphflow.distribute.snapshot import owned
-from graphflow.execute.context import InputLog, RandomStream, Resources, Run
+from graphflow.execute.context import RandomStream, Resources, Run
+from graphflow.execute.inputs import InputLog
 from graphflow.execute.store import Conflict, Entry, Store
 
 
@@ -200,7 +201,7 @@ class Attempt(Run):
     @property
     def releases(self) -> int:
         """What waits for the commit, see `Prepared`."""
-        return OUTPUT if self._outputs else 0
+        return OUTPUT if self._outputs or self.inputs.leaves else 0
 
     @property
     def goes_out(self) -> bool:
@@ -235,6 +236,7 @@ class Attempt(Run):
 
     def commit(self) -> None:
         self.transaction.commit()
+        self.inputs.keep()
         self._reserved.clear()
         if self.quiet:
             self._outputs = [output for output in self._outputs if output.own]

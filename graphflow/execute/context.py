@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
-from enum import Enum
-from hashlib import blake2b
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from graphflow.base.errors import CancelledError, InternalError
 from graphflow.compile.plan import Step
 from graphflow.execute import collective
 from graphflow.execute.devices import Device
 from graphflow.execute.failures import explained
-from graphflow.execute.store import Conflict, Transaction
+from graphflow.execute.inputs import InputLog, Inputs, Place
+from graphflow.execute.store import Transaction
 
 
 class RandomStream(NamedTuple):
@@ -48,6 +44,13 @@ class Resources:
                 self._objects[key] = factory()
             return self._objects[key]
 
+    def give_back(self, key: Hashable, value: Any) -> None:
+        """Have an object have again what was taken from it."""
+        with self._lock:
+            found = self._objects.get(key)
+        if found is not None:  # else it was closed
+            found.give_back(value)
+
     def reset(self, objects: Mapping[Hashable, Any]) -> None:
         """Take others in place of these.  No run may be under way."""
         with self._lock:
@@ -61,135 +64,6 @@ class Resources:
         for each in closed.values():
             if hasattr(each, "cancel"):
                 each.cancel()
-
-
-class Again(Enum):
-    """Stands for input that came out of the session's own state: taken anew, it is the same."""
-
-    AGAIN = "again"
-
-
-class Taken(NamedTuple):
-    """What an operation took from outside.
-
-    Attributes:
-      value: that.
-      own: it came out of the session's own state.
-      of: digest of the values that it depends on; None: it stands, whatever these are.
-    """
-
-    value: Any
-    own: bool = False
-    of: bytes | None = None
-
-
-class InputLog:
-    """What a run took from outside, so that running it again takes the same.
-
-    Each operation finds its own again, whatever others do: a run that is tried again sees another
-    state, and may take another branch.  What depends on values (a function's result on its
-    arguments) stands as long as they are the same.
-    """
-
-    def __init__(self, taken: Mapping[str, Sequence[Any]] | None = None) -> None:
-        """Args:
-        taken: what was logged elsewhere, see `taken`.
-        """
-        # By device, operation and how often that had asked before; in the order of taking.
-        self._taken: dict[tuple[str, str, int], Taken] = {}
-        for where, values in (taken or {}).items():
-            device, _, operation = where.partition(" ")
-            for nth, value in enumerate(values):
-                self._taken[device, operation, nth] = Taken(value)
-        self._closed = False
-
-    @property
-    def takes(self) -> bool:
-        """Has it taken anything from the session's own state?"""
-        return bool(self._taken) and any(each.own for each in self._taken.values())
-
-    @property
-    def taken(self) -> Mapping[str, Sequence[Any]] | None:
-        """ "device operation" -> what it took, or None where there is nothing.  For a run that is
-        done again on the state from before it, which gives what came out of that once more."""
-        if not self._taken:
-            return None
-        found: dict[str, list[Any]] = {}
-        for (device, operation, _), each in self._taken.items():
-            value = Again.AGAIN if each.own else each.value
-            found.setdefault(f"{device} {operation}", []).append(value)
-        return found
-
-    def copy(self) -> InputLog:
-        """What it is now."""
-        copy = InputLog()
-        copy._taken = dict(self._taken)
-        return copy
-
-    def rewound(self, past: InputLog | None) -> InputLog:
-        """For a run that is tried again on an earlier state: what it had taken then, and what has
-        come from outside since, up to the first that came out of the state."""
-        result = past.copy() if past is not None else InputLog()
-        ended: set[str] = set()  # devices
-        for key, each in self._taken.items():
-            if key in result._taken:
-                continue
-            if each.own:
-                ended.add(key[0])
-            if key[0] not in ended:
-                result._taken[key] = each
-        return result
-
-    @contextmanager
-    def replayed(self) -> Iterator[None]:
-        """Inside, a run that asks for more than was taken before conflicts instead of waiting:
-        it keeps others from committing, and so nobody could give it what it waits for."""
-        self._closed = True
-        try:
-            yield
-        finally:
-            self._closed = False
-
-    def take(
-        self,
-        where: tuple[str, str, int],
-        function: Callable[[], Any],
-        own: bool = False,
-        of: Sequence[Any] = (),
-        back: Callable[[Any], None] | None = None,
-    ) -> Any:
-        """The logged value, or what the function gives.
-
-        Args:
-          where: device, operation, and how often that has asked before in this attempt.
-          function: takes it.
-          own: it comes out of the session's state.
-          of: values on which it depends.
-          back: takes back what was logged and is not wanted any more.
-        """
-        found = self._taken.get(where)
-        digest = _digest(of) if of else None
-        if found is not None and found.value is not Again.AGAIN and found.of in (None, digest):
-            return found.value
-        if self._closed and (found is None or own):
-            raise Conflict(where)
-        if found is not None and found.value is not Again.AGAIN and back is not None:
-            del self._taken[where]
-            back(found.value)
-        value = function()
-        self._taken[where] = Taken(value, own, digest)
-        return value
-
-
-def _digest(values: Sequence[Any]) -> bytes:
-    """Tells values apart, to the last bit."""
-    found = blake2b(digest_size=16)
-    for value in values:
-        array = np.asarray(value)
-        found.update(f"{array.dtype.str}{array.shape}".encode())
-        plain = array.dtype != object
-        found.update(np.ascontiguousarray(array).data if plain else repr(array.tolist()).encode())
-    return found.digest()
 
 
 class Output(NamedTuple):
@@ -217,6 +91,7 @@ class Run:
 
     Attributes:
       transaction: the state as this run sees it.
+      inputs: what it takes, or finds in the log of what earlier attempts took.
       cancelled: set when the run must stop waiting.
       seed: the session's own seed, for random ops without one.
       rehearsed: (program, shapes of its inputs, what it observed) where the run has only told
@@ -247,11 +122,12 @@ class Run:
     ):
         """Args:
         store: what gives the run's transaction: a `Store`, or a view of one.
+        inputs: the log of all attempts of the run.
         """
         self.transaction: Transaction = store.begin()
         self.resources = resources
         self.seed = seed
-        self.inputs = inputs
+        self.inputs: Inputs = inputs.begin()
         self.cancelled = cancelled
         self.lock = threading.Lock()
         self.rehearsed: list[tuple[Any, Any, Any]] = []
@@ -278,6 +154,7 @@ class Run:
         if self._outputs:
             self.reserve()
         self.transaction.commit()
+        self.inputs.keep()
         self._reserved.clear()
         if self._outputs:
             self.release()
@@ -404,26 +281,44 @@ class Context:
         """The object of that name, made if there is none."""
         return self._run.resources.get(key, factory)
 
-    def input(
-        self,
-        function: Callable[[], Any],
-        own: bool = False,
-        of: Sequence[Any] = (),
-        back: Callable[[Any], None] | None = None,
-    ) -> Any:
+    @property
+    def again(self) -> bool:
+        """Was the run committed before, and is done again to get its effects back?"""
+        return self._run.inputs.log.again
+
+    def input(self, function: Callable[[], Any], of: Sequence[Any] = ()) -> Any:
         """What the function takes from outside; the same again when the run is tried again.
 
         Args:
           function: takes it.
-          own: it takes it out of one of the session's own resources.
           of: arrays of the host on which it depends: where these are others when the run is tried
             again, it is taken anew.
-          back: takes back what was taken before, then.
         """
+        return self._run.inputs.take(self._place(), function, of)
+
+    def take(
+        self,
+        source: Hashable,
+        function: Callable[[Sequence[Any] | None], Any],
+        of: Sequence[Any] = (),
+    ) -> Any:
+        """What the function takes out of one of the session's resources, which has it again where
+        the run fails, or does not want it in the end.
+
+        Args:
+          source: key of the resource.
+          function: takes it; it is given the `numbers` of what the run took when it was done
+            before a loss, or None.
+          of: as for `input`.
+        """
+        run = self._run
+        return run.inputs.take_from(run.resources, source, self._place(), function, of)
+
+    def _place(self) -> Place:
         operation = self.step.name if self.step is not None else ""
         nth = self._asked.get(operation, 0)
         self._asked[operation] = nth + 1
-        return self._run.inputs.take((self.device, operation, nth), function, own, of, back)
+        return Place(self.device, operation, nth)
 
     def output(self, release: Any, own: bool = False) -> None:
         """Call `release` when the run commits.

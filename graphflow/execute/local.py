@@ -19,8 +19,9 @@ from graphflow.base.errors import (
 )
 from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan, takes_input
-from graphflow.execute.context import InputLog, Resources, Run
+from graphflow.execute.context import Resources, Run
 from graphflow.execute.devices import Device, count_gpus, open_device
+from graphflow.execute.inputs import InputLog
 from graphflow.execute.numerics import Numerics, numerics
 from graphflow.execute.program import Program
 from graphflow.execute.rendezvous import Rendezvous
@@ -43,6 +44,7 @@ class LocalTarget:
     Attributes:
       topology: its devices.
       store: the values of its variables.
+      resources: its queues and the like.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class LocalTarget:
         self.tiers = Tiers(tier, threads, fixed, max(1, cpus))
         self._threads = threads
         self._seed = seed
-        self._resources = Resources()
+        self.resources = Resources()
         self._devices: dict[str, Device] = {}
         self._closed = threading.Event()
         self._waiting: set[threading.Event] = set()
@@ -93,11 +95,11 @@ class LocalTarget:
 
     def begin(self, inputs: InputLog, cancelled: threading.Event) -> Run:
         """A new run of this session."""
-        return Run(self.store, self._resources, self._seed, inputs, cancelled)
+        return Run(self.store, self.resources, self._seed, inputs, cancelled)
 
     def capture(self) -> Any:
         """All state, for `restore` of a target like this one; no run may be under way."""
-        return {"": (self.store.entries, self._resources.copies())}
+        return {"": (self.store.entries, self.resources.copies())}
 
     def restore(self, state: Any) -> None:
         """Go on from a state.
@@ -114,7 +116,7 @@ class LocalTarget:
             )
         entries, resources = state[""]
         self.store.reset(entries)
-        self._resources.reset(resources)
+        self.resources.reset(resources)
 
     @property
     def numerics(self) -> Numerics:
@@ -150,7 +152,7 @@ class LocalTarget:
         with self._lock:
             for event in self._waiting:
                 event.set()
-        self._resources.close()
+        self.resources.close()
         self.tiers.close()
         if self._pool is not None:
             here = threading.current_thread().name.startswith(_POOL)  # a thread of a pool closes it
@@ -273,14 +275,17 @@ class LocalExecutable:
     ) -> list[Any]:
         """Run until it commits: overlapping runs may write what this one has read."""
         inputs = InputLog()
-        while True:
-            for _ in range(_CONFLICTS):
-                try:
+        try:
+            while True:
+                for _ in range(_CONFLICTS):
+                    try:
+                        return self._attempt(feeds, inputs, cancelled, trace)
+                    except Conflict:
+                        continue
+                with self._target.store.exclusive(), inputs.replayed(), suppress(Conflict):
                     return self._attempt(feeds, inputs, cancelled, trace)
-                except Conflict:
-                    continue
-            with self._target.store.exclusive(), inputs.replayed(), suppress(Conflict):
-                return self._attempt(feeds, inputs, cancelled, trace)
+        finally:
+            inputs.end(self._target.resources)
 
     def _attempt(
         self,

@@ -1,7 +1,8 @@
 """The ops of queues.  The classes that users hold are in `queues`, the objects in `queue_state`.
 
-A dequeue is an input of its run and waits for elements; an enqueue is an output, released when
-the run commits.  A dequeue sees what its own run has enqueued before it.
+A dequeue is an input of its run and waits for elements, which the queue has again if the run fails;
+an enqueue is an output, released when the run commits.  A dequeue sees what its own run has
+enqueued before it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from graphflow.build.opdef import Array, Each, Handle, Index, Specs
 from graphflow.ops.known import constant_value
 from graphflow.ops.queue_state import (
     Enqueue,
+    Parts,
     PriorityState,
     QueueState,
     ShuffleState,
@@ -89,7 +91,7 @@ def queue_enqueue(
                 f"an element of shape {part.shape} is enqueued to {queue.name!r}, which takes "
                 f"{format_dims(known)}",
             )
-    ctx.output(Enqueue(queue, elements, ctx.cancelled), own=True)
+    ctx.output(Enqueue(queue, elements, ctx.cancelled, bound=not ctx.again), own=True)
     return ()
 
 
@@ -143,18 +145,18 @@ def queue_dequeue_many(
     return parts[0] if len(parts) == 1 else parts
 
 
-def _taken(ctx: Any, handle: StateKey, count: int, up_to: bool) -> list[tuple[Any, ...]]:
+def _taken(ctx: Any, handle: StateKey, count: int, up_to: bool) -> list[Parts]:
     queue = _found(ctx, handle)
     own = own_elements(ctx.pending, queue)
-    found = ctx.input(
-        lambda: queue.take(count, up_to, own, ctx.cancelled, ctx.turn),
-        own=True,
-        of=(np.int64(count),),
-        back=lambda before: queue.give_back(before.elements),
+    found = ctx.take(
+        handle,
+        lambda numbers: queue.take(count, up_to, own, ctx.cancelled, ctx.turn, numbers),
+        of=(np.array([count, min(count, len(own))]),),
     )
     if ctx.turn is not None and found.elements:
-        ctx.turn.took(queue.name, [element.number for element in found.elements])
-    return [*found.elements, *take_own(ctx.pending, queue, found.own)]
+        ctx.turn.took(queue.name, found.numbers)
+    parts = [element.parts for element in found.elements]
+    return [*parts, *take_own(ctx.pending, queue, found.own)]
 
 
 def _device(xp: Any, value: Any) -> Array:
@@ -171,8 +173,9 @@ def _stacked(values: list[Any], dims: Dims, dtype: DType, pad: bool) -> Array:
     result = np.zeros((len(values), *shape), dtype.np)
     if dtype is dtypes.string:
         result.fill(b"")
-    for row, value in zip(result, values, strict=True):
-        row[tuple(slice(0, n) for n in value.shape)] = value
+    for row, value in enumerate(values):
+        place: Any = (row, *[slice(0, n) for n in value.shape])
+        result[place] = value
     return result
 
 

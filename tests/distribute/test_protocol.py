@@ -17,7 +17,8 @@ from graphflow.distribute import coordinator as driver
 from graphflow.distribute import worker as remote
 from graphflow.distribute.messages import Applied, Notice, Prepared, Refused, Step
 from graphflow.distribute.transactions import Ahead, Attempt, Promised, ShardStore
-from graphflow.execute.context import InputLog, Resources
+from graphflow.execute.context import Resources
+from graphflow.execute.inputs import InputLog
 from graphflow.execute.store import Conflict
 
 WORKERS = ("a", "b", "c")

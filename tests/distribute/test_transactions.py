@@ -9,7 +9,8 @@ import pytest
 
 from graphflow.distribute.messages import Ticket
 from graphflow.distribute.transactions import Ahead, Attempt, Promised, ShardStore
-from graphflow.execute.context import InputLog, Resources
+from graphflow.execute.context import Resources
+from graphflow.execute.inputs import InputLog
 from graphflow.execute.store import Conflict
 
 ONE, TWO, THREE = Ticket(0, 1, 1), Ticket(0, 2, 2), Ticket(0, 3, 3)

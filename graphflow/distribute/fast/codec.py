@@ -6,7 +6,7 @@ it reads, and anything else is `Malformed`.  A step takes 1 us each way; with Py
 checks in Python, it took 3 and 7, for each worker in each step.
 
 Values (feeds, fetches) may be arrays of numbers or strings, None, bool, int, float, str, bytes,
-and tuples of these.  Whatever else is met is `Unencodable`; the caller has Ray for that.
+`Again`, and tuples of these.  Whatever else is met is `Unencodable`; the caller has Ray for that.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from graphflow.distribute.messages import (
     Save,
     Step,
 )
+from graphflow.execute.inputs import Again
 
 HEAD_LIMIT = 16 << 20  # bytes of plain data, which may take 20 times as many as objects
 ARRAYS_LIMIT = 1 << 16  # arrays in a message
@@ -157,6 +158,8 @@ def _plain(value: Any) -> Any:
         return _Scalar(value)
     if isinstance(value, np.ndarray):
         return np.asarray(value)
+    if kind is Again:
+        return {"q": [_plain(v) for v in value.numbers]}
     raise Unencodable(f"{kind.__name__} is not plain data")
 
 
@@ -264,6 +267,10 @@ def _unwrapped(data: Any, arrays: Sequence[Buffer]) -> list[Any]:
     return [_value(v, arrays) for v in _exactly(list, data["l"])]
 
 
+def _again(data: Any, arrays: Sequence[Buffer]) -> Again:
+    return Again(_sequence(_exactly(list, data["q"]), arrays))
+
+
 def _number(data: Any, arrays: Sequence[Buffer]) -> int:
     return int(_exactly(str, data["i"]))
 
@@ -313,7 +320,13 @@ def _error(kind: type, data: Any) -> OpError:
     return error
 
 
-_TAGGED: dict[str, Decode] = {"a": _array, "o": _strings, "l": _unwrapped, "i": _number}
+_TAGGED: dict[str, Decode] = {
+    "a": _array,
+    "o": _strings,
+    "l": _unwrapped,
+    "i": _number,
+    "q": _again,
+}
 
 
 def _exactly(kind: type, data: Any) -> Any:
