@@ -174,6 +174,11 @@ class _Scalar:
         self.value = value
 
 
+def bare(message: Any) -> bool:
+    """Is there nothing in a message that may be a value, or of which there may be several?"""
+    return not any(_FORMS[type(message)].loosely(message))
+
+
 # ---- decoding
 
 Decode = Callable[[Any, Sequence[Buffer]], Any]

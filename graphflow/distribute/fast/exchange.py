@@ -28,7 +28,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone, Hear
-from graphflow.distribute.fast import codec, stream
+from graphflow.distribute.fast import repeats, stream
 from graphflow.distribute.fast.codec import Elsewhere, Failed, Malformed, Missed
 from graphflow.distribute.fast.desk import Bell, Desk
 from graphflow.distribute.fast.door import WATCHED, Door, server
@@ -91,7 +91,8 @@ class Exchange:
         self._context: zmq.Context[Any] = zmq.Context()
         self._public, secret = zmq.curve_keypair()
         self._door = Door(self._context)
-        self._gate = Gate()
+        self._encode = repeats.Encoder()
+        self._gate = Gate(repeats.Decoder())
         self._out = self._context.socket(zmq.ROUTER)
         self._out.router_mandatory = 1  # an error where a worker is not connected
         self._out.sndhwm = 0  # never wait: a step is one message, and has an answer
@@ -240,7 +241,7 @@ class Exchange:
         Raises:
           Unencodable: the message is not plain data.
         """
-        head, arrays = codec.encode(message) if message is not None else (b"", [])
+        head, arrays = self._encode(message) if message is not None else (b"", [])
         gone: Gone | None = None
         with self._lock:
             member = self._members.get(worker)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -54,8 +54,13 @@ def pack(kind: Kind, session: bytes, serial: int, head: bytes = b"") -> bytes:
     return _PREFIX.pack(MAGIC, kind, session, serial) + head
 
 
-def parse(parts: Sequence[Buffer]) -> Frame:
+def parse(
+    parts: Sequence[Buffer], decode: Callable[[Buffer, Sequence[Buffer]], Any] = codec.decode
+) -> Frame:
     """The frame in these parts.
+
+    Args:
+      decode: reads a message, see `codec.decode`.
 
     Raises:
       Malformed: there is none.
@@ -68,7 +73,7 @@ def parse(parts: Sequence[Buffer]) -> Frame:
     if magic != MAGIC or kind is None:
         raise Malformed(f"a frame that begins with {bytes(first[:4])!r}")
     if kind in _WITH_BODY:
-        body = codec.decode(memoryview(first)[_PREFIX.size :], parts[1:])
+        body = decode(memoryview(first)[_PREFIX.size :], parts[1:])
         return Frame(kind, session, serial, body)
     if len(parts) > 1 or len(first) > _PREFIX.size:
         raise Malformed("a body where there is none")
@@ -85,8 +90,12 @@ class Gate:
       dropped: counts by reason, "malformed" and "replayed".
     """
 
-    def __init__(self) -> None:
+    def __init__(self, decode: Callable[[Buffer, Sequence[Buffer]], Any] = codec.decode) -> None:
+        """Args:
+        decode: see `parse`.
+        """
         self.dropped: Counter[str] = Counter()
+        self._decode = decode
         self._last = 0
 
     def enter(self, parts: Sequence[Buffer]) -> Frame | None:
@@ -103,7 +112,7 @@ class Gate:
     def read(self, parts: Sequence[Buffer]) -> Frame | None:
         """As `enter`, for answers: who waits for them notices those that come again."""
         try:
-            return parse(parts)
+            return parse(parts, self._decode)
         except Malformed:
             self.dropped["malformed"] += 1
             return None
