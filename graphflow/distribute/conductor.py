@@ -179,7 +179,9 @@ class Conductor(Calls):
         look = now + self._watch.pause(now)
         while not outcome.done:
             wakes = outcome.wakes  # set by whatever thread takes up what it lost to
-            due = min([t for t in (look, outcome.expires, wakes) if t is not None])
+            due = look
+            if outcome.expires is not None or wakes is not None:
+                due = min([t for t in (look, outcome.expires, wakes) if t is not None])
             with self._bell:
                 self._bell.wait_for(
                     lambda: (

@@ -114,7 +114,8 @@ class Coordinator(Recovery):
 
     def _alone(self, event: Begin) -> list[Command] | None:
         """A run on all workers, while no other one is under way."""
-        if self._runs or self.lost or event.ahead or len(event.feeds) < len(self._peers):
+        peers = self._peers
+        if self._runs or event.ahead or len(event.feeds) < len(peers):
             return None
         if not self._begins or self._due():
             return None
@@ -127,15 +128,18 @@ class Coordinator(Recovery):
             run.record = self._journal.begin(number, plan, feeds)
         commands: list[Command] = []
         for worker, fed in feeds.items():
-            sequence, decisions = self._envelope(worker)
-            commands.append(Send(worker, Step(sequence, decisions, ticket, plan, fed, traced)))
+            peer = peers[worker]
+            peer.sequence += 1
+            peer.told = peer.decided
+            step = Step(peer.sequence, tuple(peer.pending), ticket, plan, fed, traced)
+            commands.append(Send(worker, step))
         return commands
 
     def _counted(self, event: Answered) -> list[Command] | None:
         """A vote for such a run; with the last one it is committed, and over.  None of its workers
         holds output."""
         worker, reply = event
-        if type(reply) is not Prepared or len(self._runs) > 1 or self.lost:
+        if type(reply) is not Prepared or len(self._runs) > 1:
             return None
         run = self._current.get(reply.ticket)
         if run is None or run.state != "running" or run.ahead or run.before:

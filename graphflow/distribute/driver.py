@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from graphflow.base.errors import OpError, UnavailableError
@@ -19,7 +20,6 @@ from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.messages import (
     Broken,
-    Message,
     Notice,
     Prepared,
     Rebuild,
@@ -45,15 +45,16 @@ class Outcome:
       error: why it failed.
     """
 
+    wakes: float | None = None
+    done = False
+    answers: Mapping[str, Prepared] = MappingProxyType({})
+    error: OpError | None = None
+    failure: Exception | None = None  # of output, after the commit
+
     def __init__(self, number: int, expires: float | None, ahead: bool = False):
         self.number = number
         self.ahead = ahead
         self.expires = expires
-        self.wakes: float | None = None
-        self.done = False
-        self.answers: Mapping[str, Prepared] = {}
-        self.error: OpError | None = None
-        self.failure: Exception | None = None  # of output, after the commit
 
 
 class Driver:
@@ -212,38 +213,43 @@ class Driver:
             worker, incarnation, message, answer = self._inbox.popleft()
             if incarnation != self._incarnations[worker]:
                 continue  # from one that was lost
-            if isinstance(message, Replacement):
-                event = self._replacements.heard(worker, message, answer)
-                if event is not None:
-                    self._handle(event)
-                if isinstance(event, machine.Replaced):
-                    self._link.outlive(worker, self._hears(worker))
-            elif isinstance(answer, Broken):
-                self._handle(machine.Lost(worker, answer.reason))
-            elif isinstance(answer, Prepared):  # what most are
+            if type(answer) is Prepared:  # what most are
                 self._watch.heard(worker, now)
                 self._handle(machine.Answered(worker, answer))
-            elif not isinstance(answer, Gone):
-                self._watch.heard(worker, now)
-                for told in answer.shapes if isinstance(answer, Refused) else ():
-                    self._replacements.learn(worker, told)
-                if isinstance(answer, Saved) and answer.snapshot is not None:
-                    self._counts[worker]["copied"] += answer.snapshot.nbytes
-                if answer is not None:
-                    self._handle(machine.Answered(worker, answer))
-            elif answer.worker_lost or isinstance(message, (Rebuild, Notice)):
-                self._handle(machine.Lost(worker, answer.reason))
-            elif isinstance(message, Save):
-                error = UnavailableError(None, None, f"{worker} cannot copy it: {answer.reason}")
-                saved = Saved(0, message.generation, message.cut, None, error)
-                self._handle(machine.Answered(worker, saved))
-            elif isinstance(message, Step):
-                error = UnavailableError(None, None, f"{worker} did not answer: {answer.reason}")
-                refused = Refused(message.ticket, 0, error)
-                self._handle(machine.Answered(worker, refused))
+            else:
+                self._heed(worker, message, answer, now)
         self._taken += 1
         if self._onlookers:
             self._ring()
+
+    def _heed(self, worker: str, message: Any, answer: Any, now: float) -> None:
+        """Tell the machine of an answer that is no vote for a commit."""
+        if isinstance(message, Replacement):
+            event = self._replacements.heard(worker, message, answer)
+            if event is not None:
+                self._handle(event)
+            if isinstance(event, machine.Replaced):
+                self._link.outlive(worker, self._hears(worker))
+        elif isinstance(answer, Broken):
+            self._handle(machine.Lost(worker, answer.reason))
+        elif not isinstance(answer, Gone):
+            self._watch.heard(worker, now)
+            for told in answer.shapes if isinstance(answer, Refused) else ():
+                self._replacements.learn(worker, told)
+            if isinstance(answer, Saved) and answer.snapshot is not None:
+                self._counts[worker]["copied"] += answer.snapshot.nbytes
+            if answer is not None:
+                self._handle(machine.Answered(worker, answer))
+        elif answer.worker_lost or isinstance(message, (Rebuild, Notice)):
+            self._handle(machine.Lost(worker, answer.reason))
+        elif isinstance(message, Save):
+            error = UnavailableError(None, None, f"{worker} cannot copy it: {answer.reason}")
+            saved = Saved(0, message.generation, message.cut, None, error)
+            self._handle(machine.Answered(worker, saved))
+        elif isinstance(message, Step):
+            error = UnavailableError(None, None, f"{worker} did not answer: {answer.reason}")
+            refused = Refused(message.ticket, 0, error)
+            self._handle(machine.Answered(worker, refused))
 
     def _handle(self, event: machine.Event) -> None:
         """Let the machine decide, and carry out its commands.  The lock is held."""
@@ -253,13 +259,12 @@ class Driver:
         now = self._clock()
         for command in commands:
             if isinstance(command, machine.Send):
-                message: Message = command.message
-                self._counts[command.worker][_KIND.get(type(message), "notices")] += 1
-                if isinstance(message, Rebuild) and message.staying and message.worker:
-                    self._counts[command.worker]["mirrored"] += 1
-                self._watch.asked(command.worker, now)
-                hear = self._hears(command.worker, message)
-                self._link.send(command.worker, message, hear)
+                worker, message = command
+                self._counts[worker][_KIND.get(type(message), "notices")] += 1
+                if type(message) is Rebuild and message.staying and message.worker:
+                    self._counts[worker]["mirrored"] += 1
+                self._watch.asked(worker, now)
+                self._link.send(worker, message, self._hears(worker, message))
             elif isinstance(command, machine.Wake):
                 self._outcomes[command.run].wakes = now + command.seconds
                 self._ring()

@@ -216,6 +216,7 @@ class Host:
         if not self._starts(work):
             reason = _cancelled() if work.cancelled.is_set() else self._stuck()
             return Refused(ticket, self._machine.applied, reason)
+        attempt = _begun(work)
         error: BaseException | None = None
         values: list[Any] = []
         trace = Trace() if step.traced else None
@@ -223,12 +224,12 @@ class Host:
             values = self._prepare(step, work, trace)
         except BaseException as caught:
             error = caught
-        releases = _begun(work).releases
+        releases = attempt.releases
         with self._lock:
             outcome = self._handle(machine.Executed(ticket, error is None))
             applied = self._machine.applied
         if outcome == "prepared":
-            spans, attempt = trace.dated() if trace else (), _begun(work)
+            spans = trace.dated() if trace else ()
             logged, handed = attempt.inputs.taken, attempt.handed
             streams = attempt.streams if self._loaded[step.plan].shipment.mirrored else ()
             return Prepared(
@@ -388,11 +389,12 @@ class Host:
     def _handle(self, event: machine.Event) -> str:
         """Perform what the machine wants; the outcome of a step, where it answers one."""
         outcome = ""
+        performs = self._performs
         for command in self._machine.handle(event):
-            if isinstance(command, machine.Answer):
+            if type(command) is machine.Answer:
                 outcome = command.outcome
             else:
-                self._performs[type(command)](self, command)
+                performs[type(command)](self, command)
         while self._abandoned:
             self._handle(machine.Executed(self._abandoned.pop(), False))
         return outcome

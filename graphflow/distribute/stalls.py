@@ -53,7 +53,8 @@ class Stalls:
 
     def ended(self, run: int) -> str | None:
         """A run has ended; the last report on it."""
-        self._since.pop(run, None)
+        if self._since.pop(run, None) is None:
+            return None
         self._reported.pop(run, None)
         return self._last.pop(run, None)
 

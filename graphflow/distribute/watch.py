@@ -57,6 +57,8 @@ class Watch:
 
     def pause(self, now: float) -> float:
         """Seconds until there is something to `look` for, if nothing comes in meanwhile."""
+        if not self._seen:
+            return self.interval
         due = [now + self.interval]
         for seen in self._seen.values():
             due.append(seen.pinged + self.interval)

@@ -13,9 +13,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from graphflow.distribute import worker
-from graphflow.distribute.coordinator import Coordinator
+from graphflow.distribute.coordinator import Answered, Begin, Coordinator
+from graphflow.distribute.messages import Notice, Prepared, Save, Verdict
+from graphflow.distribute.worker import Arrived, Executed
 from tests.distribute.explore import explore, frozen
 from tests.distribute.test_protocol import WORKERS, Protocol
+from tests.distribute.test_worker import ONE, THREE, TWO, after, decided, step
 from tests.distribute.worlds import worlds
 
 AB = ("a", "b")
@@ -101,6 +104,39 @@ def test_the_short_way_is_the_rules_way(system, machines):
     ways = {"_alone", "_counted", "_in_turn", "_as_expected"}
     assert {way for way, short in taken if short} == ways - SELDOM.get(system, set())
     assert not all(short for _, short in taken)
+
+
+def test_nothing_is_left_of_a_series_that_a_step_alone_commits():
+    machine = BothWorkers()
+    for event in (
+        step(1, ONE),
+        Executed(ONE, True),
+        after(2, TWO, ONE),
+        Executed(TWO, True),
+        Arrived(Notice(3, (decided(1, ONE, Verdict.COMMIT),))),
+    ):
+        machine.handle(event)
+    taken.clear()
+    machine.handle(step(4, THREE, decided(2, TWO, Verdict.COMMIT)))
+    assert taken["_in_turn", True] == 1
+
+
+def test_a_step_waits_behind_a_copy_that_waits_for_an_attempt_to_end():
+    machine = BothWorkers()
+    machine.handle(step(1, ONE))
+    machine.handle(Arrived(Save(2, (decided(1, ONE, Verdict.RETRY),), 0, 1, 0)))
+    assert machine.handle(step(3, TWO)) == []
+    assert machine.handle(Executed(ONE, True))[-1].step.ticket == TWO
+
+
+def test_a_run_that_nobody_has_claimed_is_not_over_with_its_last_vote():
+    machine = Both(AB)
+    machine.handle(Begin(1, 1, dict.fromkeys(AB, ())))
+    machine.handle(Begin(2, 1, dict.fromkeys(AB, ()), ahead=True, after=1))
+    for ticket in (ONE, TWO):
+        for name in AB:
+            commands = machine.handle(Answered(name, Prepared(ticket, 0, (), 0)))
+        assert bool(commands) == (ticket is ONE)
 
 
 class ComparedProtocol(Protocol):

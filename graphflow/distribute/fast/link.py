@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone, Hear, Link
 from graphflow.distribute.fast.codec import Unencodable
-from graphflow.distribute.fast.exchange import NOBODY, Exchange
+from graphflow.distribute.fast.exchange import NOBODY
 from graphflow.distribute.fast.frames import Kind
 from graphflow.distribute.fast.network import Network
 from graphflow.distribute.messages import Message
@@ -21,30 +21,6 @@ class Slow(Link, Protocol):
     def collect(self, worker: str, serial: int, hear: Hear) -> None:
         """Ask for an answer that a worker keeps, to the message of that number."""
         ...
-
-
-def send(
-    exchange: Exchange,
-    worker: str,
-    session: bytes,
-    message: Message,
-    hear: Hear,
-    collect: Callable[[int], None],
-) -> bool:
-    """Send a message past Ray, if it is plain data; was it sent?
-
-    Args:
-      exchange: reaches the worker.
-      worker, session: whom the message is for.
-      message: messages may overtake each other, so another one may go by Ray.
-      hear: gets the answer.
-      collect: asks Ray for an answer that is no plain data, by the number of the message.
-    """
-    try:
-        exchange.send(worker, session, Kind.MESSAGE, hear, message, collect)
-    except Unencodable:
-        return False
-    return True
 
 
 class FastLink(Link):
@@ -77,11 +53,12 @@ class FastLink(Link):
             hear(Gone(reason))
 
     def send(self, worker: str, message: Message, hear: Hear) -> None:
-        sent = send(
-            self._exchange, worker, self._session, message, hear,
-            lambda serial: self._slow.collect(worker, serial, hear),
-        )  # fmt: skip
-        if not sent:
+        def collect(serial: int) -> None:
+            self._slow.collect(worker, serial, hear)
+
+        try:
+            self._exchange.send(worker, self._session, Kind.MESSAGE, hear, message, collect)
+        except Unencodable:  # messages may overtake each other
             self._slow.send(worker, message, hear)
 
     def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from graphflow.distribute.channel import Hear
+from graphflow.distribute.fast.codec import Unencodable
 from graphflow.distribute.fast.exchange import NOBODY
 from graphflow.distribute.fast.frames import Kind
-from graphflow.distribute.fast.link import send
 from graphflow.distribute.fast.network import Calls, Network
 from graphflow.distribute.messages import Message, Ticket
 
@@ -45,11 +45,15 @@ class FastMember:
         return self._slow.handle
 
     def send(self, session: str, message: Message, hear: Hear) -> None:
-        sent = send(
-            self._network.exchange, self._name, bytes.fromhex(session), message, hear,
-            lambda serial: self._slow.collect(self._network.job, serial, hear),
-        )  # fmt: skip
-        if not sent:
+        def collect(serial: int) -> None:
+            self._slow.collect(self._network.job, serial, hear)
+
+        exchange = self._network.exchange
+        try:
+            exchange.send(
+                self._name, bytes.fromhex(session), Kind.MESSAGE, hear, message, collect
+            )  # fmt: skip
+        except Unencodable:  # messages may overtake each other
             self._slow.send(session, message, hear)
 
     def call(self, session: str, method: str, arguments: tuple[Any, ...], hear: Hear) -> None:
