@@ -95,6 +95,9 @@ __all__ = [
 ]
 
 
+_new: Any = tuple.__new__  # a tuple's own way; the class's is a call in Python
+
+
 class Coordinator(Recovery):
     """Decides on the runs of one session, and on what happens when workers are lost."""
 
@@ -131,38 +134,36 @@ class Coordinator(Recovery):
             peer = peers[worker]
             peer.sequence += 1
             peer.told = peer.decided
-            step = Step(peer.sequence, tuple(peer.pending), ticket, plan, fed, traced)
-            commands.append(Send(worker, step))
+            decisions = tuple(peer.pending)
+            step = _new(Step, (peer.sequence, decisions, ticket, plan, fed, traced, None, None))
+            commands.append(_new(Send, (worker, step)))
         return commands
 
     def _counted(self, event: Answered) -> list[Command] | None:
-        """A vote for such a run; with the last one it is committed, and over.  None of its workers
-        holds output."""
+        """A vote for such a run, of which no worker holds output; with the last one it is committed
+        and over."""
         worker, reply = event
-        if type(reply) is not Prepared or len(self._runs) > 1:
+        if type(reply) is not Prepared or len(self._runs) > 1 or reply.releases:
             return None
         run = self._current.get(reply.ticket)
         if run is None or run.state != "running" or run.ahead or run.before:
             return None
-        if run.missing != {worker}:
-            self._acknowledge(worker, reply.applied)
-            run.missing.discard(worker)
-            run.answers[worker] = reply
-            return []
-        answers = {**run.answers, worker: reply}
-        if any([answer.releases or answer.outputs for answer in answers.values()]):
+        missing, answers = run.missing, run.answers
+        if missing == {worker} and any([a.releases for a in answers.values()]):
             return None
         self._acknowledge(worker, reply.applied)
-        run.missing.clear()
-        run.answers = answers
+        missing.discard(worker)
+        answers[worker] = reply
+        if missing:
+            return []
         del self._current[run.ticket], self._runs[run.number]
         for each in run.feeds:
             peer = self._peers[each]
             peer.decided += 1
-            peer.pending.append(Decision(peer.decided, run.ticket, Verdict.COMMIT))
+            peer.pending.append(_new(Decision, (peer.decided, run.ticket, Verdict.COMMIT)))
         self._note(run)
         self._write_down(run, False)
-        return [Finish(run.number, answers, None)]
+        return [*self._hand_over(run), _new(Finish, (run.number, answers, None))]
 
     @property
     def running(self) -> bool:

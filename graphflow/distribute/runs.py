@@ -156,14 +156,19 @@ class Runs:
         self._note(run)
         releasing = [w for w, answer in run.answers.items() if answer.releases]
         self._write_down(run, bool(releasing))
-        handed = [output for w in sorted(run.answers) for output in run.answers[w].outputs]
-        commands: list[Command] = [Release(run.number, handed)] if handed else []
+        commands = self._hand_over(run)
         if not releasing:
             return commands + self._finish(run, None)
         run.state = "committing"
         run.missing = set(releasing)
         self._current[run.ticket] = run
         return commands + [command for worker in releasing for command in self._tell(worker)]
+
+    def _hand_over(self, run: Run) -> list[Command]:
+        """Let out what the workers of a run that is committed have handed over."""
+        answers = run.answers
+        handed = [output for worker in sorted(answers) for output in answers[worker].outputs]
+        return [Release(run.number, handed)] if handed else []
 
     def _note(self, run: Run) -> None:
         """Note what a run that is committed has told."""

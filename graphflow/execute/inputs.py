@@ -77,11 +77,7 @@ class InputLog:
         taken: what was logged elsewhere, see `Inputs.taken`: the run is done again.
         """
         self.again = taken is not None
-        self._taken: dict[Place, Taken] = {}
-        for where, values in (taken or {}).items():
-            device, _, operation = where.partition(" ")
-            for nth, value in enumerate(values):
-                self._taken[Place(device, operation, nth)] = Taken(value)
+        self._taken: dict[Place, Taken] = _placed(taken) if taken else {}
         self._attempt: Inputs | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -129,6 +125,15 @@ class InputLog:
             yield
         finally:
             self._closed = False
+
+
+def _placed(taken: Mapping[str, Sequence[Any]]) -> dict[Place, Taken]:
+    found = {}
+    for where, values in taken.items():
+        device, _, operation = where.partition(" ")
+        for nth, value in enumerate(values):
+            found[Place(device, operation, nth)] = Taken(value)
+    return found
 
 
 def _holding(taken: dict[Place, Taken]) -> InputLog:

@@ -334,24 +334,25 @@ class Exchange:
         """Hand an answer on.  The source tells the connection of those that came by ZeroMQ."""
         if frame is None:
             return
-        if isinstance(frame.body, Missed):
-            self._end(frame.body.name, "another worker has no connection to it any more")
+        kind, _, serial, body = frame
+        if isinstance(body, Missed):
+            self._end(body.name, "another worker has no connection to it any more")
             return
         with self._lock:
-            waiting = self._waiting.pop(frame.serial, None)
-            if waiting is not None and frame.kind is Kind.PONG and source is not None:
+            waiting = self._waiting.pop(serial, None)
+            if source is not None and waiting is not None and kind is Kind.PONG:
                 member = self._members.get(waiting.worker)
                 if member is not None:
                     self._connections[source.get(zmq.SRCFD)] = waiting.worker, member
         if waiting is None:
             self._gate.dropped["replayed"] += 1
-        elif isinstance(frame.body, Failed):
-            waiting.hear(Gone(frame.body.reason, worker_lost=False))
-        elif isinstance(frame.body, Elsewhere):
+        elif isinstance(body, Failed):
+            waiting.hear(Gone(body.reason, worker_lost=False))
+        elif isinstance(body, Elsewhere):
             if waiting.collect is not None:
-                waiting.collect(frame.serial)
+                waiting.collect(serial)
         else:
-            waiting.hear(frame.body)
+            waiting.hear(body)
 
     def _monitored(self, monitor: Any) -> None:
         # no deadline: `poll` has told of it

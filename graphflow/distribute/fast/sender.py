@@ -16,6 +16,7 @@ import numpy as np
 from graphflow.distribute.fast.greeting import PATIENCE
 
 _IOV = 512  # parts of one call; the kernel takes 1024
+_AT_ONCE = int(socket.MSG_DONTWAIT)  # as an enumeration it is looked up twice
 
 
 class Sender:
@@ -31,6 +32,7 @@ class Sender:
         self._connect = connect
         self._ended = ended
         self._connection = connection
+        self._direct = connection is not None and _takes_some(connection)
         self._lock = threading.Lock()
         self._queue: deque[tuple[list[Any], list[int]]] = deque()
         self._thread: threading.Thread | None = None
@@ -43,7 +45,7 @@ class Sender:
             if self._closed:
                 return False
             fresh = [os.dup(d) for d in descriptors] if descriptors else []
-            if self._connection is not None and self._thread is None:
+            if self._thread is None and self._direct:
                 parts, fresh = self._try(parts, fresh)
             if parts:
                 self._queue.append((parts, fresh))
@@ -56,15 +58,14 @@ class Sender:
 
     def _try(self, parts: list[Any], fresh: list[int]) -> tuple[list[Any], list[int]]:
         """Send what goes without waiting; what is left."""
-        if isinstance(self._connection, ssl.SSLSocket):
-            return parts, fresh
         try:
             if len(parts) == 1 and not fresh:  # half the time of the other call
-                done = self._connection.send(parts[0], socket.MSG_DONTWAIT)
-                if done == len(parts[0]):
-                    return [], []
+                (part,) = parts
+                done = self._connection.send(part, _AT_ONCE)
+                if done == len(part):
+                    return [], fresh
             else:
-                done = self._connection.sendmsg(parts[:_IOV], _beside(fresh), socket.MSG_DONTWAIT)
+                done = self._connection.sendmsg(parts[:_IOV], _beside(fresh), _AT_ONCE)
         except OSError:  # it is full; or it has failed, and the thread will find out, too
             return parts, fresh
         _close(fresh)
@@ -75,6 +76,7 @@ class Sender:
         try:
             if self._connection is None:
                 self._connection = self._connect()
+                self._direct = _takes_some(self._connection)
             while self._next():
                 pass
             failed = self._closed
@@ -132,6 +134,11 @@ class Sender:
         thread = self._thread
         if thread is not None:
             thread.join(PATIENCE)
+
+
+def _takes_some(connection: Any) -> bool:
+    """Can it be given as much as it takes without waiting?  TLS cannot."""
+    return not isinstance(connection, ssl.SSLSocket)
 
 
 def _beside(descriptors: Sequence[int]) -> list[Any]:
