@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from graphflow.distribute import channel
@@ -129,6 +130,12 @@ class InProcess:
 
 
 class Link(channel.Link):
+    """Attributes:
+    hosts: what each worker has of the session.
+    former: the same of those that were lost.
+    waiting: who hears an answer of each worker; another list for who takes a lost one's place.
+    """
+
     def __init__(self, cluster: InProcess):
         self.cluster = cluster
         self.hosts: dict[str, Host] = {}
@@ -143,7 +150,10 @@ class Link(channel.Link):
         self._call(worker, hear, lambda m: getattr(self.hosts[worker], method)(m), message)
 
     def call(self, worker: str, method: str, *arguments: Any, hear: Callable[[Any], None]) -> None:
-        self._call(worker, hear, lambda *a: getattr(self, f"_{method}")(worker, *a), *arguments)
+        function = partial(getattr(self, f"_{method}"), worker)
+        if method == "open":
+            function = partial(function, self.waiting[worker])
+        self._call(worker, hear, function, *arguments)
 
     def ping(self, worker: str, hear: Callable[[Any], None]) -> None:
         self._call(worker, hear, lambda: None)
@@ -183,6 +193,9 @@ class Link(channel.Link):
         return worker not in self.cluster.dead | self.cluster.frozen
 
     def _answer(self, worker: str, hear: Callable[[Any], None], function: Any, sent: bytes) -> None:
+        with self.lock:
+            if hear not in self.waiting[worker]:
+                return  # it was killed before
         try:
             answer = function(*pickle.loads(sent))
         except Exception as error:
@@ -193,9 +206,18 @@ class Link(channel.Link):
             self.waiting[worker].remove(hear)
         hear(pickle.loads(pickle.dumps(answer)))
 
-    def _open(self, worker: str, seed: int, deadline: float, plans: Any, tier: str) -> Any:
+    def _open(
+        self, worker: str, place: Any, seed: int, deadline: float, plans: Any, tier: str
+    ) -> Any:
         tiers = Tiers(tier, self.cluster.threads, fixed=True)
-        self.hosts[worker] = Host(seed, Channel(self), deadline, plans, tiers)
+        host = Host(seed, Channel(self), deadline, plans, tiers)
+        with self.lock:
+            here = self.waiting[worker] is place  # else it was killed, and another one may be
+            if here:
+                self.hosts[worker] = host
+        if not here:
+            self.former.append(host)
+            host.close()
         return numerics(tiers.tier, self.cluster.threads)
 
     def _load(self, worker: str, plan: int, shipment: Any) -> None:

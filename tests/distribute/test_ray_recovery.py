@@ -73,9 +73,11 @@ def test_kill_9_at_every_named_moment(cluster, graph, undisturbed):
     victims: list[int] = []
 
     def on_step(session: Any) -> None:
+        conductor = session.target.conductor
+        conductor._until(lambda: not conductor._machine.saving)  # copies are made beside the steps
         if victims and victims[-1] in pids(cluster):
-            time.sleep(0.1)  # copies are made beside the steps, which may not be over before
-        elif len(victims) < len(points):
+            return  # it comes to its moment in a later step: there is a cut at each fifth
+        if len(victims) < len(points):
             point, task = points[len(victims)], len(victims) % 2
             victims.append(arm(cluster, task, point, 1, "kill"))
             if point == "rebuild":

@@ -16,7 +16,7 @@ from graphflow.distribute import failpoints
 from graphflow.distribute.messages import Notice, Rebuild, Save, Step
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import same, train
-from tests.until import PATIENCE
+from tests.until import PATIENCE, until
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 12
@@ -296,6 +296,23 @@ def test_a_worker_may_be_lost_at_any_moment(cluster, graph, undisturbed, point, 
     same(train(cluster, STEPS, scopes=(T0, T1), on_step=arm), undisturbed)
     beside = ("copy", "save")  # the steps: a busy machine may not come to them a second time
     assert len(hits) == 2 or point == "load" or (hits and point in beside)
+
+
+def test_who_is_killed_while_it_opens_is_in_nobodys_way(cluster, graph, undisturbed):
+    """However late its threads end, which have the process of the next one here."""
+    name, steps = cluster.names[0], iter(range(1000))
+
+    def die() -> None:
+        hosts = cluster.links[0].hosts
+        cluster.kill(0)
+        until(lambda: name in hosts and hosts[name]._machine.generation)  # the next one has state
+
+    def arm(session: Any) -> None:
+        if next(steps) == 5:
+            failpoints.arm("load", 2, die)
+            cluster.kill(0)
+
+    same(train(cluster, STEPS, scopes=(T0, T1), on_step=arm), undisturbed)
 
 
 @pytest.mark.slow
