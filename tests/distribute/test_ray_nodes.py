@@ -70,3 +70,43 @@ def test_a_raylet_is_killed(tmp_path):
     # From the kill to the end of the first step with a worker on another machine: that Ray and the
     # worker itself notice, the start of the other one, the state of the last cut, the steps since.
     assert float(done.stdout.split("back after ")[1].split()[0]) < 5
+
+
+JOB = """
+    import os, signal, sys, time, warnings
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    warnings.simplefilter("ignore")
+    from pathlib import Path
+    from ray.cluster_utils import Cluster
+    from graphflow.distribute.ray_transport import TUNED
+    from tests.distribute.test_ray_servers_lost import Job, undisturbed
+    from tests.until import until
+
+    memory = {"object_store_memory": 100 << 20}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": TUNED, **memory}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        nodes.add_node(num_cpus=1, **memory)
+    job = Job(Path(sys.argv[1]), 60, address=nodes.address)
+    job.reach(20)
+    before = job.read("ps0.pid")
+    raylet = int(Path(f"/proc/{before}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    start = time.monotonic()
+    os.kill(raylet, signal.SIGKILL)
+    until(lambda: job.read("ps0.pid") != before, 60)
+    print("back after", time.monotonic() - start, "s")
+    assert job.end() == 0
+    undisturbed(job, 60)
+    print("same True")
+    nodes.shutdown()
+    """
+
+
+def test_the_raylet_of_a_server_is_killed(tmp_path):
+    """With it the workers on that machine, if there are some: all begin again on the other one."""
+    root = Path(tf.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(JOB), str(tmp_path)], capture_output=True,
+        text=True, timeout=150, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False,
+    )  # fmt: skip
+    assert "same True" in done.stdout, done.stdout + done.stderr

@@ -116,13 +116,14 @@ class Job:
         protocol: str = "grpc",
         restarts: int | None = None,
         heartbeat: float | None = None,
+        address: str | None = None,
     ):
         self.folder = folder
         script = folder / "program.py"
         script.write_text(PROGRAM.format(out=folder, steps=steps, protocol=protocol))
         self._pool = ThreadPoolExecutor(1)
         layout = run.Layout(workers=2, servers=servers, cpus=0, restarts=restarts)
-        layout = layout._replace(heartbeat=heartbeat)
+        layout = layout._replace(heartbeat=heartbeat, address=address)
         self.status = self._pool.submit(run.main, str(script), [], layout)
 
     def read(self, name: str) -> str:
