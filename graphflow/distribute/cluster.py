@@ -426,14 +426,18 @@ def _topology(
 ) -> Topology:
     devices: list[Device] = []
     for name, found in workers.items():
-        if found.usable < len(found.gpus):
+        usable = len(found.gpu_memory)
+        if usable < len(found.gpus):
             raise InvalidArgumentError(
                 None,
                 None,
-                f"Ray gave {name} {len(found.gpus)} GPUs, but CuPy can use {found.usable}: install "
+                f"Ray gave {name} {len(found.gpus)} GPUs, but CuPy can use {usable}: install "
                 "graphflow[gpu12] where the workers run, or use gpus_per_worker=0",
             )
         speed = {"flops": 200e9 * max(1, int(cpus)), "host": found.node, "memory": found.memory}
         devices.append(assumed_device(f"{name}/device:CPU:0", **speed))
-        devices += [assumed_device(f"{name}/device:GPU:{i}", host=found.node) for i in range(gpus)]
+        devices += [
+            assumed_device(f"{name}/device:GPU:{i}", host=found.node, memory=memory)
+            for i, memory in enumerate(found.gpu_memory[:gpus])
+        ]
     return Topology(tuple(devices), transport=transport, keepers=keepers)

@@ -30,7 +30,7 @@ from graphflow.distribute.messages import (
     Ticket,
 )
 from graphflow.distribute.portable import portable
-from graphflow.execute.devices import count_gpus
+from graphflow.execute.devices import gpu_memory
 from graphflow.execute.numerics import Numerics, numerics
 from graphflow.execute.tiers import Tiers
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
@@ -52,7 +52,7 @@ class Description(NamedTuple):
       node: identifies the machine.
       pid: its process.
       gpus: ids of the GPUs that Ray gave it.
-      usable: number of GPUs that CuPy can use.
+      gpu_memory: bytes of each GPU that CuPy can use.
       threads: of its kernels.
       memory: bytes that the processes of its machine, or of its container, may have.
     """
@@ -60,7 +60,7 @@ class Description(NamedTuple):
     node: str
     pid: int
     gpus: tuple[str, ...]
-    usable: int
+    gpu_memory: tuple[int, ...]
     threads: int
     memory: int
 
@@ -114,7 +114,7 @@ class Executor:
             ray.get_runtime_context().get_node_id(),
             os.getpid(),
             gpus,
-            count_gpus() if gpus else 0,
+            gpu_memory() if gpus else (),
             int(os.environ.get("OMP_NUM_THREADS", "0")),
             machine_memory(),
         )

@@ -308,6 +308,7 @@ def _topology(found: Mapping[str, Found]) -> Topology:
             )
         )
         devices += [
-            assumed_device(f"{name}/device:GPU:{i}", host=task.node) for i in range(task.gpus)
+            assumed_device(f"{name}/device:GPU:{i}", host=task.node, memory=memory)
+            for i, memory in enumerate(task.gpus)
         ]
     return Topology(tuple(devices))

@@ -27,7 +27,7 @@ from graphflow.distribute.portable import portable
 from graphflow.distribute.server_state import ServerState
 from graphflow.distribute.shared import SharedHost
 from graphflow.distribute.stops import SAFE
-from graphflow.execute.devices import count_gpus
+from graphflow.execute.devices import gpu_memory
 from graphflow.execute.whereabouts import Whereabouts, whereabouts
 from graphflow.place.devices import machine_memory
 
@@ -46,13 +46,13 @@ class Found(NamedTuple):
     Attributes:
       node: identifies the machine.
       cpus: threads that kernels may use.
-      gpus: number of GPUs that CuPy can use.
+      gpus: bytes of memory of each GPU that CuPy can use.
       memory: bytes that the processes of its machine, or of its container, may have.
     """
 
     node: str
     cpus: int
-    gpus: int
+    gpus: tuple[int, ...]
     memory: int
 
 
@@ -102,7 +102,7 @@ class Task:
 
     def _describe(self, session: str) -> Found:
         cpus = int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
-        return Found(self._node, cpus, count_gpus(), machine_memory())
+        return Found(self._node, cpus, gpu_memory(), machine_memory())
 
     def _open(
         self, session: str, seed: int, deadline: float, _: Any, tier: str,

@@ -123,6 +123,13 @@ def count_gpus() -> int:
     return count
 
 
+def gpu_memory() -> tuple[int, ...]:
+    """Bytes of memory of each GPU that CuPy can use; no CUDA context is made for that."""
+    count = count_gpus()
+    told = _load_cupy().cuda.runtime.getDeviceProperties if count else None
+    return tuple([int(told(i)["totalGlobalMem"]) for i in range(count)]) if told else ()
+
+
 def available_gpus(asked: int | None, soft: bool) -> int:
     """How many GPUs a session gets: as many as it asks for, or all; at most those that are here.
 

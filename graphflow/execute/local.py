@@ -20,7 +20,7 @@ from graphflow.base.errors import (
 from graphflow.build.tensor import Tensor
 from graphflow.compile import Plan, compile_plan, takes_input
 from graphflow.execute.context import Resources, Run
-from graphflow.execute.devices import Device, count_gpus, open_device
+from graphflow.execute.devices import Device, gpu_memory, open_device
 from graphflow.execute.inputs import InputLog
 from graphflow.execute.numerics import Numerics, numerics
 from graphflow.execute.program import Program
@@ -67,8 +67,8 @@ class LocalTarget:
         Raises:
           InvalidArgumentError: a GPU that is asked for is not there.
         """
-        gpus = count_gpus() if gpus is None else gpus
-        self.topology: Topology = local_topology(max(1, cpus), gpus)
+        memory = () if gpus == 0 else gpu_memory()[:gpus]
+        self.topology: Topology = local_topology(max(1, cpus), memory)
         self.store = Store()
         if threads:
             limit_threads(threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -249,9 +249,17 @@ def machine_memory() -> int:
     return min(found)
 
 
-def local_topology(cpus: int = 1, gpus: int = 0) -> Topology:
-    """The devices of this process; its CPUs share the machine's memory."""
+def local_topology(cpus: int = 1, gpus: int | Sequence[int] = 0) -> Topology:
+    """The devices of this process; its CPUs share the machine's memory.
+
+    Args:
+      cpus: how many.
+      gpus: how many, or the bytes of memory of each.
+    """
     memory = machine_memory()
     devices = [assumed_device(local("CPU", i), memory=memory) for i in range(cpus)]
-    devices += [assumed_device(local("GPU", i)) for i in range(gpus)]
+    if isinstance(gpus, int):
+        devices += [assumed_device(local("GPU", i)) for i in range(gpus)]
+    else:
+        devices += [assumed_device(local("GPU", i), memory=m) for i, m in enumerate(gpus)]
     return Topology(tuple(devices))

@@ -29,7 +29,9 @@ class CuPy:
         self.cuda = types.SimpleNamespace(
             Device=lambda index: contextlib.nullcontext(),
             runtime=types.SimpleNamespace(
-                getDeviceCount=lambda: count, CUDARuntimeError=RuntimeError
+                getDeviceCount=lambda: count,
+                getDeviceProperties=lambda device: {"totalGlobalMem": (device + 1) << 30},
+                CUDARuntimeError=RuntimeError,
             ),
         )
 
@@ -147,9 +149,18 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch):
         tf.Session(config=tf.ConfigProto(device_count={"GPU": 2}))
 
 
+def test_a_plan_knows_the_memory_of_each_gpu(monkeypatch):
+    monkeypatch.setattr(devices, "_load_cupy", lambda: CuPy(count=2))
+    with tf.Session(config=tf.ConfigProto(device_count={"GPU": 2})) as session:
+        found = {d.name[-5:]: d.memory for d in session.target.topology.devices}
+    assert found["GPU:0"] == 1 << 30
+    assert found["GPU:1"] == 2 << 30
+
+
 def test_cupy_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert devices.count_gpus() == 0
+    assert devices.gpu_memory() == ()
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"pip install graphflow\[gpu12\]"):
         devices.open_device(GPU)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"pip install graphflow\[gpu12\]"):

@@ -22,6 +22,7 @@ from tests.ops.record_cupy import TABLE
 from tests.ops.recorder import DeviceArray, Recorder
 
 CUPY = json.loads(TABLE.read_text())
+MEMORY = 16 << 30  # bytes of the first device
 
 
 class FakeCupy(Recorder):
@@ -48,6 +49,7 @@ class FakeCupy(Recorder):
         self._folder = folder
         runtime = SimpleNamespace(
             getDeviceCount=lambda: count,
+            getDeviceProperties=lambda device: {"totalGlobalMem": MEMORY + device},
             CUDARuntimeError=type("CUDARuntimeError", (Exception,), {}),
         )
         self.cuda = SimpleNamespace(runtime=runtime, Device=lambda index: _Current(self, index))
