@@ -4,6 +4,7 @@ starts.  Nothing imports this module before a cluster is wanted.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import os
@@ -47,6 +48,11 @@ TUNED = {
     "kill_worker_timeout_milliseconds": 100,
 }
 KNOCKING = 10.0  # seconds for a head to accept a connection
+# A process that a busy machine ends later than a second after it was killed is not left behind, for
+# Python to warn of; older Rays have no choice.
+_PATIENTLY = {
+    name: True for name in inspect.signature(ray.shutdown).parameters if name.startswith("wait_for")
+}
 
 
 class Reserve(Protocol):
@@ -179,7 +185,7 @@ class _Connection:
         with self._lock:
             self._users -= 1
             if self._ours and self._users == 0:
-                ray.shutdown()
+                ray.shutdown(**_PATIENTLY)
                 self._ours = False
 
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -255,6 +256,18 @@ def test_an_address_where_nothing_listens_is_told_at_once():
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(tf.errors.UnavailableError, match=f"no Ray answers at {address}"):
             _ray()._knock(address)
+
+
+def test_the_processes_of_a_ray_of_our_own_are_waited_for(monkeypatch):
+    """A killed one that is not gone in a second would be warned of whenever it is collected."""
+    transport, asked = _ray(), []
+    known = {"is_initialized": lambda: False, "init": lambda: None}
+    fake = SimpleNamespace(**known, shutdown=lambda **options: asked.append(options))
+    monkeypatch.setattr(transport, "ray", fake)
+    connection = transport._Connection()
+    connection.open({})
+    connection.close()
+    assert asked == [{"wait_for_processes": True}]
 
 
 def test_a_ray_of_its_own_is_refused_beside_another(ray_is_up):

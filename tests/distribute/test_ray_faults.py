@@ -18,7 +18,7 @@ from tests.distribute.evidence import arm
 from tests.distribute.programs import same, summed, train
 from tests.until import PATIENCE
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(600)]
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 24

@@ -16,7 +16,7 @@ from graphflow.distribute import failpoints
 from tests.distribute.evidence import arm
 from tests.distribute.programs import same, train
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(600)]
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 40
