@@ -164,7 +164,8 @@ class SharedAttempt(Attempt):
         if self.done:
             return
         self.done = True
-        self._taken = self.inputs.keep()
+        self._taken = self.inputs.used
+        self.inputs.keep()
         try:
             if self.place is None:
                 self._apply()

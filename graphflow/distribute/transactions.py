@@ -238,6 +238,7 @@ class Attempt(Run):
         self.transaction.commit()
         self.inputs.keep()
         self._reserved.clear()
-        if self.quiet:
-            self._outputs = [output for output in self._outputs if output.own]
-        self.release()
+        if self._outputs:
+            if self.quiet:
+                self._outputs = [output for output in self._outputs if output.own]
+            self.release()

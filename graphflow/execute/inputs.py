@@ -95,6 +95,8 @@ class InputLog:
         """The run is over: what is left goes back to where it was."""
         with self._lock:
             self._attempt = None
+            if not self._taken:
+                return
             left, self._taken = self._taken, {}
         for each in reversed(left.values()):
             if each.source is not None:
@@ -253,13 +255,17 @@ class Inputs:
             found.setdefault(where, []).append(self._used[place].logged)
         return found
 
-    def keep(self) -> InputLog:
-        """The attempt is committed, and what it has used is gone for good; that."""
+    @property
+    def used(self) -> InputLog:
+        """What it has used."""
+        return _holding(dict(self._used))
+
+    def keep(self) -> None:
+        """The attempt is committed, and what it has used is gone for good."""
         if self._used:
             with self.log._lock:
                 for place in self._used:
                     self.log._taken.pop(place, None)
-        return _holding(dict(self._used))
 
 
 def _cancelled() -> CancelledError:
