@@ -243,9 +243,12 @@ class Task:
         return host
 
     def notice(self, session: str, notice: Any) -> Any:
-        """See `Host.notice`; None where the session is closed."""
-        host = self._hosts.get(session)
-        return host.notice(notice) if host else None
+        """See `Host.notice`.
+
+        Raises:
+          UnavailableError: as `step`; who waits for the answer must learn that none comes.
+        """
+        return self._known(session).notice(notice)
 
     def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
         """See `Host.deliver`."""

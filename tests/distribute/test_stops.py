@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -99,6 +102,54 @@ def test_what_was_sent_to_a_server_before_it_was_stopped_for_long_is_void(cluste
         again.run(up)
         assert again.run(v) == 3.0
     b.close()
+
+
+@pytest.mark.parametrize("decided", [True, False], ids=["committed", "undecided"])
+def test_a_run_that_others_carry_out_is_carried_out_by_who_was_stopped(
+    cluster, monkeypatch, decided
+):
+    """All or none: it asks the others what they were told."""
+    stopped, other = (cluster[f"ps{i}"]._serving._member.task for i in (1, 0))
+    now, go, told = [0.0], threading.Event(), threading.Event()
+    stopped.state.stops._clock = lambda: now[0]
+    stopped.state.stops.start()
+    with tf.Graph().as_default() as graph:
+        made = []
+        for i in (0, 1):
+            with tf.device(f"/job:ps/task:{i}"):
+                made.append(tf.Variable(0, name=f"v{i}"))
+        both = tf.group(*[v.assign_add(1) for v in made])
+    a, b = (tf.Session(cluster[f"worker{i}"].target, graph=graph) for i in (0, 1))
+    a.run([v.initializer for v in made])
+    (host, _) = stopped._hosts.values()
+    stopped.state.stops.enter(host, 5.0)
+
+    def hold(task: Any) -> None:
+        def notice(*given: Any, usual: Any = task.notice) -> Any:
+            told.set()
+            go.wait(20)
+            return usual(*given)
+
+        monkeypatch.setattr(task, "notice", notice)
+
+    hold(stopped)
+    if not decided:
+        hold(other)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(a.run, both)
+        assert told.wait(20)
+        if decided:
+            until(lambda: b.run(made[0]) == 1)
+        now[0] += 6.0
+        stopped.look()
+        until(lambda: len(stopped._hosts) == 1 and not stopped._ending.locked())
+        assert b.run(made[1]) == int(decided)
+        go.set()
+        with suppress(errors.OpError):
+            running.result(20)
+    assert b.run(made) == [int(decided)] * 2
+    for session in (a, b):
+        session.close()
 
 
 def test_a_frozen_server_is_lost_to_its_clients_and_may_return(cluster):
