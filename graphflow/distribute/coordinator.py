@@ -34,6 +34,7 @@ from graphflow.base.errors import (
     CancelledError,
     OpError,
 )
+from graphflow.base.tuples import made
 from graphflow.distribute.events import (
     Answered,
     Begin,
@@ -95,9 +96,6 @@ __all__ = [
 ]
 
 
-_new: Any = tuple.__new__  # a tuple's own way; the class's is a call in Python
-
-
 class Coordinator(Recovery):
     """Decides on the runs of one session, and on what happens when workers are lost."""
 
@@ -124,7 +122,7 @@ class Coordinator(Recovery):
             return None
         number, plan, feeds, traced, _, _ = event
         self._serial += 1
-        ticket = Ticket(self.generation, number, self._serial)
+        ticket = made(Ticket, (self.generation, number, self._serial))
         run = Run(number, plan, feeds, traced, ticket, missing=set(feeds))
         self._runs[number] = self._current[ticket] = run
         if self._logs:
@@ -135,8 +133,8 @@ class Coordinator(Recovery):
             peer.sequence += 1
             peer.told = peer.decided
             decisions = tuple(peer.pending)
-            step = _new(Step, (peer.sequence, decisions, ticket, plan, fed, traced, None, None))
-            commands.append(_new(Send, (worker, step)))
+            step = made(Step, (peer.sequence, decisions, ticket, plan, fed, traced, None, None))
+            commands.append(made(Send, (worker, step)))
         return commands
 
     def _counted(self, event: Answered) -> list[Command] | None:
@@ -160,10 +158,10 @@ class Coordinator(Recovery):
         for each in run.feeds:
             peer = self._peers[each]
             peer.decided += 1
-            peer.pending.append(_new(Decision, (peer.decided, run.ticket, Verdict.COMMIT)))
+            peer.pending.append(made(Decision, (peer.decided, run.ticket, Verdict.COMMIT)))
         self._note(run)
         self._write_down(run, False)
-        return [*self._hand_over(run), _new(Finish, (run.number, answers, None))]
+        return [*self._hand_over(run), made(Finish, (run.number, answers, None))]
 
     @property
     def running(self) -> bool:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from graphflow.base.errors import OpError, UnavailableError
+from graphflow.base.tuples import made
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
 from graphflow.distribute.messages import (
@@ -215,7 +216,7 @@ class Driver:
                 continue  # from one that was lost
             if type(answer) is Prepared:  # what most are
                 self._watch.heard(worker, now)
-                self._handle(machine.Answered(worker, answer))
+                self._handle(made(machine.Answered, (worker, answer)))
             else:
                 self._heed(worker, message, answer, now)
         self._taken += 1

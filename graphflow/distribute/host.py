@@ -19,6 +19,7 @@ from graphflow.base.errors import (
     OpError,
     UnavailableError,
 )
+from graphflow.base.tuples import made
 from graphflow.base.waiting import patiently, waits
 from graphflow.distribute import buddies, failpoints
 from graphflow.distribute import worker as machine
@@ -210,7 +211,7 @@ class Host:
         work = Work(self._channel.bell)
         with self._lock:
             self._work[ticket] = work
-            self._handle(machine.Arrived(step))
+            self._handle(made(machine.Arrived, (step,)))
             if work.attempt is None and not work.abandoned:
                 work.started = threading.Event()
         if not self._starts(work):
@@ -226,7 +227,7 @@ class Host:
             error = caught
         releases = attempt.releases
         with self._lock:
-            outcome = self._handle(machine.Executed(ticket, error is None))
+            outcome = self._handle(made(machine.Executed, (ticket, error is None)))
             applied = self._machine.applied
         if outcome == "prepared":
             spans = trace.dated() if trace else ()

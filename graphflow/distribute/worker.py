@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from graphflow.base.errors import InternalError
+from graphflow.base.tuples import made
 from graphflow.distribute.messages import (
     Decision,
     Message,
@@ -188,7 +189,6 @@ Command = (
     | Drop
 )
 
-_new: Any = tuple.__new__  # a tuple's own way; the class's is a call in Python
 WAITING, RUNNING, PREPARED, ABORTED = "waiting", "running", "prepared", "aborted"
 BACK = "back"  # to a cut
 REFUSED = "refused"  # what it builds on
@@ -281,11 +281,11 @@ class Worker:
             self.applied = number
             del states[done]
             self._after.pop(done, None)
-            commands += _new(Commit, (done,)), _new(Forget, (done.run,))
+            commands += made(Commit, (done,)), made(Forget, (done.run,))
         self._taken = step.sequence
         self._begun = ticket.serial
         states[ticket] = RUNNING
-        commands.append(_new(Start, (step, {})))
+        commands.append(made(Start, (step, {})))
         return commands
 
     def _as_expected(self, event: Executed) -> list[Command] | None:
@@ -296,7 +296,7 @@ class Worker:
         if self.states[ticket] != RUNNING:
             return None
         self.states[ticket] = PREPARED
-        return [_new(Answer, (ticket, "prepared"))]
+        return [made(Answer, (ticket, "prepared"))]
 
     # ---- the rules
 

@@ -27,6 +27,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from graphflow.base.errors import UnavailableError
+from graphflow.base.tuples import made
 from graphflow.distribute.channel import Gone, Hear
 from graphflow.distribute.fast import repeats, stream
 from graphflow.distribute.fast.codec import Elsewhere, Failed, Malformed, Missed
@@ -249,7 +250,7 @@ class Exchange:
                 gone = Gone("its connection was closed")
             else:
                 serial = next(self._serials)
-                self._waiting[serial] = _Waiting(worker, hear, collect)
+                self._waiting[serial] = made(_Waiting, (worker, hear, collect))
                 parts = [pack(kind, session, serial, head), *arrays]
                 reason = self._post(worker, member, parts)
                 if reason is not None:

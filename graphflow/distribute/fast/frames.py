@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from graphflow.base.tuples import made
 from graphflow.distribute.fast import codec
 from graphflow.distribute.fast.codec import Buffer, Malformed
 
@@ -74,7 +75,8 @@ def parse(
         raise Malformed(f"a frame that begins with {bytes(first[:4])!r}")
     if kind in _WITH_BODY:
         body = decode(memoryview(first)[_PREFIX.size :], parts[1:])
-        return Frame(kind, session, serial, body)
+        frame: Frame = made(Frame, (kind, session, serial, body))
+        return frame
     if len(parts) > 1 or len(first) > _PREFIX.size:
         raise Malformed("a body where there is none")
     return Frame(kind, session, serial)
