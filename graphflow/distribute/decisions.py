@@ -1,50 +1,19 @@
-"""What chance decides on a server, written down and decided again.
+"""What chance decides on a server, as an interface: who asks, and what.
 
 Asynchronous workers change variables in an order that nobody plans, and each sees the variables as
 they are when it asks; of gradients that are given to an accumulator, a step may leave some out.
-The log of a server says how that went.  One part of a run has one entry, at its commit, in the
-order of commits: whose it is, and how many commits it has seen.  With these entries a replay needs
-no clock: a part begins when exactly so many commits are done, and is committed in its turn.  All
-else follows from the values, and so has the same bits.
-
-    ["part", [opener, session, plan, turn], seen]      in the order of commits
-    ["read", [opener, session, plan, turn], seen]      of a run that changes no variable
-    ["dequeued", [opener, …], queue, [number, …]]      which elements a part took
-    ["taken", accumulator, [[rank, gift], …]]          what a mean was made of
-    ["passed", gate, rank, step]                       to which step a worker was let on
-
-What a program reads may decide on what it runs, so runs that change nothing are logged, too.  A log
-that ends leaves the rest to chance, but for elements of queues that others are yet to take.
-Elements are numbered as they come, which is in the order of commits.
+`recorder` lets chance decide, and writes down what it does; `replayer` decides as it was written
+down; `decision_log` says how.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import threading
-import time
-from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from graphflow.base.errors import (
-    AlreadyExistsError,
-    CancelledError,
-    FailedPreconditionError,
-    NotFoundError,
-)
-from graphflow.checkpoint.record import RecordFile
 from graphflow.compile.plan import Plan
-
-SUFFIX = ".decisions"
-# Seconds that a replay waits for a part that the log has next.  Where others wait to be committed
-# after it, they are then, and no more parts begin.
-PATIENCE = 60.0
-_POLL = 0.05  # seconds between looks at whether a run was cancelled
-
-_log = logging.getLogger("graphflow")
 
 
 class Part(NamedTuple):
@@ -62,6 +31,18 @@ class Part(NamedTuple):
     session: int
     plan: str
     turn: int = 0
+
+
+class Take(NamedTuple):
+    """What a part took.
+
+    Attributes:
+      queue: its name.
+      numbers: of the elements.
+    """
+
+    queue: str
+    numbers: Sequence[int]
 
 
 class Place(Protocol):
@@ -157,368 +138,8 @@ def digest(plans: Iterable[Plan]) -> str:
     return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
-def file_of(folder: str, task: str) -> str:
-    """The log of a task, "/job:ps/replica:0/task:0"."""
-    return str(Path(folder) / (task.strip("/").replace("/", "-").replace(":", "") + SUFFIX))
-
-
-def decided(task: str, record: str | None, replay: str | None) -> Decisions | None:
-    """What a task's server asks, given the folder of a log to write, or of one to follow.
-
-    Raises:
-      AlreadyExistsError, NotFoundError: there is such a log, or there is none.
-    """
-    if record:
-        return Recorder(file_of(record, task))
-    return Replayer(file_of(replay, task)) if replay else None
-
-
-class Recorder:
-    """Decides nothing, and writes down what chance has decided."""
-
-    replays = False
-
-    def __init__(self, path: str):
-        """Begin a log.
-
-        Raises:
-          AlreadyExistsError: there is one.
-        """
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        if Path(path).exists():
-            raise AlreadyExistsError(
-                None, None, f"{path} has the decisions of another run: replay it, or take another "
-                "folder"
-            )  # fmt: skip
-        self._lock = threading.RLock()
-        self._commits = 0
-        self._turns: Counter[Part] = Counter()
-        self._file = RecordFile(path)
-        self._file.open()
-
-    def begin(
-        self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
-    ) -> Place:
-        with self._lock:
-            snapshot()
-            if changes:
-                return _Recorded(self, part, self._commits)
-            return _RecordedRead(self, self._write("read", part, self._commits))
-
-    def _write(self, kind: str, part: Part, seen: int, takes: Iterable[_Take] = ()) -> Part:
-        self._turns[part] += 1
-        entry = part._replace(turn=self._turns[part])
-        for take in takes:
-            self.dequeued(entry, take)
-        self._file.append([kind, list(entry), seen])
-        return entry
-
-    def committed(
-        self, part: Part, seen: int, takes: Iterable[_Take], apply: Callable[[], None]
-    ) -> None:
-        """Apply a part's effects, and write that down."""
-        with self._lock:
-            apply()
-            self._commits += 1
-            self._write("part", part, seen, takes)
-
-    def dequeued(self, entry: Part, take: _Take) -> None:
-        """Write down which elements a part has taken."""
-        with self._lock:
-            self._file.append(["dequeued", list(entry), take.queue, list(take.numbers)])
-
-    def wanted(self, accumulator: str) -> None:
-        return None
-
-    def taken(self, accumulator: str, given: Iterable[tuple[int, int]]) -> None:
-        with self._lock:
-            self._file.append(["taken", accumulator, [list(each) for each in given]])
-
-    def step(self, gate: str, rank: int) -> None:
-        return None
-
-    def passed(self, gate: str, rank: int, step: int) -> None:
-        with self._lock:
-            self._file.append(["passed", gate, rank, step])
-
-    def close(self) -> None:
-        """Make the log durable."""
-        with self._lock:
-            self._file.sync()
-            self._file.close()
-
-
-class _Take(NamedTuple):
-    queue: str
-    numbers: Sequence[int]
-
-
-class _Recorded:
-    """The place of a part that changes something: which turn it has is known at its commit."""
-
-    def __init__(self, recorder: Recorder, part: Part, seen: int):
-        self._recorder = recorder
-        self._part = part
-        self._seen = seen
-        self._takes: list[_Take] = []
-
-    def commit(self, apply: Callable[[], None]) -> threading.Event:
-        self._recorder.committed(self._part, self._seen, self._takes, apply)
-        return _done()
-
-    def abandon(self) -> None:
-        """Nothing was written of it."""
-
-    def wanted(self, queue: str) -> None:
-        return None
-
-    def of_others(self, queue: str) -> Collection[int]:
-        return ()
-
-    def took(self, queue: str, numbers: Sequence[int]) -> None:
-        self._takes.append(_Take(queue, numbers))
-
-
-class _RecordedRead(_Recorded):
-    """That of one that only takes input: its commit may never come."""
-
-    def __init__(self, recorder: Recorder, entry: Part):
-        super().__init__(recorder, entry, 0)
-
-    def commit(self, apply: Callable[[], None]) -> threading.Event:
-        apply()
-        return _done()
-
-    def took(self, queue: str, numbers: Sequence[int]) -> None:
-        self._recorder.dequeued(self._part, _Take(queue, numbers))
-
-
-def _done() -> threading.Event:
-    done = threading.Event()
-    done.set()
-    return done
-
-
-class Replayer:
-    """Decides as a log says, and as chance will where that has ended."""
-
-    replays = True
-
-    def __init__(self, path: str):
-        """Read a log.
-
-        Raises:
-          NotFoundError: there is none.
-          OpError: it cannot be read.
-        """
-        records = RecordFile(path).records
-        if not records:
-            raise NotFoundError(None, None, f"there are no decisions to replay in {path}")
-        self._changed = threading.Condition(threading.RLock())
-        self._order = [Part(*r[1]) for r in records if r[0] == "part"]
-        self._seen = {Part(*r[1]): int(r[2]) for r in records if r[0] in ("part", "read")}
-        self._begins = Counter(self._seen.values())  # that are still to come
-        self._commits = 0
-        self._turns: Counter[Part] = Counter()
-        self._waiting: dict[Part, Any] = {}  # commits whose turn has not come
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        self._diverged = ""  # why the log is not followed any more
-        self._taken: dict[str, deque[Any]] = defaultdict(deque)
-        self._passed: dict[tuple[str, int], deque[int]] = defaultdict(deque)
-        self._dequeued: dict[tuple[Part, str], list[list[int]]] = defaultdict(list)
-        self._coming: dict[str, set[int]] = defaultdict(set)  # queue -> elements yet to be taken
-        for kind, *rest in records:
-            if kind == "dequeued":
-                self._dequeued[Part(*rest[0]), rest[1]].append([int(n) for n in rest[2]])
-                self._coming[rest[1]].update(int(n) for n in rest[2])
-            elif kind == "taken":
-                self._taken[rest[0]].append([(int(r), int(n)) for r, n in rest[1]])
-            elif kind == "passed":
-                self._passed[rest[0], int(rest[1])].append(int(rest[2]))
-
-    def begin(
-        self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
-    ) -> Place:
-        with self._changed:
-            if self._diverged:
-                raise FailedPreconditionError(None, None, self._diverged)
-            self._turns[part] += 1
-            entry = part._replace(turn=self._turns[part])
-            seen = self._seen.get(entry, len(self._order))  # not in the log: after it
-            self._await(lambda: self._commits >= seen, entry, cancelled)
-            snapshot()
-            if entry in self._seen:
-                self._begins[seen] -= 1
-                self._changed.notify_all()
-            return (_Replayed if changes else _ReplayedRead)(self, part, entry)
-
-    def _await(self, turn: Callable[[], bool], entry: Part, cancelled: threading.Event) -> None:
-        left = PATIENCE
-        before = self._commits
-        while not turn():
-            if cancelled.is_set():
-                raise CancelledError(None, None, "the run was cancelled before its turn came")
-            if left <= 0:
-                raise FailedPreconditionError(None, None, self._stuck(entry))
-            self._changed.wait(_POLL)
-            left, before = (left - _POLL if before == self._commits else PATIENCE), self._commits
-
-    def _stuck(self, entry: Part) -> str:
-        told = f"{entry.opener}'s run {entry.turn} of plan {entry.plan} is not due"
-        if self._commits == len(self._order):
-            return told
-        due = self._order[self._commits]
-        return (
-            f"{told}: the log has {due.opener}'s run {due.turn} of plan {due.plan} next, which "
-            f"has not come for {PATIENCE:g} s. Is the program the one that was logged?"
-        )
-
-    def committed(self, entry: Part, apply: Callable[[], None]) -> threading.Event:
-        """Have a part's effects applied in its turn; until then others go on."""
-        done = threading.Event()
-        with self._changed:
-            if entry in self._seen and not self._diverged:
-                self._waiting[entry] = apply, done
-                if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._commit, name="graphflow-replay", daemon=True
-                    )
-                    self._thread.start()
-                self._changed.notify_all()
-                return done
-        apply()
-        return _done()
-
-    def _commit(self) -> None:
-        """Apply what is due, once all have begun that saw the state as it is before that.
-
-        On a thread of its own: whoever brings a commit holds its session's lock, which what is
-        computed anew for another one may need.
-        """
-        while (due := self._due()) is not None:
-            apply, done = due
-            try:
-                apply()
-            except Exception:
-                _log.warning("the output of a run that was replayed failed", exc_info=True)
-            with self._changed:
-                self._commits += 1
-                self._changed.notify_all()
-            done.set()
-
-    def _due(self) -> Any:
-        """The next commit; None: there is none any more."""
-        with self._changed:
-            since = None  # when a commit began to wait for its turn, if one does
-            while not self._closed and self._commits < len(self._order):
-                entry = self._order[self._commits]
-                if entry in self._waiting and not self._begins[self._commits]:
-                    return self._waiting.pop(entry)
-                if self._diverged:  # in the order in which they came
-                    return self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
-                if not self._waiting:
-                    since = None
-                    self._changed.wait()  # no deadline: nobody waits for what is next
-                    continue
-                since = time.monotonic() if since is None else since
-                if time.monotonic() - since < PATIENCE:
-                    self._changed.wait(_POLL)
-                else:
-                    self._diverged = self._stuck(next(iter(self._waiting)))
-                    _log.error("the log of decisions is followed no more: %s", self._diverged)
-            return None
-
-    def abandoned(self, part: Part, entry: Part, takes: Iterable[_Take]) -> None:
-        """It failed, as it had failed before: its turn is the next one's, and so are the elements
-        that it took."""
-        with self._changed:
-            for take in takes:
-                self._coming[take.queue].update(take.numbers)
-            if entry in self._seen:
-                self._begins[self._seen[entry]] += 1
-            self._turns[part] -= 1
-
-    def dequeued(self, entry: Part, queue: str, nth: int) -> Sequence[int] | None:
-        """The elements that a part takes from a queue at its nth time; None: it did not."""
-        found = self._dequeued.get((entry, queue), ())
-        return found[nth] if nth < len(found) else None
-
-    def coming(self, queue: str) -> Collection[int]:
-        """Elements that somebody is yet to take."""
-        with self._changed:
-            return frozenset(self._coming[queue])
-
-    def came(self, take: _Take) -> None:
-        """Elements were taken."""
-        with self._changed:
-            self._coming[take.queue].difference_update(take.numbers)
-
-    def wanted(self, accumulator: str) -> list[tuple[int, int]] | None:
-        with self._changed:
-            waiting = self._taken[accumulator]
-            return waiting[0] if waiting else None
-
-    def taken(self, accumulator: str, given: Iterable[tuple[int, int]]) -> None:
-        with self._changed:
-            if self._taken[accumulator]:
-                self._taken[accumulator].popleft()
-
-    def step(self, gate: str, rank: int) -> int | None:
-        with self._changed:
-            waiting = self._passed[gate, rank]
-            return waiting[0] if waiting else None
-
-    def passed(self, gate: str, rank: int, step: int) -> None:
-        with self._changed:
-            if self._passed[gate, rank]:
-                self._passed[gate, rank].popleft()
-
-    def close(self) -> None:
-        """Decide nothing more."""
-        with self._changed:
-            self._closed = True
-            for _, done in self._waiting.values():  # their server ends
-                done.set()
-            self._waiting.clear()
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()  # no deadline: it ends with the commit that it applies
-
-
-class _Replayed:
-    """The place of a part that changes something."""
-
-    def __init__(self, replayer: Replayer, part: Part, entry: Part):
-        self._replayer = replayer
-        self._part = part
-        self._entry = entry
-        self._takes: list[_Take] = []
-
-    def commit(self, apply: Callable[[], None]) -> threading.Event:
-        return self._replayer.committed(self._entry, apply)
-
-    def abandon(self) -> None:
-        self._replayer.abandoned(self._part, self._entry, self._takes)
-
-    def wanted(self, queue: str) -> Sequence[int] | None:
-        nth = sum(take.queue == queue for take in self._takes)
-        return self._replayer.dequeued(self._entry, queue, nth)
-
-    def of_others(self, queue: str) -> Collection[int]:
-        return self._replayer.coming(queue)
-
-    def took(self, queue: str, numbers: Sequence[int]) -> None:
-        self._takes.append(_Take(queue, numbers))
-        self._replayer.came(self._takes[-1])
-
-
-class _ReplayedRead(_Replayed):
-    """That of one that only takes input."""
-
-    def commit(self, apply: Callable[[], None]) -> threading.Event:
-        apply()
-        return _done()
-
-    def abandon(self) -> None:
-        """Nobody waits for its turn."""
+def at_once() -> threading.Event:
+    """What tells that a commit has taken effect, where it has."""
+    event = threading.Event()
+    event.set()
+    return event

@@ -124,8 +124,9 @@ def run(
       program: called in each task's process; returns its exit status, or what `ended` takes.
       arguments: job and number of a task -> the program's arguments.
       restarts: how often each task may be lost; RESTARTS by default.
-      record, replay: folders of the servers' decisions, see `decisions`.  After a loss these have
-        another history: what they decide then goes to a folder in that one, and no log decides.
+      record, replay: folders of the servers' decisions, see `decision_log`.  After a loss these
+        have another history: what they decide then goes to a folder in that one, and no log
+        decides.
       tls: encrypt values between machines, too; messages always are.
       heartbeat: seconds without a sign of life after which a task is lost; HEARTBEAT by default.
       ended: name of a task, and what its program has given -> its exit status.

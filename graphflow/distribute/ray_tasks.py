@@ -18,7 +18,7 @@ import ray
 
 from graphflow.distribute import ray_transport
 from graphflow.distribute.channel import Channel, Hear
-from graphflow.distribute.decisions import decided
+from graphflow.distribute.decision_log import decided
 from graphflow.distribute.fast.channel import FastChannel, opened, place_of
 from graphflow.distribute.fast.exchange import Invitation
 from graphflow.distribute.fast.parcels import Frame

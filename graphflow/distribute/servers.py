@@ -24,7 +24,7 @@ from graphflow.base.errors import (
     UnimplementedError,
 )
 from graphflow.distribute.conductor import Conductor
-from graphflow.distribute.decisions import decided
+from graphflow.distribute.decision_log import decided
 from graphflow.distribute.fast.member import TaskNetwork
 from graphflow.distribute.members import Member, MemberLink
 from graphflow.distribute.target import ClusterTarget

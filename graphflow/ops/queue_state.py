@@ -8,7 +8,7 @@ reserved before, so that committing cannot fail half way.
 
 Elements have the numbers in which they came, which is in the order of commits.  So what was taken
 in vain goes back to its place, whoever took what meanwhile; and where a run is done again, after a
-loss or as a log of decisions says (`distribute.decisions`), it takes the elements that it took.
+loss or as a log of decisions says (`distribute.decision_log`), it takes the elements that it took.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ import pytest
 import graphflow as tf
 from graphflow.base import errors
 from graphflow.checkpoint.record import RecordFile
-from graphflow.distribute import decisions
+from graphflow.distribute import decisions, replayer
 from graphflow.train import monitored_session
+from tests.queue_kinds import QUEUES, elements
 from tests.until import PATIENCE
 
 Program = Callable[[tf.train.Server, int, Callable[[int], Any]], Any]
@@ -28,7 +29,7 @@ Program = Callable[[tf.train.Server, int, Callable[[int], Any]], Any]
 def no_patience(monkeypatch: Any) -> None:
     """A program that loses its server ends soon."""
     monkeypatch.setattr(monitored_session, "RETURNING", 1.0)
-    monkeypatch.setattr(decisions, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(replayer, "PATIENCE", PATIENCE)
 
 
 def data(worker: int) -> Any:
@@ -183,6 +184,49 @@ def test_a_replay_has_the_bits_of_the_run_that_was_logged(tmp_path, program, wor
     np.testing.assert_array_equal(same, weights)
 
 
+def taken(kind: str, late: int, **options: Any) -> list[Any]:
+    """What two workers take from one queue, each at a time of its own; now and then a run fails,
+    and what it took goes back."""
+
+    def work(worker: int, target: str) -> list[float]:
+        with tf.Graph().as_default():
+            with tf.device("/job:ps/task:0"):
+                queue = QUEUES[kind](shared_name="elements")
+                total = tf.Variable(0.0, name="total")
+                x = queue.dequeue()[1]
+                add = total.assign_add(x)
+            with tf.device(f"/job:worker/task:{worker}"), tf.control_dependencies([x]):
+                divisor = tf.placeholder(tf.int32, [])
+                check = tf.floordiv(1, divisor)
+            found = []
+            with tf.Session(target) as session:
+                for step in range(5):
+                    if step % 2:
+                        with pytest.raises(errors.InvalidArgumentError):
+                            session.run([x, add, check], {divisor: 0})
+                    time.sleep(0.01 if worker == late else 0.0)
+                    found += session.run([x, add, check], {divisor: 1})[:2]
+            return found
+
+    with servers(2, **options) as found, tf.Graph().as_default(), ThreadPoolExecutor(2) as pool:
+        with tf.device("/job:ps/task:0"):
+            queue = QUEUES[kind](shared_name="elements")
+            total = tf.Variable(0.0, name="total")
+        with tf.Session(found[0].target) as session:
+            session.run([total.initializer, queue.enqueue_many(elements())])
+            runs = [pool.submit(work, i, server.target) for i, server in enumerate(found)]
+            return [*[run.result(60) for run in runs], *session.run([total, queue.size()])]
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+def test_a_replay_hands_out_the_elements_of_each_kind_of_queue_as_it_was(tmp_path, kind):
+    found = taken(kind, late=1, record_decisions=str(tmp_path))
+    values = [value for worker in found[:2] for value in worker[::2]]
+    assert len(set(values)) == 10
+    assert found[2:] == [sum(values), 2]
+    assert taken(kind, late=0, replay_decisions=str(tmp_path)) == found
+
+
 def test_the_log_tells_which_gradients_were_left_out(tmp_path):
     train(with_backup, 3, late=2, record_decisions=str(tmp_path))
     (path,) = Path(tmp_path).iterdir()
@@ -231,23 +275,23 @@ def part(opener: str, turn: int = 0) -> decisions.Part:
     return decisions.Part(opener, 1, "plan", turn)
 
 
-def log(path: str, *entries: tuple[str, int, int]) -> decisions.Replayer:
+def log(path: str, *entries: tuple[str, int, int]) -> replayer.Replayer:
     file = RecordFile(path)
     file.open()
     for opener, turn, seen in entries:
         file.append(["part", list(part(opener, turn)), seen])
     file.close()
-    return decisions.Replayer(path)
+    return replayer.Replayer(path)
 
 
 def test_parts_begin_and_are_committed_in_their_turn(tmp_path):
     """b has seen what a has not: it begins after a's first commit, and is committed last."""
-    replayer = log(str(tmp_path / "log"), ("a", 1, 0), ("a", 2, 1), ("b", 1, 1))
+    replay = log(str(tmp_path / "log"), ("a", 1, 0), ("a", 2, 1), ("b", 1, 1))
     told: list[str] = []
     never = threading.Event()
 
     def do(opener: str) -> None:
-        place = replayer.begin(part(opener), True, lambda: told.append(f"{opener} begins"), never)
+        place = replay.begin(part(opener), True, lambda: told.append(f"{opener} begins"), never)
         assert place is not None
         assert place.commit(lambda: told.append(f"{opener} ends")).wait(PATIENCE)
 
@@ -263,30 +307,28 @@ def test_parts_begin_and_are_committed_in_their_turn(tmp_path):
     assert sorted(told[2:4]) == ["a begins", "b begins"]
     assert told[4:] == ["a ends", "b ends"]
     do("c")  # of whom the log says nothing: the rest is chance
-    replayer.close()
+    replay.close()
 
 
 def test_another_program_than_the_one_that_was_logged_is_told_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(decisions, "PATIENCE", 0.1)
-    replayer = log(str(tmp_path / "log"), ("a", 1, 0))
+    monkeypatch.setattr(replayer, "PATIENCE", 0.1)
+    replay = log(str(tmp_path / "log"), ("a", 1, 0))
     with pytest.raises(errors.FailedPreconditionError, match="a's run 1 of plan plan next"):
-        replayer.begin(part("c"), True, lambda: None, threading.Event())
+        replay.begin(part("c"), True, lambda: None, threading.Event())
     cancelled = threading.Event()
     cancelled.set()
     with pytest.raises(errors.CancelledError):
-        replayer.begin(part("c"), True, lambda: None, cancelled)
-    replayer.close()
+        replay.begin(part("c"), True, lambda: None, cancelled)
+    replay.close()
 
 
 def test_commits_wait_for_one_that_never_comes_no_longer_than_that(tmp_path, monkeypatch, caplog):
     """They are decided and cannot fail; but nothing more begins, as if it were a replay."""
-    monkeypatch.setattr(decisions, "PATIENCE", 0.1)
-    replayer = log(str(tmp_path / "log"), ("a", 1, 0), ("b", 1, 0), ("c", 1, 0))
+    monkeypatch.setattr(replayer, "PATIENCE", 0.1)
+    replay = log(str(tmp_path / "log"), ("a", 1, 0), ("b", 1, 0), ("c", 1, 0))
     told: list[str] = []
-    replayer.begin(part("a"), True, lambda: None, threading.Event())  # and never ends
-    places = [
-        replayer.begin(part(opener), True, lambda: None, threading.Event()) for opener in "cb"
-    ]
+    replay.begin(part("a"), True, lambda: None, threading.Event())  # and never ends
+    places = [replay.begin(part(opener), True, lambda: None, threading.Event()) for opener in "cb"]
     done = [
         place.commit(lambda opener=opener: told.append(opener))
         for place, opener in zip(places, "cb", strict=True)
@@ -295,14 +337,14 @@ def test_commits_wait_for_one_that_never_comes_no_longer_than_that(tmp_path, mon
     assert told == ["c", "b"]
     assert "followed no more: c's run 1 of plan plan is not due" in caplog.text
     with pytest.raises(errors.FailedPreconditionError, match="a's run 1 of plan plan next"):
-        replayer.begin(part("d"), True, lambda: None, threading.Event())
-    replayer.close()
+        replay.begin(part("d"), True, lambda: None, threading.Event())
+    replay.close()
 
 
 def test_a_server_that_ends_lets_go_who_waits_for_a_turn(tmp_path):
-    replayer = log(str(tmp_path / "log"), ("a", 1, 0), ("b", 1, 0))
-    places = [replayer.begin(part(o), True, lambda: None, threading.Event()) for o in "ab"]
+    replay = log(str(tmp_path / "log"), ("a", 1, 0), ("b", 1, 0))
+    places = [replay.begin(part(o), True, lambda: None, threading.Event()) for o in "ab"]
     done = places[1].commit(lambda: None)
     assert not done.wait(0.02)
-    replayer.close()
+    replay.close()
     assert done.wait(PATIENCE)

@@ -1,0 +1,127 @@
+"""Writes down what chance decides on a server, see `decision_log`."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+
+from graphflow.base.errors import AlreadyExistsError
+from graphflow.checkpoint.record import RecordFile
+from graphflow.distribute.decisions import Part, Place, Take, at_once
+
+
+class Recorder:
+    """Decides nothing, and writes down what chance has decided."""
+
+    replays = False
+
+    def __init__(self, path: str):
+        """Begin a log.
+
+        Raises:
+          AlreadyExistsError: there is one.
+        """
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if Path(path).exists():
+            raise AlreadyExistsError(
+                None, None, f"{path} has the decisions of another run: replay it, or take another "
+                "folder"
+            )  # fmt: skip
+        self._lock = threading.RLock()
+        self._commits = 0
+        self._turns: Counter[Part] = Counter()
+        self._file = RecordFile(path)
+        self._file.open()
+
+    def begin(
+        self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
+    ) -> Place:
+        with self._lock:
+            snapshot()
+            if changes:
+                return _Recorded(self, part, self._commits)
+            return _RecordedRead(self, self._write("read", part, self._commits))
+
+    def _write(self, kind: str, part: Part, seen: int, takes: Iterable[Take] = ()) -> Part:
+        self._turns[part] += 1
+        entry = part._replace(turn=self._turns[part])
+        for take in takes:
+            self.dequeued(entry, take)
+        self._file.append([kind, list(entry), seen])
+        return entry
+
+    def committed(
+        self, part: Part, seen: int, takes: Iterable[Take], apply: Callable[[], None]
+    ) -> None:
+        """Apply a part's effects, and write that down."""
+        with self._lock:
+            apply()
+            self._commits += 1
+            self._write("part", part, seen, takes)
+
+    def dequeued(self, entry: Part, take: Take) -> None:
+        """Write down which elements a part has taken."""
+        with self._lock:
+            self._file.append(["dequeued", list(entry), take.queue, list(take.numbers)])
+
+    def wanted(self, accumulator: str) -> None:
+        return None
+
+    def taken(self, accumulator: str, given: Iterable[tuple[int, int]]) -> None:
+        with self._lock:
+            self._file.append(["taken", accumulator, [list(each) for each in given]])
+
+    def step(self, gate: str, rank: int) -> None:
+        return None
+
+    def passed(self, gate: str, rank: int, step: int) -> None:
+        with self._lock:
+            self._file.append(["passed", gate, rank, step])
+
+    def close(self) -> None:
+        """Make the log durable."""
+        with self._lock:
+            self._file.sync()
+            self._file.close()
+
+
+class _Recorded:
+    """The place of a part that changes something: which turn it has is known at its commit."""
+
+    def __init__(self, recorder: Recorder, part: Part, seen: int):
+        self._recorder = recorder
+        self._part = part
+        self._seen = seen
+        self._takes: list[Take] = []
+
+    def commit(self, apply: Callable[[], None]) -> threading.Event:
+        self._recorder.committed(self._part, self._seen, self._takes, apply)
+        return at_once()
+
+    def abandon(self) -> None:
+        """Nothing was written of it."""
+
+    def wanted(self, queue: str) -> None:
+        return None
+
+    def of_others(self, queue: str) -> Collection[int]:
+        return ()
+
+    def took(self, queue: str, numbers: Sequence[int]) -> None:
+        self._takes.append(Take(queue, numbers))
+
+
+class _RecordedRead(_Recorded):
+    """That of one that only takes input: its commit may never come."""
+
+    def __init__(self, recorder: Recorder, entry: Part):
+        super().__init__(recorder, entry, 0)
+
+    def commit(self, apply: Callable[[], None]) -> threading.Event:
+        apply()
+        return at_once()
+
+    def took(self, queue: str, numbers: Sequence[int]) -> None:
+        self._recorder.dequeued(self._part, Take(queue, numbers))
