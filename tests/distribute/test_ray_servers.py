@@ -125,7 +125,8 @@ def test_a_server_ends_the_sessions_of_a_client_that_has_died(tasks):
     until(lambda: call(tasks["ps"], left) == (0, 0), state=lambda: call(tasks["ps"], left))
 
 
-@pytest.mark.parametrize("protocol", ["grpc", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["grpc", "ray"])
 def test_a_frozen_server_is_named_in_time_and_does_nothing_late(tasks, protocol):
     """Where no job supervises it, it may go on.  What was sent to it by then is void, also where
     one message is enough for a commit: the client has been told that it failed."""
@@ -138,7 +139,7 @@ def test_a_frozen_server_is_named_in_time_and_does_nothing_late(tasks, protocol)
         import graphflow as tf
         from graphflow.distribute import servers
 
-        servers.DEADLINE = 1.0
+        servers.DEADLINE = 3.0  # more than a busy machine stops a process for
         server = tf.train.Server(spec, "worker", 0, protocol=protocol)
         with tf.Graph().as_default():
             with tf.device("/job:ps/task:0"):
@@ -163,8 +164,8 @@ def test_a_frozen_server_is_named_in_time_and_does_nothing_late(tasks, protocol)
     pid = call(tasks["ps"], os.getpid)
     message, seconds, found = call(tasks["worker"], program, SPEC, protocol, pid)
     assert "/job:ps/replica:0/task:0" in message
-    assert "no sign of life for 1 s" in message
-    assert 1 <= seconds < servers.DEADLINE / 2, "it is that of the session"
+    assert "no sign of life for 3 s" in message
+    assert 3 <= seconds < servers.DEADLINE / 2, "it is that of the session"
     assert found == [1, 2]
 
 
@@ -178,7 +179,7 @@ def test_training_goes_on_when_a_frozen_server_does_and_no_update_counts_twice(t
         import graphflow as tf
         from graphflow.distribute import servers
 
-        servers.DEADLINE = 1.0
+        servers.DEADLINE = 3.0  # more than a busy machine stops a process for
         server = tf.train.Server(spec, "worker", 0)
         with tf.Graph().as_default():
             with tf.device(tf.train.replica_device_setter(cluster=spec)):
@@ -193,7 +194,7 @@ def test_training_goes_on_when_a_frozen_server_does_and_no_update_counts_twice(t
                 for step in range(20):
                     if step in (5, 12):
                         os.kill(pid, signal.SIGSTOP)
-                        threading.Timer(3.0, os.kill, (pid, signal.SIGCONT)).start()
+                        threading.Timer(6.0, os.kill, (pid, signal.SIGCONT)).start()
                     session.run(up)
                 found = float(session.run(v)), session.raw_session is not first
         server.stop()
