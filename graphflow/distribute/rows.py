@@ -56,9 +56,8 @@ class RowTransaction(Transaction):
     __slots__ = ()
 
     def read(self, key: Hashable) -> Any:
-        write = self._writes.get(key)
-        if isinstance(write, RowWrite):  # the whole is wanted after all
-            self._writes[key] = write.whole()
+        if self._writes and isinstance(write := self._writes.get(key), RowWrite):
+            self._writes[key] = write.whole()  # it is wanted after all
         return _whole(super().read(key))
 
     def read_all(self, keys: Sequence[Hashable]) -> list[Any]:

@@ -51,15 +51,16 @@ class Mailbox:
 class Work:
     """A step, from its arrival to the decision."""
 
+    started: threading.Event | None = None  # where it had to wait for that
+    attempt: Attempt | None = None
+    abandoned = False  # nobody will execute it: it began too late
+    # Of one that builds on others: the state when it came, and those others.
+    before: tuple[Mapping[Any, Any], list[Work]] | None = None
+    _rendezvous: Rendezvous | None = None
+
     def __init__(self, bell: Callable[[], threading.Condition]):
-        self.started: threading.Event | None = None  # where it had to wait for that
         self.cancelled = Flag()
-        self.attempt: Attempt | None = None
-        self.abandoned = False  # nobody will execute it: it began too late
-        # Of one that builds on others: the state when it came, and those others.
-        self.before: tuple[Mapping[Any, Any], list[Work]] | None = None
         self._bell = bell
-        self._rendezvous: Rendezvous | None = None
 
     @property
     def rendezvous(self) -> Rendezvous:
