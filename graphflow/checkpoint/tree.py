@@ -14,12 +14,32 @@ from graphflow.base.state import StateKey
 from graphflow.checkpoint.payload import Array
 from graphflow.execute.context import RandomStream
 from graphflow.execute.store import Entry
+from graphflow.ops.accumulator_state import (
+    AccumulatorState,
+    Given,
+    Rows,
+    SparseAccumulatorState,
+)
+from graphflow.ops.gate import Gate
 from graphflow.ops.queue_state import Element, PriorityState, QueueState, ShuffleState
+from graphflow.ops.waitable import Waitable
 
 Plain = Any  # what JSON can hold
 
-_QUEUES = {kind.__name__: kind for kind in (QueueState, ShuffleState, PriorityState)}
-_TUPLES: dict[str, Any] = {k.__name__: k for k in (StateKey, RandomStream, Entry, Element)}
+_OBJECTS: dict[str, type[Waitable]] = {
+    kind.__name__: kind
+    for kind in (
+        QueueState,
+        ShuffleState,
+        PriorityState,
+        AccumulatorState,
+        SparseAccumulatorState,
+        Gate,
+    )
+}
+_TUPLES: dict[str, Any] = {
+    kind.__name__: kind for kind in (StateKey, RandomStream, Entry, Element, Given, Rows)
+}
 
 
 def flatten(value: Any, tensors: dict[str, Array]) -> Plain:
@@ -40,7 +60,7 @@ def flatten(value: Any, tensors: dict[str, Array]) -> Plain:
     if isinstance(value, Mapping):
         pairs = [[flatten(k, tensors), flatten(v, tensors)] for k, v in value.items()]
         return ["dict", pairs]
-    if kind.__name__ in _QUEUES:
+    if kind.__name__ in _OBJECTS:
         return [kind.__name__, flatten(value.__getstate__(), tensors)]
     raise UnimplementedError(None, None, f"state of type {kind.__name__} cannot be saved")
 
@@ -80,11 +100,11 @@ def _parts(content: Plain, tensors: Mapping[str, Array]) -> list[Any]:
     return [unflatten(part, tensors) for part in content]
 
 
-def _queue(kind: Any) -> Callable[[Plain, Mapping[str, Array]], Any]:
+def _object(kind: Any) -> Callable[[Plain, Mapping[str, Array]], Any]:
     def build(content: Plain, tensors: Mapping[str, Array]) -> Any:
-        queue = kind.__new__(kind)
-        queue.__setstate__(unflatten(content, tensors))
-        return queue
+        found = kind.__new__(kind)
+        found.__setstate__(unflatten(content, tensors))
+        return found
 
     return build
 
@@ -101,5 +121,5 @@ _BUILD: Mapping[str, Callable[[Plain, Mapping[str, Array]], Any]] = {
         unflatten(k, tensors): unflatten(v, tensors) for k, v in content
     },
     **{name: _named(kind) for name, kind in _TUPLES.items()},
-    **{name: _queue(kind) for name, kind in _QUEUES.items()},
+    **{name: _object(kind) for name, kind in _OBJECTS.items()},
 }

@@ -59,7 +59,8 @@ def accumulator_apply(
     """Give a gradient; one of an older step than the accumulator's is dropped."""
     found = _found(ctx, handle)
     _check(found, dims, gradient.shape)
-    ctx.input(lambda: found.give(np.asarray(gradient), int(step), rank))
+    given = np.asarray(gradient)
+    ctx.take(handle, lambda numbers: found.give(given, int(step), rank, numbers))
     return ()
 
 
@@ -85,7 +86,7 @@ def accumulator_apply_rows(
     known = None if dims is None else dims[1:]
     _check(found, known, values.shape[1:])
     rows = Rows(np.asarray(indices), np.asarray(values), np.asarray(shape))
-    ctx.input(lambda: found.give(rows, int(step), rank))
+    ctx.take(handle, lambda numbers: found.give(rows, int(step), rank, numbers))
     return ()
 
 
@@ -99,7 +100,8 @@ def accumulator_take(
 ) -> Array:
     """Wait for so many gradients, and take the mean or sum of all that are there."""
     found = _found(ctx, handle)
-    return ctx.input(lambda: found.take(int(count), ctx.cancelled))
+    taken = ctx.take(handle, lambda numbers: found.take(int(count), ctx.cancelled, numbers))
+    return taken.value
 
 
 def _rows(handle: Tensor, count: Tensor, *, dims: Any, dtype: Any) -> Specs:
@@ -114,7 +116,8 @@ def accumulator_take_rows(
 ) -> Any:
     """As `accumulator_take`, of rows: their indices ascending, the values, the whole shape."""
     found = _found(ctx, handle)
-    return tuple(ctx.input(lambda: found.take(int(count), ctx.cancelled)))
+    taken = ctx.take(handle, lambda numbers: found.take(int(count), ctx.cancelled, numbers))
+    return tuple(taken.value)
 
 
 @op("AccumulatorCount", infer=lambda h: [((), dtypes.int32)], grad=None, effect="input")
@@ -127,7 +130,7 @@ def accumulator_count(xp: Any, ctx: Any, handle: Handle) -> Array:
 def accumulator_set_step(xp: Any, ctx: Any, handle: Handle, step: Index) -> tuple[()]:
     """Drop what is older than a step, from the commit of the run on."""
     found, number = _found(ctx, handle), int(step)
-    ctx.output(lambda: found.advance(number))
+    ctx.output(lambda: found.advance(number), own=True)
     return ()
 
 
@@ -135,7 +138,7 @@ def accumulator_set_step(xp: Any, ctx: Any, handle: Handle, step: Index) -> tupl
 def accumulator_withdraw(xp: Any, ctx: Any, handle: Handle, *, rank: Any) -> tuple[()]:
     """Forget what a worker has given since the last mean, when the run commits."""
     found = _found(ctx, handle)
-    ctx.output(lambda: found.withdraw(rank))
+    ctx.output(lambda: found.withdraw(rank), own=True)
     return ()
 
 

@@ -8,7 +8,8 @@ first, and a worker that missed steps goes on with the newest.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,23 +20,30 @@ from graphflow.base.waiting import waits
 from graphflow.build import Tensor, op
 from graphflow.build.opdef import Array, Handle, Index, Specs
 from graphflow.ops.rules import nothing
+from graphflow.ops.waitable import Waitable
 
 _POLL = 0.05  # seconds between looks at whether the run was cancelled; an opening wakes at once
 
 
-class Gate:
+class Passed(NamedTuple):
+    """That a worker was let through.
+
+    Attributes:
+      numbers: the step to which it goes on, and whether there was no new one.
+    """
+
+    numbers: tuple[int, bool]
+
+
+class Gate(Waitable):
     """Attributes:
     step: the newest step that workers may go on to.
-    decisions: what logs to which one they go on, or decides so by a log, see
-      `distribute.decisions`; None: nobody does.
     """
 
     def __init__(self, name: str):
-        self.name = name
+        super().__init__(name)
         self.step = 0
-        self.decisions: Any = None
         self._ahead = 0  # how many may pass without a new step
-        self._changed = threading.Condition()
 
     def open(self, step: int) -> None:
         """Let workers go on to a step."""
@@ -49,33 +57,53 @@ class Gate:
             self._ahead += count
             self._changed.notify_all()
 
-    def wait(self, step: int, rank: int, cancelled: threading.Event) -> int:
-        """Have the worker of that number wait until there is a newer step; that one.
+    def wait(
+        self,
+        step: int,
+        rank: int,
+        cancelled: threading.Event,
+        numbers: Sequence[Any] | None = None,
+    ) -> Passed:
+        """Have the worker of that number wait until there is a newer step.
+
+        Args:
+          numbers: as it was let through, where its run is done again.
 
         Raises:
           CancelledError: the run was cancelled.
         """
         with self._changed:
-            wanted = None if self.decisions is None else self.decisions.step(self.name, rank)
-            while not self._lets_pass(step, wanted):
+            if numbers is not None and numbers[1]:
+                self._ahead -= 1
+                return Passed((numbers[0], True))
+            wanted = numbers[0] if numbers is not None else self._logged(rank)
+            while not self._opens(step, wanted):
                 if cancelled.is_set():
                     raise CancelledError(
                         None, None, f"the run was cancelled while it waited for {self.name!r}"
                     )
                 waits()
                 self._changed.wait(_POLL)
+            ahead = wanted is None and self.step <= step
+            self._ahead -= ahead
             reached = self.step if wanted is None else wanted
             if self.decisions is not None:
                 self.decisions.passed(self.name, rank, reached)
-            return reached
+            return Passed((reached, ahead))
 
-    def _lets_pass(self, step: int, wanted: int | None) -> bool:
+    def give_back(self, passed: Passed) -> None:
+        """A run that was let through came to nothing."""
+        with self._changed:
+            self._ahead += passed.numbers[1]
+            self._changed.notify_all()
+
+    def _logged(self, rank: int) -> int | None:
+        return None if self.decisions is None else self.decisions.step(self.name, rank)
+
+    def _opens(self, step: int, wanted: int | None) -> bool:
         if wanted is not None:
             return self.step >= wanted
-        if self.step <= step and self._ahead:
-            self._ahead -= 1
-            return True
-        return self.step > step
+        return self.step > step or self._ahead > 0
 
 
 @op("GateHandle", infer=lambda **_: [((), dtypes.resource)], grad=None, effect="state")
@@ -100,14 +128,15 @@ def gate_wait(xp: Any, ctx: Any, handle: Handle, step: Index, *, rank: Any) -> A
     """Have the worker of that number wait until there is a newer step than this one; the
     newest."""
     gate = _found(ctx, handle)
-    return np.asarray(ctx.input(lambda: gate.wait(int(step), rank, ctx.cancelled)), np.int64)
+    passed = ctx.take(handle, lambda numbers: gate.wait(int(step), rank, ctx.cancelled, numbers))
+    return np.asarray(passed.numbers[0], np.int64)
 
 
 @op("GateOpen", infer=nothing, grad=None, effect="output")
 def gate_open(xp: Any, ctx: Any, handle: Handle, step: Index) -> tuple[()]:
     """Let workers go on to a step, when the run commits."""
     gate, number = _found(ctx, handle), int(step)
-    ctx.output(lambda: gate.open(number))
+    ctx.output(lambda: gate.open(number), own=True)
     return ()
 
 
@@ -115,5 +144,5 @@ def gate_open(xp: Any, ctx: Any, handle: Handle, step: Index) -> tuple[()]:
 def gate_admit(xp: Any, ctx: Any, handle: Handle, count: Index) -> tuple[()]:
     """Let so many through that would have to wait, when the run commits."""
     gate, number = _found(ctx, handle), int(count)
-    ctx.output(lambda: gate.admit(number))
+    ctx.output(lambda: gate.admit(number), own=True)
     return ()

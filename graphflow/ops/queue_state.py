@@ -13,7 +13,6 @@ loss or as a log of decisions says (`distribute.decision_log`), it takes the ele
 
 from __future__ import annotations
 
-import copy
 import heapq
 import threading
 from collections import deque
@@ -25,9 +24,9 @@ import numpy as np
 
 from graphflow.base.errors import CancelledError, OutOfRangeError
 from graphflow.base.waiting import waits
+from graphflow.ops.waitable import Waitable
 
 Parts = tuple[Any, ...]  # the components of an element
-_NOT_CONTENT = ("_changed", "_waiting", "decisions")
 _POLL = 0.05  # seconds between looks at whether the run was cancelled; elements wake at once
 
 
@@ -62,38 +61,29 @@ class Taken(NamedTuple):
         return [element.number for element in self.elements]
 
 
-class QueueState:
-    """First in, first out.
+class QueueState(Waitable):
+    """First in, first out."""
 
-    Attributes:
-      decisions: what logs who gets which element, or decides so by a log; None: nobody does.
-    """
+    _TRANSIENT = Waitable._TRANSIENT | {"_waiting"}
 
     def __init__(self, name: str, capacity: int):
-        self.name = name
+        super().__init__(name)
         self.capacity = capacity
-        self.decisions: Any = None
         self._came = 0  # elements so far
         self._drawn = 0  # those that were taken, and did not go back
         self.closed = False
         self._items: Any = deque()
         self._reserved = 0
         self._refuses = False  # pending enqueues are cancelled
-        self._changed = threading.Condition()
         self._waiting: deque[object] = deque()
 
     def __getstate__(self) -> dict[str, Any]:
-        """The content alone: a copy has nobody who waits, room for nobody is reserved, and nothing
-        is written down."""
-        with self._changed:
-            state = {k: copy.copy(v) for k, v in self.__dict__.items() if k not in _NOT_CONTENT}
-        return state | {"_reserved": 0}
+        """See `Waitable`; in a copy room for nobody is reserved."""
+        return super().__getstate__() | {"_reserved": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._changed = threading.Condition()
+        super().__setstate__(state)
         self._waiting = deque()
-        self.decisions = None
 
     # ---- order: what subclasses change
 

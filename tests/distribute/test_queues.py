@@ -14,6 +14,7 @@ import pytest
 import graphflow as tf
 from graphflow.base import errors
 from graphflow.distribute.messages import Save, Step
+from graphflow.ops.gate import gate_admit, gate_handle, gate_open, gate_wait
 from tests.distribute.in_process import InProcess
 from tests.queue_kinds import QUEUES, elements
 from tests.until import until
@@ -350,3 +351,53 @@ def test_elements_of_a_branch_that_is_not_taken_in_the_end_go_back_on_servers(
     assert b.session.run([b.size, b.size_of_other]) == [12, 11]
     for each in (a, b):
         each.session.close()
+
+
+# ---- what else is shared
+
+
+def test_gradients_and_tokens_come_back_after_a_loss(cluster: InProcess) -> None:
+    """Accumulators collect gradients of several runs; a mean is taken of them now and then."""
+
+    def train(where: InProcess | None) -> list[float]:
+        with tf.Graph().as_default(), tf.Session(cluster=where, seed=1) as session:
+            with tf.device(T1 if where else ""):
+                dense = tf.ConditionalAccumulator(tf.float32, [])
+                sparse = tf.SparseConditionalAccumulator(tf.float32, [4])
+                v = tf.Variable(0.0)
+                x = tf.placeholder(tf.float32, [])
+                row = tf.reshape(x, [1])
+                gives = [
+                    dense.apply_grad(x, 10, rank=0),
+                    sparse.apply_grad(tf.constant([2], tf.int64), row, [4], 10, rank=0),
+                ]
+                mean = dense.take_grad(2) + tf.reduce_sum(sparse.take_grad(2)[1])
+                add = v.assign_add(mean)
+                counts = [dense.num_accumulated(), sparse.num_accumulated()]
+                gate = gate_handle(shared_name="gate")
+                passes = gate_wait(gate, 7, rank=0)
+            with tf.device(T0 if where else ""):
+                divisor = tf.placeholder(tf.int32, [])
+                check = tf.floordiv(1, divisor)
+            session.run([v.initializer, gate_admit(gate, 12)])
+            found = []
+            for step in range(12):
+                with pytest.raises(errors.InvalidArgumentError):
+                    session.run([*gives, passes, check], {x: 100.0, divisor: 0})
+                session.run([*gives, passes], {x: step})
+                if step % 5 == 3 and where is not None:
+                    where.kill(1)
+                if step % 2:
+                    with pytest.raises(errors.InvalidArgumentError):
+                        session.run([add, check], {divisor: 0})
+                    found.append(session.run(add))
+                found += session.run(counts)
+            with pytest.raises(errors.DeadlineExceededError):  # no more may pass
+                session.run(passes, options=tf.RunOptions(timeout_in_ms=50))
+            session.run(gate_open(gate, 9))
+            return [session.run(passes), *found]
+
+    wanted = train(None)
+    assert wanted[0] == 9
+    assert wanted[-3:] == [sum(range(12)), 0, 0]
+    assert train(cluster) == wanted

@@ -89,6 +89,23 @@ def test_a_session_on_workers_goes_on_with_other_workers(tmp_path):
         program(tmp_path / "three", cluster=cluster)
 
 
+def test_gradients_that_were_given_are_there_when_a_script_goes_on(tmp_path):
+    def script(stop: int) -> list[float]:
+        with tf.Graph().as_default(), tf.Session(resume=tmp_path, resume_every=3) as session:
+            dense = tf.ConditionalAccumulator(tf.float32, [])
+            rows = tf.SparseConditionalAccumulator(tf.float32, [4])
+            x = tf.placeholder(tf.float32, [])
+            row = [tf.constant([2], tf.int64), tf.reshape(x, [1]), [4]]
+            gives = [dense.apply_grad(x, 0, rank=0), rows.apply_grad(*row, 0, rank=0)]
+            for step in range(stop):
+                session.run(gives, {x: step})
+            return session.run([dense.take_grad(5), rows.take_grad(5)[1]]) if stop == 5 else []
+
+    script(4)
+    dense, rows = script(5)
+    assert (dense, rows.tolist()) == (2.0, [2.0])
+
+
 def test_runs_before_the_last_state_are_not_executed_again(tmp_path, monkeypatch):
     from graphflow.execute.local import LocalExecutable
 
