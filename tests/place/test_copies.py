@@ -9,9 +9,10 @@ import pytest
 
 import graphflow as tf
 from graphflow.base.errors import ResourceExhaustedError
-from graphflow.place import CostModel, Topology, assumed_device, place
+from graphflow.place import CostModel, Topology, assumed_device, devices, local_topology, place
 from graphflow.place.coarse import coarsen
 from graphflow.place.copies import KEPT, MIRROR
+from graphflow.place.devices import machine_memory
 from graphflow.place.exact import solve
 from graphflow.place.heuristics import heft, upward_rank
 from graphflow.place.problem import Problem
@@ -183,3 +184,14 @@ def test_a_step_takes_the_time_of_its_mirrors(graph):
     assert whole.copied == [{}, {MIRROR: 4.0 * (1 << 20)}]
     assert placement.makespan == placement.whole.makespan == whole.makespan > alone.makespan
     assert placement.whole.used == tuple([f"{w}/device:CPU:0" for w in W[:2]])
+
+
+def test_a_container_may_have_less_memory_than_its_machine(tmp_path, monkeypatch):
+    whole = machine_memory()
+    limits = [tmp_path / name for name in ("none", "max", "limit")]
+    limits[1].write_text("max\n")
+    monkeypatch.setattr(devices, "CONTAINERS", limits)
+    assert machine_memory() >= whole
+    limits[2].write_text("1048576\n")
+    assert machine_memory() == 1 << 20
+    assert local_topology(2).devices[1].memory == 1 << 20

@@ -113,6 +113,10 @@ def test_what_was_measured_holds_for_the_same_devices_and_the_same_transport(mea
     assert len(measured) == 1
     assert dict(again.hosts) == {"b0": Host(1.5, 1.0)}
     assert {d.host for d in again.devices} == {"b0"}
+    small = [replace(d, memory=99.0) for d in again.devices]
+    kept = found(replace(again, devices=tuple(small), keepers={"a": "b"}))
+    assert {d.memory for d in kept.devices} == {99.0}, "which is not measured"
+    assert dict(kept.keepers) == {"a": "b"}
     found(cluster("b", "ray"))
     assert len(measured) == 2
     found(cluster("b", nodes=2))
