@@ -177,30 +177,28 @@ class Conductor(Calls):
         # Looking after each answer took a third of the driver's time in short steps of 32 workers.
         now = self._clock()
         look = now + self._watch.pause(now)
+        wakes: float | None = None
+
+        def goes_on() -> bool:
+            """Has it ended, or can it go on with what is in the inbox?  That is all its answers, or
+            anything else: to take up each when it came took twice the time of taking up all."""
+            have = len(self._inbox)
+            if have and (self._urgent or have >= self._machine.missing(number)):
+                return True
+            return outcome.done or outcome.wakes != wakes
+
         while not outcome.done:
-            wakes = outcome.wakes  # set by whatever thread takes up what it lost to
-            due = look
+            due, wakes = look, outcome.wakes  # set by whatever thread takes up what it lost to
             if outcome.expires is not None or wakes is not None:
                 due = min([t for t in (look, outcome.expires, wakes) if t is not None])
             with self._bell:
-                self._bell.wait_for(
-                    lambda: (
-                        outcome.done or self._decides(number) or outcome.wakes != wakes  # noqa: B023
-                    ),
-                    max(0.0, due - now),
-                )
+                self._bell.wait_for(goes_on, max(0.0, due - now))
             with self._lock:
                 self._take_up()
                 now = self._clock()
                 if now >= due and not outcome.done:
                     self._mind_the_time(number, outcome, timeout)
                     look = now + self._watch.pause(now)
-
-    def _decides(self, number: int) -> bool:
-        """Is there something in the inbox that a run may go on with?  All its answers, or anything
-        else: to take up each answer when it comes took twice the time of taking up all."""
-        have = len(self._inbox)
-        return have > 0 and (self._urgent or have >= self._machine.missing(number))
 
     # ---- changes of the workers
 
