@@ -72,13 +72,19 @@ def either(request: pytest.FixtureRequest) -> tf.Cluster:
     return cluster
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_armed() -> Iterator[None]:
+    """A test that fails does not fail the next one."""
+    yield
+    failpoints.disarm()
+
+
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> Iterator[InProcess]:
     """Workers in threads, which a test may harm as it likes: two that are not replaced, or what
     the module says in `CLUSTER`."""
     with InProcess(**{"workers": 2} | getattr(request.module, "CLUSTER", {})) as cluster:
         yield cluster
-    failpoints.disarm()
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,6 @@ def test_a_worker_freezes_in_a_sum_and_its_peer_does_not_wait_for_it(graph, sums
     with InProcess(2, every=4, deadline=0.4) as cluster:
         on_step = after(5, lambda: failpoints.arm("sum", 2, lambda: cluster.freeze(1)))
         same(summed(cluster, STEPS, on_step), sums)
-    failpoints.disarm()
 
 
 def exhausted() -> None:
