@@ -15,7 +15,7 @@ from graphflow.distribute.messages import Message, Ticket
 
 
 class Slow(Protocol):
-    """The same task by Ray's calls, see `task.Member`."""
+    """The same task by Ray's calls, see `members.Member`."""
 
     @property
     def handle(self) -> Any: ...
@@ -33,7 +33,7 @@ class Slow(Protocol):
 
 class FastMember:
     """A task: steps, notices and pings go by the exchange; plans, and what is no plain data, by
-    Ray.  See `task.Member`."""
+    Ray.  See `members.Member`."""
 
     def __init__(self, name: str, slow: Slow, network: Network):
         self._name = name
