@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 import sys
 import threading
@@ -14,17 +13,22 @@ from functools import partial
 from typing import Any
 
 from graphflow.base.devices import DeviceSpec
-from graphflow.base.errors import InvalidArgumentError, UnavailableError
+from graphflow.base.errors import UnavailableError
 from graphflow.distribute.buddies import buddies
 from graphflow.distribute.conductor import Conductor
+from graphflow.distribute.demands import (
+    check_numbers,
+    check_resources,
+    chosen_transport,
+    topology_of,
+)
 from graphflow.distribute.elastic import Membership
 from graphflow.distribute.fast.link import FastLink
 from graphflow.distribute.fast.network import Network
 from graphflow.distribute.moves import move
 from graphflow.distribute.target import ClusterTarget
-from graphflow.place import Device, Topology, assumed_device
+from graphflow.place import Topology
 
-TRANSPORTS = ("fast", "sockets", "ray")
 _CLOSED = "the cluster is closed: use it before `close`, or within its `with` block"
 OVERLAPPING = 128  # runs at once; a worker has a thread for each
 
@@ -97,28 +101,15 @@ class Cluster:
           InvalidArgumentError: Ray has not what the workers need, or their GPUs cannot be used.
           UnavailableError: Ray or the workers did not start.
         """
-        if transport is None:
-            transport = "ray" if (address or "").startswith("ray://") else "fast"
-        if tls and transport == "ray":
-            raise ValueError('tls=True: with transport="ray", Ray encrypts (RAY_USE_TLS)')
-        _check_kinds(
-            numbers.Integral, workers=workers, gpus_per_worker=gpus_per_worker, spares=spares,
-            snapshot_every=snapshot_every, backup_every=backup_every,
-            object_store_memory=object_store_memory,
-            **({} if min_workers is None else {"min_workers": min_workers}),
+        transport = chosen_transport(transport, address, tls)
+        check_numbers(
+            workers=workers, min_workers=workers if min_workers is None else min_workers,
+            spares=spares, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker,
+            snapshot_every=snapshot_every, backup_every=backup_every, deadline=deadline,
+            start_deadline=start_deadline, object_store_memory=object_store_memory,
         )  # fmt: skip
-        _check_kinds(
-            numbers.Real, cpus_per_worker=cpus_per_worker, deadline=deadline,
-            start_deadline=start_deadline,
-        )  # fmt: skip
-        _check(workers, transport, cpus_per_worker, gpus_per_worker, deadline)
-        if min_workers is not None and not 1 <= min_workers <= workers:
-            raise ValueError(f"min_workers={min_workers}: it must be from 1 to workers={workers}")
-        if spares < 0:
-            raise ValueError(f"spares={spares}: it must not be negative")
-        if snapshot_every < 1 or backup_every < 1:
-            given = f"snapshot_every={snapshot_every}, backup_every={backup_every}"
-            raise ValueError(f"{given}: both must be at least 1")
+        if min_workers is not None and min_workers > workers:
+            raise ValueError(f"min_workers={min_workers}: it must be at most workers={workers}")
         self._backup_every = backup_every
         self._every = snapshot_every if recover else None
         self._start_deadline = start_deadline
@@ -142,7 +133,7 @@ class Cluster:
             self, _end, ray, self._actors, self._spares, self._networks
         )
         try:
-            _check_resources(ray.resources(), cpus, gpus)
+            check_resources(ray.resources(), cpus, gpus)
             for name in names:
                 self._actors[name] = ray.start_worker(cpus_per_worker, gpus_per_worker)
             self._spares += [self._spare() for _ in range(spares)]
@@ -198,14 +189,12 @@ class Cluster:
           workers: how many.
 
         Raises:
-          ValueError: there would be none.
+          TypeError, ValueError: that is no number, or there would be none.
           RuntimeError: the cluster is closed.
           DeadlineExceededError: a run of some session does not end.
           OpError: new workers do not start, or others are lost; all sessions are as they were.
         """
-        _check_kinds(numbers.Integral, workers=workers)
-        if workers < 1:
-            raise ValueError(f"workers={workers}: a cluster needs at least one")
+        check_numbers(workers=workers)
         if not self._finalizer.alive:
             raise RuntimeError(_CLOSED)
         names = [str(DeviceSpec("worker", 0, task)) for task in range(workers)]
@@ -293,7 +282,7 @@ class Cluster:
         keepers = {}
         if self._every is not None:
             keepers = dict.fromkeys(workers, "") | self._buddies(list(workers))
-        return _topology(workers, *self._resources, self._carrier, keepers)
+        return topology_of(workers, *self._resources, self._carrier, keepers)
 
     def replacement(self, worker: str, lost: Any) -> Any:
         """The actor that takes the place of one that was lost, a spare or a new one; each session
@@ -383,61 +372,3 @@ def _end(ray: Any, actors: dict[str, Any], spares: list[Any], networks: list[Net
     for actor in (*actors.values(), *spares):
         ray.end_worker(actor)
     ray.disconnect()
-
-
-def _check_kinds(wanted: type, **given: Any) -> None:
-    """Raises:
-    TypeError: an argument is not of that kind.
-    """
-    for name, value in given.items():
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            noun = "a whole number" if wanted is numbers.Integral else "a number"
-            raise TypeError(f"{name}={value!r}: it must be {noun}, not a {type(value).__name__}")
-
-
-def _check(workers: int, transport: str, cpus: float, gpus: int, deadline: float) -> None:
-    if transport not in TRANSPORTS:
-        raise ValueError(f"transport={transport!r}: it must be one of {', '.join(TRANSPORTS)}")
-    if workers < 1:
-        raise ValueError(f"workers={workers}: a cluster needs at least one")
-    if cpus < 0 or gpus < 0:
-        raise ValueError("cpus_per_worker and gpus_per_worker must not be negative")
-    if deadline <= 0:
-        raise ValueError(f"deadline={deadline}: it must be positive")
-
-
-def _check_resources(have: Any, cpus: float, gpus: float) -> None:
-    for name, needed in (("CPU", cpus), ("GPU", gpus)):
-        if have.get(name, 0) < needed:
-            raise InvalidArgumentError(
-                None,
-                None,
-                f"the workers need {needed:g} {name}s, but Ray has {have.get(name, 0):g}: ask for "
-                f"fewer workers, or {name.lower()}s_per_worker",
-            )
-
-
-def _topology(
-    workers: Mapping[str, Any],
-    cpus: float,
-    gpus: int,
-    transport: str,
-    keepers: Mapping[str, str],
-) -> Topology:
-    devices: list[Device] = []
-    for name, found in workers.items():
-        usable = len(found.gpu_memory)
-        if usable < len(found.gpus):
-            raise InvalidArgumentError(
-                None,
-                None,
-                f"Ray gave {name} {len(found.gpus)} GPUs, but CuPy can use {usable}: install "
-                "graphflow[gpu12] where the workers run, or use gpus_per_worker=0",
-            )
-        speed = {"flops": 200e9 * max(1, int(cpus)), "host": found.node, "memory": found.memory}
-        devices.append(assumed_device(f"{name}/device:CPU:0", **speed))
-        devices += [
-            assumed_device(f"{name}/device:GPU:{i}", host=found.node, memory=memory)
-            for i, memory in enumerate(found.gpu_memory[:gpus])
-        ]
-    return Topology(tuple(devices), transport=transport, keepers=keepers)

@@ -227,10 +227,21 @@ def test_a_function_whose_module_the_workers_lack_is_an_error_that_names_it(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"workers": 0}, {"transport": "pigeon"}, {"cpus_per_worker": -1}, {"deadline": 0}]
+    "wrong",
+    [
+        {"workers": 0},
+        {"transport": "pigeon"},
+        {"cpus_per_worker": -1},
+        {"deadline": 0},
+        {"deadline": float("nan")},
+        {"backup_every": 0},
+        {"min_workers": 3},
+        {"min_workers": 0},
+    ],
 )
 def test_arguments_are_checked_before_anything_starts(wrong):
-    with pytest.raises(ValueError, match=r"=|negative"):
+    ((name, _),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name}=.*: it must be"):
         tf.Cluster(**wrong)
 
 
