@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
+from graphflow.execute.inputs import InputLog
 
 Program = Callable[[], tuple[Any, dict[Any, Any]]]
 WIDTH, LAYERS, ROWS = 32, 12, 256
@@ -49,7 +50,7 @@ def peak(session: tf.Session) -> int:
     sizes: dict[int, tuple[int, int]] = {}  # slot -> address, bytes
     held = highest = 0
     counts: dict[int, int] = {}
-    run = session._target.begin(None, session._target._closed)  # type: ignore[arg-type]
+    run = session._target.begin(InputLog(), session._target._closed)
 
     def watched(call: Any, step: Any) -> Any:
         def function(*arguments: Any) -> Any:
