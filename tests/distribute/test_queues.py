@@ -210,6 +210,32 @@ def session_queue(cluster: InProcess, name: str) -> Any:
     return next(queue for queue in found if queue.name == name)
 
 
+def test_queue_runners_lose_and_repeat_nothing_when_workers_are_killed(
+    cluster: InProcess, graph: None
+) -> None:
+    """Two threads count and put in, this one takes out, and workers die in between."""
+    with tf.Session(cluster=cluster, seed=1) as session:
+        with tf.device(T0):
+            count = tf.Variable(0)
+            number = count.assign_add(1)
+        with tf.device(T1):
+            queue = tf.FIFOQueue(3, tf.int32, [[]])
+            taken, put = queue.dequeue(), queue.enqueue(number)
+        session.run(count.initializer)
+        coordinator = tf.train.Coordinator()
+        threads = tf.train.QueueRunner(queue, [put] * 2).create_threads(
+            session, coordinator, daemon=True, start=True
+        )
+        found = []
+        for step in range(15):
+            found.append(session.run(taken))
+            if step % 5 == 2:
+                cluster.kill(step % 2)
+        coordinator.request_stop()
+        coordinator.join(threads, stop_grace_period_secs=WAIT)
+    assert found == list(range(1, 16))
+
+
 class Loser:
     """A function for `py_func`: at its first call another run commits, so that the one that it
     belongs to loses the race and is tried again."""

@@ -183,6 +183,31 @@ def test_an_interrupted_run_takes_nothing(session: Any) -> None:
     assert session.run(queue.size()) == 1
 
 
+def test_what_cannot_be_handed_on_stays_where_it_was(session: Any) -> None:
+    """The next queue is closed, before or while there is no room in it."""
+    one, two = tf.FIFOQueue(4, tf.float32, [[]]), tf.FIFOQueue(1, tf.float32, [[]])
+    move, close = two.enqueue(one.dequeue()), two.close(cancel_pending_enqueues=True)
+    session.run(one.enqueue_many([[1.0, 2.0, 3.0]]))
+    session.run(move)
+    begun, failed = threading.Event(), []
+
+    def late() -> None:
+        with telling(begun.set), pytest.raises(errors.CancelledError) as caught:
+            session.run(move)
+        failed.append(caught.value)
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    assert begun.wait(WAIT)
+    session.run(close)
+    thread.join(WAIT)
+    assert failed
+    with pytest.raises(errors.CancelledError):
+        session.run(move)
+    assert rest(session, one) == [2, 3]
+    assert rest(session, two) == [1]
+
+
 def test_what_a_run_has_put_in_itself_is_neither_lost_nor_repeated(session: Any) -> None:
     """It takes one that was there, and one of its own; then it fails, and then it does not."""
     queue = tf.FIFOQueue(8, tf.float32, [[]])
