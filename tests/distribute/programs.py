@@ -104,5 +104,13 @@ def same(found: tuple[list[Any], list[Any]], wanted: tuple[list[Any], list[Any]]
         np.testing.assert_array_equal(one, other)
 
 
+def impatient(session: Any, seconds: float) -> None:
+    """Have a session take workers for frozen after so many seconds from its next run on: it was
+    opened with more patience, as it takes longer on a busy machine."""
+    conductor = session.target.conductor
+    conductor._deadline = conductor._watch.deadline = seconds
+    conductor._stalls.patience = seconds / 2
+
+
 def _device(name: str | None) -> Any:
     return tf.device(name) if name is not None else nullcontext()

@@ -13,6 +13,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
+from tests.distribute.programs import impatient
 from tests.until import PATIENCE, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
@@ -20,13 +21,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 
 
-STOPPED = pytest.mark.parametrize("mortal", [3.0], indirect=True)  # seconds to wait for it
-
-
 @pytest.fixture
-def mortal(ray_is_up, request):
-    deadline = getattr(request, "param", 60.0)  # a busy machine may keep anybody waiting
-    with tf.Cluster(workers=2, recover=False, deadline=deadline, start_deadline=200) as cluster:
+def mortal(ray_is_up):
+    with tf.Cluster(workers=2, recover=False, deadline=60, start_deadline=200) as cluster:
         yield cluster
         for worker in cluster.workers.values():  # what a test has stopped
             with suppress(ProcessLookupError):
@@ -90,15 +87,15 @@ def test_kill_9_wakes_the_peer_and_names_worker_and_run(mortal, waiting):
         tf.Session(cluster=mortal)
 
 
-@STOPPED
 def test_a_stopped_worker_is_a_deadline(mortal, waiting):
     a, take = waiting
     session = tf.Session(cluster=mortal)
     session.run(a.initializer)
+    impatient(session, 3.0)
     error, seconds = signalled(mortal, 1, signal.SIGSTOP, session, take)
     assert isinstance(error, errors.DeadlineExceededError)
     assert "task:1 was lost in run 2: it gave no sign of life for 3 s" in str(error)
-    assert seconds > mortal.deadline / 2
+    assert seconds > 1.5
     with pytest.raises(errors.DeadlineExceededError):
         session.run(a)
     session.close()

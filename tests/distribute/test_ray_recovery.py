@@ -14,7 +14,7 @@ import pytest
 import graphflow as tf
 from graphflow.distribute import failpoints
 from tests.distribute.evidence import arm
-from tests.distribute.programs import same, train
+from tests.distribute.programs import impatient, same, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(600)]
 
@@ -58,10 +58,15 @@ def test_kill_9_of_one_worker_and_then_of_the_other(cluster, graph, undisturbed)
     assert not set(before) & set(pids(cluster))
 
 
-@pytest.mark.parametrize("cluster", [{"spares": 1, "deadline": 3.0}], indirect=True)
+@pytest.mark.parametrize("cluster", [{"spares": 1}], indirect=True)
 def test_a_stopped_worker_is_replaced_and_ended(cluster, graph, undisturbed):
     stopped = pids(cluster)[1]
-    on_step = signals(cluster, {6: (1, signal.SIGSTOP)})
+    stop = signals(cluster, {6: (1, signal.SIGSTOP)})
+
+    def on_step(session: Any) -> None:
+        impatient(session, 3.0)
+        stop(session)
+
     same(train(cluster, STEPS, scopes=(T0, T1), on_step=on_step), undisturbed)
     assert stopped not in pids(cluster)
 

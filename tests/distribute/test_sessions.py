@@ -16,7 +16,7 @@ from graphflow.base import errors
 from graphflow.distribute.messages import Notice, Step
 from graphflow.distribute.watch import PINGS
 from tests.distribute.in_process import InProcess
-from tests.distribute.programs import train
+from tests.distribute.programs import impatient, train
 from tests.until import PATIENCE, asleep, until
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
@@ -299,9 +299,10 @@ def test_a_worker_that_died_between_runs_is_noticed_by_the_next_one(cluster, ses
 
 
 def test_a_frozen_worker_is_given_up_at_the_deadline(two):
-    with InProcess(2, deadline=0.4) as cluster, tf.Session(cluster=cluster) as session:
+    with InProcess(2) as cluster, tf.Session(cluster=cluster) as session:
         session.run(tf.global_variables_initializer())
         session.run(two[2])
+        impatient(session, 0.4)
         cluster.freeze(1)
         start = time.monotonic()
         with pytest.raises(errors.DeadlineExceededError, match=r"task:1.*no sign of life for 0.4"):
@@ -320,7 +321,7 @@ def test_a_worker_that_is_frozen_when_a_plan_is_shipped_is_given_up_too(two):
 
 def test_a_long_run_outlives_the_deadline_while_its_workers_answer(two):
     deadline = 1.0  # a busy machine may keep a worker from answering for a while
-    with InProcess(2, deadline=deadline) as cluster, tf.Session(cluster=cluster) as session:
+    with InProcess(2) as cluster, tf.Session(cluster=cluster) as session:
         counts = session._target.conductor._counts[cluster.names[1]]
         with tf.device(T1):
             queue = tf.FIFOQueue(4, [tf.float32], shapes=[[]])
@@ -328,6 +329,7 @@ def test_a_long_run_outlives_the_deadline_while_its_workers_answer(two):
         session.run(put)
         session.run(value)
         with ThreadPoolExecutor(1) as pool:
+            impatient(session, deadline)
             start, before = time.monotonic(), counts["pings"]
             taken = pool.submit(session.run, value)
             until(lambda: counts["pings"] > before + PINGS)  # of which so many make a deadline

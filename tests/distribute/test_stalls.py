@@ -11,6 +11,7 @@ import graphflow as tf
 from graphflow.distribute.stalls import Stalls, report_of
 from graphflow.execute.whereabouts import Doing, Whereabouts
 from tests.distribute.in_process import InProcess
+from tests.distribute.programs import impatient
 from tests.until import PATIENCE
 
 W0, W1 = (f"/job:worker/replica:0/task:{i}" for i in range(2))
@@ -49,13 +50,14 @@ def test_a_run_that_expires_tells_where_it_was_stuck():
 
     with (
         tf.Graph().as_default(),
-        InProcess(2, deadline=1.0) as cluster,
+        InProcess(2) as cluster,
         tf.Session(cluster=cluster) as session,
     ):
         with tf.device("/job:worker/task:1"):
             y = tf.random_normal([], name="y") + 1.0
         # Workers of this process pickle what they get: the function is put in afterwards.
         session.run(y)
+        impatient(session, 1.0)
         host = cluster.host(1)
         for loaded in host._loaded.values():
             for program in loaded.programs:
