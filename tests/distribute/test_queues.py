@@ -13,6 +13,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
+from graphflow.distribute.events import Expired
 from graphflow.distribute.messages import Save, Step
 from graphflow.ops.gate import gate_admit, gate_handle, gate_open, gate_wait
 from tests.distribute.in_process import InProcess
@@ -180,7 +181,7 @@ def test_a_run_that_ends_while_it_gives_way_gives_back_what_it_took(
     from graphflow.distribute import runs
 
     monkeypatch.setattr(runs, "REST", 60.0)  # seconds: longer than it may take
-    with tf.Session(cluster=cluster, seed=1) as session, ThreadPoolExecutor(1) as pool:
+    with tf.Session(cluster=cluster, seed=1) as session, ThreadPoolExecutor(2) as pool:
         with tf.device(T1):
             v = tf.Variable(0.0)
             queue = tf.FIFOQueue(4, tf.float32, [[]])
@@ -193,12 +194,23 @@ def test_a_run_that_ends_while_it_gives_way_gives_back_what_it_took(
         session.run([v.initializer, queue.enqueue(1.0), other.size()])
         held = pool.submit(session.run, [hold, late])  # it has prepared on worker 1
         until(lambda: any(t for t in promises(cluster)))
+        loses = pool.submit(session.run, take)
+        conductor = session._target.conductor
+        until(lambda: resting(conductor))
+        with conductor._lock:
+            conductor._handle(Expired(*resting(conductor), 1.0))
         with pytest.raises(errors.DeadlineExceededError, match="other runs kept writing"):
-            session.run(take, options=tf.RunOptions(timeout_in_ms=200))
+            loses.result(WAIT)
         until(lambda: session_queue(cluster, "fifo_queue").size() == 1)
         session.run(gate.enqueue(0.0))
         held.result(WAIT)
         assert session.run(queue.dequeue()) == 1.0
+
+
+def resting(conductor: Any) -> list[int]:
+    """Numbers of the runs that give way to others."""
+    with conductor._lock:
+        return [r.number for r in conductor._machine._runs.values() if r.state == "resting"]
 
 
 def promises(cluster: InProcess) -> list[Any]:
