@@ -197,8 +197,9 @@ def test_a_run_that_ends_while_it_gives_way_gives_back_what_it_took(
         loses = pool.submit(session.run, take)
         conductor = session._target.conductor
         until(lambda: resting(conductor))
+        (number,) = resting(conductor)
         with conductor._lock:
-            conductor._handle(Expired(*resting(conductor), 1.0))
+            conductor._handle(Expired(number, 1.0))
         with pytest.raises(errors.DeadlineExceededError, match="other runs kept writing"):
             loses.result(WAIT)
         until(lambda: session_queue(cluster, "fifo_queue").size() == 1)
