@@ -75,7 +75,7 @@ class InProcess:
         link = Link(self)
         self.links.append(link)
         conductor = Conductor(
-            link, self.names, self.deadline, self.slots, every=self.every, start_deadline=2.0,
+            link, self.names, self.deadline, self.slots, every=self.every, start_deadline=10.0,
             buddies=buddies(self.names, {}), backup_every=self.backup_every,
         )  # fmt: skip
         conductor.open(seed, tier)
