@@ -137,7 +137,9 @@ def test_a_frozen_server_is_named_in_time_and_does_nothing_late(tasks, protocol)
         import time
 
         import graphflow as tf
+        from graphflow.distribute import servers
 
+        servers.DEADLINE = 6.0  # more than a busy machine stops a process for; servers are told
         server = tf.train.Server(spec, "worker", 0, protocol=protocol)
         with tf.Graph().as_default():
             with tf.device("/job:ps/task:0"):
@@ -146,8 +148,6 @@ def test_a_frozen_server_is_named_in_time_and_does_nothing_late(tasks, protocol)
             with tf.Session(server.target) as session:
                 session.run(v.initializer)
                 session.run(up)
-                conductor = session.target.conductor  # now: a busy machine opens none in a second
-                conductor._deadline = conductor._watch.deadline = 1.0
                 os.kill(pid, signal.SIGSTOP)
                 began = time.monotonic()
                 try:
@@ -164,8 +164,8 @@ def test_a_frozen_server_is_named_in_time_and_does_nothing_late(tasks, protocol)
     pid = call(tasks["ps"], os.getpid)
     message, seconds, found = call(tasks["worker"], program, SPEC, protocol, pid)
     assert "/job:ps/replica:0/task:0" in message
-    assert "no sign of life for 1 s" in message
-    assert 1 <= seconds < servers.DEADLINE, "it is that of the session"
+    assert "no sign of life for 6 s" in message
+    assert 6 <= seconds < servers.DEADLINE, "it is that of the session"
     assert found == [1, 2]
 
 
