@@ -29,6 +29,7 @@ from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone, Hear, Link
 from graphflow.distribute.fast.peers import Address
 from graphflow.distribute.messages import Message, Step
+from graphflow.distribute.processors import BIND
 from graphflow.distribute.ray_worker import GROUPS, LOOPBACK, Description, Executor
 
 _LOST = (
@@ -246,9 +247,10 @@ def disconnect() -> None:
     _connection.close()
 
 
-def start_worker(cpus: float, gpus: float, reserve: bool = True) -> Any:
+def start_worker(cpus: float, gpus: float, reserve: bool = True, bind: bool = False) -> Any:
     """Start the actor of a worker; a handle, at once.  Without a reservation it starts wherever
-    there is a machine, and computes as if it had one."""
+    there is a machine, and computes as if it had one.  With `bind` it is bound to processors when
+    it takes part."""
     actor: Any = ray.remote(concurrency_groups=GROUPS)(Executor)
     return actor.options(
         num_cpus=cpus if reserve else 0,
@@ -256,7 +258,7 @@ def start_worker(cpus: float, gpus: float, reserve: bool = True) -> Any:
         max_restarts=0,  # a restarted actor would answer on blank state
         max_task_retries=0,
         scheduling_strategy="SPREAD",
-        runtime_env=_environment(cpus),
+        runtime_env=_environment(cpus, bind),
     ).remote()
 
 
@@ -266,7 +268,7 @@ def warm(actor: Any, peers: Mapping[str, Any]) -> None:
     _call(actor.describe, (dict(peers),), lambda answer: None)
 
 
-def _environment(cpus: float) -> dict[str, Any]:
+def _environment(cpus: float, bind: bool = False) -> dict[str, Any]:
     """As many BLAS threads as cores, the driver's own graphflow, and its priority."""
     threads = str(max(1, int(cpus)))
     variables = dict.fromkeys(
@@ -275,6 +277,8 @@ def _environment(cpus: float) -> dict[str, Any]:
     # Ray's workers have 15 otherwise, and so a thirtieth of the weight of whatever else runs there:
     # beside two busy processes on two cores, a step of nothing took 3.7 ms instead of 0.18.
     variables["RAY_worker_niceness"] = "0"
+    if bind:
+        variables[BIND] = threads
     package = _source()
     if package:  # for workers of this machine; others get it by `connect`, or share the disk
         path = [str(package.parent), os.environ.get("PYTHONPATH", "")]

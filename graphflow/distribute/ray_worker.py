@@ -30,6 +30,7 @@ from graphflow.distribute.messages import (
     Ticket,
 )
 from graphflow.distribute.portable import portable
+from graphflow.distribute.processors import BIND, Processors, bound
 from graphflow.execute.devices import gpu_memory
 from graphflow.execute.numerics import Numerics, numerics
 from graphflow.execute.tiers import Tiers
@@ -94,6 +95,7 @@ class Executor:
         self._channels: dict[str, Any] = {}
         self._service: Service | None = None
         self._values: Peers | None = None  # past Ray
+        self._processors: Processors | None = None
 
     @group("control")
     def arm(self, point: str, count: int, fault: str, seconds: float = 0.0) -> None:
@@ -122,6 +124,8 @@ class Executor:
     @group("control")
     def join(self, name: str, invitation: Invitation, access: Access) -> Address:
         """Take messages and values past Ray, too; where values are taken."""
+        if count := os.environ.get(BIND):  # before threads are started for steps
+            self._processors = bound(int(count))
         service = self._service = Service(invitation, self._find)
         if access.interface != LOOPBACK:  # the driver's; here it is this node's
             access = access._replace(interface=ray.util.get_node_ip_address())

@@ -22,6 +22,7 @@ from processes import Asked, Group
 MB = 1 << 20
 FOLDER = Path(__file__).parent
 SIZES, WORLDS = (4, 64), (2, 4)  # megabytes, workers
+FREE = {"cpus_per_worker": 0, "start_deadline": 200}  # as many as one likes
 ROUNDS = int(os.environ.get("GRAPHFLOW_ROUNDS", "7"))
 
 BOUNDS = {
@@ -33,7 +34,8 @@ BOUNDS = {
     **{f"sum_shared_to_gloo_{mb}mb_{n}": 0.25 for mb in SIZES for n in WORLDS},
 }
 MEANING = {
-    "step_us_2": "a step of nothing, 2 workers, us",
+    "step_us_2": "a step of nothing, 2 workers bound to a processor each, us",
+    "step_us_2_free": "the same, the workers where the kernel puts them, us",
     "step_us_32": "a step of nothing, 32 workers, us",
     "step_us_2_by_ray": 'the same, 2 workers, transport="ray", us',
     "calls_us_2": "one Ray call to each of 2 actors, us",
@@ -91,52 +93,40 @@ def _devices(count: int) -> list[str]:
 
 
 @contextmanager
-def _step(count: int, transport: str) -> Iterator[Callable[[], Any]]:
-    """Runs a step of nothing on so many workers: each reads a variable of its own."""
+def _step(
+    count: int, transport: str, bind: bool = False
+) -> Iterator[tuple[Callable[[], Any], Callable[[], Any]]]:
+    """Runs a step of nothing on so many workers, of which each reads a variable of its own; and
+    makes a call of Ray's to the actor of each, which does nothing."""
+    import ray
+
     import graphflow as tf
 
-    options = {"cpus_per_worker": 0, "transport": transport, "start_deadline": 200}
+    options = {"transport": transport, "bind_cpus": bind, **FREE}
     with tf.Cluster(count, **options) as cluster, tf.Graph().as_default():
+        actors = list(cluster._actors.values())
         reads = []
         for device in _devices(count):
             with tf.device(device):
                 reads.append(tf.identity(tf.Variable(1.0)).op)
         with tf.Session(cluster=cluster) as session:
             session.run(tf.global_variables_initializer())
-            yield lambda: session.run(reads)
-
-
-@contextmanager
-def _calls(count: int) -> Iterator[Callable[[], Any]]:
-    """Calls so many actors that do nothing."""
-    import ray
-
-    class Idle:
-        def nothing(self) -> None:
-            pass
-
-    actors = [ray.remote(Idle).options(num_cpus=0).remote() for _ in range(count)]
-    ray.get([a.nothing.remote() for a in actors])
-    yield lambda: ray.get([a.nothing.remote() for a in actors])
-    for actor in actors:
-        ray.kill(actor)
+            yield lambda: session.run(reads), lambda: ray.get([a.ping.remote() for a in actors])
 
 
 def _steps(count: int) -> dict[str, float]:
     # Long turns: after others have had the processors, the first steps take 1 ms instead of 0.15.
-    calls = 300 if count == 2 else 40
-    with _step(count, "fast") as fast, _calls(count) as actors:
-        works: dict[str, Any] = {"step": fast, "calls": actors}
-        if count == 2:
-            with _step(count, "ray") as slow:
-                times = interleaved(works | {"ray": slow}, calls=calls, rounds=ROUNDS)
-        else:
-            times = interleaved(works, calls=calls, rounds=ROUNDS)
-    middle = {name: statistics.median(t) * 1e6 for name, t in times.items()}
-    found = {f"step_us_{count}": middle["step"], f"calls_us_{count}": middle["calls"]}
-    if count == 2:
-        found |= {"step_us_2_by_ray": middle["ray"]}
-    return found
+    calls = 1000 if count == 2 else 100
+    with ExitStack() as stack:
+        works = {}
+        few = count == 2
+        names = f"step_us_{count}", f"calls_us_{count}"
+        works |= zip(names, stack.enter_context(_step(count, "fast", bind=few)), strict=True)
+        if few:
+            works["step_us_2_free"], _ = stack.enter_context(_step(2, "fast"))
+            works["step_us_2_by_ray"], _ = stack.enter_context(_step(2, "ray"))
+        times = interleaved(works, calls=calls, rounds=ROUNDS)
+    return {name: statistics.median(t) * 1e6 for name, t in times.items()}
 
 
 def _messages() -> dict[str, float]:
@@ -159,7 +149,8 @@ def _stages(transport: str) -> Iterator[tuple[Callable[[], Any], Callable[[], An
     import graphflow as tf
 
     first, second = _devices(2)
-    with tf.Cluster(2, cpus_per_worker=0, transport=transport) as cluster, tf.Graph().as_default():
+    options = {"transport": transport, "bind_cpus": transport == "fast", **FREE}
+    with tf.Cluster(2, **options) as cluster, tf.Graph().as_default():
         with tf.device(first):
             big = tf.Variable(np.ones(MB, np.float32)) * 2.0
             scalar = tf.Variable(1.0)

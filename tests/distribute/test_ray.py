@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -183,6 +184,25 @@ def test_workers_are_other_processes_with_their_share_of_threads_and_our_priorit
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     assert {os.getpriority(os.PRIO_PROCESS, w.pid) for w in found} == {ours}
     assert list(shared.topology.by_name) == [f"{w}/device:CPU:0" for w in (W0, W1)]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+def test_workers_are_bound_to_processors_of_their_own_also_who_replaces_a_lost_one(
+    ray_is_up, graph
+):
+    with tf.device(T1):
+        v = tf.Variable(1.0)
+    add = v.assign_add(1.0)
+    with tf.Cluster(2, bind_cpus=True) as cluster, tf.Session(cluster=cluster) as session:
+        session.run(v.initializer)
+        first, lost = [worker.pid for worker in cluster.workers.values()]
+        before = [os.sched_getaffinity(pid) for pid in (first, lost)]
+        os.kill(lost, signal.SIGKILL)
+        assert session.run(add) == 2.0
+        after = [os.sched_getaffinity(worker.pid) for worker in cluster.workers.values()]
+    assert [len(each) for each in before] == [1, 1]
+    assert before[0] != before[1]
+    assert after == before
 
 
 @pytest.mark.parametrize(
