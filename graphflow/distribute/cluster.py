@@ -83,9 +83,9 @@ class Cluster:
             the address begins with "ray://": such a driver cannot be reached by the workers.
           tls: encrypt values between machines, too; messages always are.
           cpus_per_worker, gpus_per_worker: what Ray reserves for each.
-          bind_cpus: bind each worker to as many processors, which no other worker of its machine is
-            bound to, while there are any.  Steps take less time where nothing else needs these
-            processors, and more where something does.
+          bind_cpus: bind each worker to as many processors, shared with as few other workers as can
+            be.  Steps take less time where nothing else needs these processors, and more where
+            something does.
           spares: further workers that take the place of lost ones at once; each that does is
             replaced by a new one.
           recover: replace lost workers, by spares or new ones, and get back what they held, so

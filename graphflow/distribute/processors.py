@@ -7,50 +7,48 @@ two workers took 110 us with the workers apart, and 170 us with all three on one
 
 from __future__ import annotations
 
-import logging
+import itertools
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
-
-_log = logging.getLogger("graphflow")
-
 
 BIND = "GRAPHFLOW_BIND_CPUS"  # how many a worker is to be bound to
 
 
 class Processors:
-    """Processors of this machine that no other worker of its network namespace has.
+    """Processors of this machine that as few other workers of its network namespace have as can be.
 
-    Each has a name, that of a Unix socket without a file, which the kernel frees when the process
-    ends, however it ends.
+    What a worker has of a processor bears a name, that of a Unix socket without a file, which the
+    kernel frees when the process ends, however it ends.
 
     Attributes:
-      numbers: which; none, where there are not so many left.
+      numbers: which.
     """
 
-    def __init__(self, count: int, among: Iterable[int]):
+    def __init__(self, count: int, among: Sequence[int]):
         """Args:
-        count: how many are wanted.
+        count: how many are wanted; at most all.
         among: numbers of those that there are.
         """
         self._names: list[socket.socket] = []
-        numbers: list[int] = []
-        for number in among:
-            if len(numbers) == count:
-                break
-            name = socket.socket(socket.AF_UNIX)
-            try:
-                name.bind(f"\0graphflow-processor-{number}")
-            except OSError:  # it is another one's
-                name.close()
-            else:
-                self._names.append(name)
-                numbers.append(number)
-        if len(numbers) < count:
-            numbers = []
-            self.close()
-        self.numbers = tuple(numbers)
+        found: list[int] = []
+        places = ((number, share) for share in itertools.count() for number in among)
+        while len(found) < min(count, len(among)):
+            number, share = next(places)
+            if number not in found and self._claim(f"{number}-{share}"):
+                found.append(number)
+        self.numbers = tuple(found)
+
+    def _claim(self, name: str) -> bool:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0graphflow-processor-{name}")
+        except OSError:  # it is another one's
+            claim.close()
+            return False
+        self._names.append(claim)
+        return True
 
     def close(self) -> None:
         """Let others have them."""
@@ -59,15 +57,8 @@ class Processors:
 
 
 def bound(count: int) -> Processors:
-    """Bind all threads of this process, and those that these start, to so many processors; or to
-    none, with a warning, where other workers have them all."""
+    """Bind all threads of this process, and those that these start, to so many processors."""
     processors = Processors(count, sorted(os.sched_getaffinity(0)))
-    if not processors.numbers:
-        _log.warning(
-            "bind_cpus=True: other workers are bound to all processors of this machine; this one "
-            "runs wherever there is room"
-        )
-        return processors
     for thread in os.listdir("/proc/self/task"):
         with suppress(ProcessLookupError):  # it has just ended
             os.sched_setaffinity(int(thread), processors.numbers)

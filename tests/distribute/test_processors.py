@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import threading
 
-import pytest
-
 from graphflow.distribute.processors import Processors, bound
 from tests.until import PATIENCE
 
@@ -15,8 +13,7 @@ FEW = tuple(range(os.getpid() * 10**6, os.getpid() * 10**6 + 3))  # no machine h
 
 def test_no_two_workers_have_the_same_until_one_ends():
     one, other = Processors(1, FEW), Processors(2, FEW)
-    none = Processors(1, FEW)
-    assert (one.numbers, other.numbers, none.numbers) == (FEW[:1], FEW[1:], ())
+    assert (one.numbers, other.numbers) == (FEW[:1], FEW[1:])
     one.close()
     again = Processors(1, FEW)
     assert again.numbers == FEW[:1]
@@ -24,11 +21,19 @@ def test_no_two_workers_have_the_same_until_one_ends():
         each.close()
 
 
-def test_who_does_not_get_enough_takes_none():
-    assert Processors(4, FEW).numbers == ()
-    enough = Processors(3, FEW)
-    assert enough.numbers == FEW
-    enough.close()
+def test_workers_share_where_they_are_more_and_evenly():
+    all_of_them = [Processors(1, FEW) for _ in range(7)]
+    assert [p.numbers[0] for p in all_of_them] == [FEW[i % 3] for i in range(7)]
+    two = Processors(2, FEW)
+    assert two.numbers == FEW[1:]
+    for each in (*all_of_them, two):
+        each.close()
+
+
+def test_who_wants_more_than_there_are_has_each_once():
+    every = Processors(5, FEW)
+    assert every.numbers == FEW
+    every.close()
 
 
 def test_all_threads_of_a_process_are_bound_and_those_that_they_start():
@@ -54,16 +59,3 @@ def test_all_threads_of_a_process_are_bound_and_those_that_they_start():
         processors.close()
         for each in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(each), free)
-
-
-def test_where_all_are_taken_a_worker_stays_free_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    free = os.sched_getaffinity(0)
-    every = Processors(len(FEW), FEW)
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "sched_getaffinity", lambda pid: set(FEW))
-        assert bound(1).numbers == ()
-    assert "runs wherever there is room" in caplog.text
-    assert os.sched_getaffinity(0) == free
-    every.close()
