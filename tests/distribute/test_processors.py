@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+from types import SimpleNamespace
 
+import pytest
+
+from graphflow.distribute import processors
 from graphflow.distribute.processors import Processors, bound
 from tests.until import PATIENCE
 
@@ -36,6 +41,16 @@ def test_who_wants_more_than_there_are_has_each_once():
     every.close()
 
 
+def test_a_system_that_gives_no_names_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "not here")
+
+    monkeypatch.setattr(processors.socket, "socket", lambda _: SimpleNamespace(
+        bind=refused, close=lambda: None))  # fmt: skip
+    with pytest.raises(PermissionError, match="not here"):
+        Processors(1, FEW)
+
+
 def test_all_threads_of_a_process_are_bound_and_those_that_they_start():
     free = sorted(os.sched_getaffinity(0))
     going, found = threading.Event(), []
@@ -49,13 +64,13 @@ def test_all_threads_of_a_process_are_bound_and_those_that_they_start():
 
     thread = threading.Thread(target=look)
     thread.start()
-    processors = bound(1)
+    mine = bound(1)
     try:
         going.set()
         thread.join(PATIENCE)
-        assert len(processors.numbers) == 1
-        assert found == [set(processors.numbers)] * 2
+        assert len(mine.numbers) == 1
+        assert found == [set(mine.numbers)] * 2
     finally:
-        processors.close()
+        mine.close()
         for each in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(each), free)
