@@ -12,7 +12,7 @@ from graphflow.compile.loops.listing import Names, listing
 from graphflow.compile.loops.memory import Interval, arrange
 from graphflow.compile.loops.nests import Pass, Product, Reduction, Scatter, canonical, leaf
 from graphflow.compile.loops.values import Value
-from graphflow.compile.loops.verify import verify, verify_order
+from graphflow.compile.loops.verify import OrderCheck, verify
 from graphflow.ops.expression import Node, apply
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -168,9 +168,25 @@ def test_values_are_written_before_they_are_read() -> None:
     body = apply("exp", leaf("arg", 0, F32))
     walk = Pass((Store(Access(Value((4, 8), F32), (8, 1)), body),), (), ())
     second = Nest("exp", (4, 8), (middle,), (walk,), chunks=4)
-    verify_order([first, second], [])
-    with pytest.raises(ValueError, match="exp: reads float32"):
-        verify_order([second, first], [])
+    OrderCheck().run([first, second], [])
+    with pytest.raises(ValueError, match=r"exp: reads 32 .* float32\[4, 8\], but 0 have"):
+        OrderCheck().run([second, first], [])
+
+
+def test_all_of_a_value_is_written_before_it_is_read() -> None:
+    """Its pieces may come from several segments."""
+    joined = Value((6, 8), F32)
+
+    def piece(offset: int, rows: int) -> Nest:
+        x = Value((rows, 8), F32, "outside")
+        walk = Pass((Store(Access(joined, (8, 1), offset), leaf("arg", 0, F32)),), (), ())
+        return Nest("copy", (rows, 8), (Access(x, (8, 1)),), (walk,), chunks=rows)
+
+    check = OrderCheck()
+    check.run([piece(0, 2)], [])
+    with pytest.raises(ValueError, match=r"what follows: reads 48 .* but 16 have"):
+        check.run([], [joined])
+    check.run([piece(16, 4)], [joined])
 
 
 def test_axes_merge_where_all_accesses_allow_it() -> None:

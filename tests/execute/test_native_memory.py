@@ -56,6 +56,23 @@ def test_a_value_that_is_stored_in_parts_is_read_when_they_are_there(
             assert [float(v[0]) for v in found] == [2.0, 0.0, 0.0, 2.0]
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (3, 1, 5)])
+def test_what_is_computed_per_row_is_stored_among_the_parts_of_a_value(shape: Any) -> None:
+    """Behind the loop over the row, or out of what another loop gives."""
+
+    def program() -> Any:
+        x = tf.placeholder(tf.float32, shape)
+        total = tf.reduce_sum(x, -1, keepdims=True)
+        peak = tf.reduce_max(x, -1, keepdims=True) - 1.0
+        before = [[1, 0]] * len(shape)
+        outputs = [tf.pad(total, before), tf.pad(peak, [[0, 2]] * len(shape)),
+                   tf.concat([x, total, x - peak, peak], -1), tf.stack([total, peak], 1),
+                   tf.tanh(tf.pad(tf.tanh(total), before)) + 1.0]  # fmt: skip
+        return outputs, {x: floats(*shape)}
+
+    agree(repeatable(program), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("channels", [1, 16])
 def test_nothing_is_written_outside_of_the_buffers(
     monkeypatch: pytest.MonkeyPatch, channels: int

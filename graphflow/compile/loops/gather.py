@@ -30,6 +30,7 @@ from graphflow.compile.loops.values import (
     broadcast,
     row_major,
     squeezed,
+    whole,
     writes,
 )
 from graphflow.ops.expression import Node, apply
@@ -93,7 +94,7 @@ class Assembler:
                 if task.over == "all":
                     self._total(task, out, after)
                 elif id(out) in self.stored:
-                    after.append((access(out, self._row_strides()), self.body[id(out)]))
+                    after.append((self._place_of(out), self.body[id(out)]))
                 continue
             self._map(task, out, stores, after)
         return [self._nest(passes, chunks), *self.after]
@@ -111,17 +112,18 @@ class Assembler:
         self.body[id(out)] = body
         if id(out) in self.rows:
             if id(out) in self.stored:
-                after.append((access(out, self._row_strides()), body))
+                after.append((self._place_of(out), body))
         elif id(out) in self.stored:
             stores.append((self._place_of(out), body))
 
     def _place_of(self, out: Value) -> Access:
-        """Where a value of the space is stored."""
+        """Where a value is stored: of the space, or one element per row."""
         if self._in_row(out):
             return self._row_access(out)
-        if out.home is None or out.home.dense:
-            return access(out, row_major(self.space))
-        return _access(out.home, self.space)
+        home = whole(out) if out.home is None or out.home.dense else out.home
+        if id(out) in self.rows:
+            return access(home.value, self._row_view(home).strides, home.offset)
+        return _access(home, self.space)
 
     def _in_row(self, value: Value) -> bool:
         """Is it computed here, and used by later passes over the same row alone?"""
@@ -196,9 +198,6 @@ class Assembler:
         if len(shape) == len(self.space) - 1:
             return View(view.value, self.space, (*kept, 0), view.offset)
         raise AssertionError(view)
-
-    def _row_strides(self) -> Shape:
-        return (*row_major(self.space[:-1]), 0)
 
     # ---- sums
 

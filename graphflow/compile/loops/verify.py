@@ -41,39 +41,89 @@ def verify(unit: Unit) -> None:
         _nest(unit)
 
 
-def verify_order(units: Sequence[Unit], known: Iterable[Value]) -> None:
-    """Check that each computed value is written before it is read.
+class OrderCheck:
+    """Follows a plan, segment by segment: what is read has been written before.
 
-    Args:
-      known: values that are there before the first unit.
-
-    Raises:
-      ValueError: one is not; names the unit.
+    It counts elements: a piece that is stored elsewhere than in the value whose part it is leaves
+    that value with too few.
     """
-    there = {id(value) for value in known}
-    for unit in units:
-        for access in _reads(unit):
-            value = access.value
-            if value.kind == "computed" and id(value) not in there:
-                raise ValueError(
-                    f"{unit.name}: reads {value.dtype}{list(value.shape)}, which nothing has "
-                    "written yet"
-                )
-        there |= {id(value) for value in _written(unit)}
+
+    def __init__(self) -> None:
+        self.written: dict[int, int] = {}  # value -> elements
+
+    def run(self, units: Sequence[Unit], needed: Iterable[Value]) -> None:
+        """Check a segment.
+
+        Args:
+          needed: values that are read behind it.
+
+        Raises:
+          ValueError: fewer elements of a value have been written than are read; names the unit.
+        """
+        for unit in units:
+            writes = list(_writes(unit))
+            own = {id(value) for value, _ in writes}
+            for value, count in _reads(unit):
+                if id(value) not in own:
+                    self._read(value, count, unit.name)
+            for value, count in writes:
+                self.written[id(value)] = self.written.get(id(value), 0) + count
+        for value in needed:
+            self._read(value, value.size, "what follows")
+
+    def _read(self, value: Value, count: int, name: str) -> None:
+        there = self.written.get(id(value), 0)
+        if value.kind == "computed" and there < count:
+            raise ValueError(
+                f"{name}: reads {count} elements of {value.dtype}{list(value.shape)}, but "
+                f"{there} have been written"
+            )
 
 
-def _reads(unit: Unit) -> Iterator[Access]:
-    """Loads of what the unit does not write itself."""
-    own = {id(value) for value in _written(unit)}
-    loads = unit.accesses if isinstance(unit, Product) else unit.loads
-    return (a for a in loads if id(a.value) not in own)
+def _reads(unit: Unit) -> Iterator[tuple[Value, int]]:
+    """What a unit loads, and how many elements at least."""
+    if isinstance(unit, Nest):
+        indirect = unit.indirect
+        for i, load in enumerate(unit.loads):
+            yield load.value, 1 if i in indirect else _distinct(load, unit.shape, unit.length)
+        return
+    for (a, b), k in zip(unit.terms, unit.inner, strict=True):
+        yield a.value, _distinct(a, (*unit.batch, unit.m, k), None)
+        yield b.value, _distinct(b, (*unit.batch, k, unit.n), None)
+    for scale in unit.scales:
+        yield scale.value, 1
+    if unit.start is not None:
+        yield from _reads(unit.start)
 
 
-def _written(unit: Unit) -> list[Value]:
+def _writes(unit: Unit) -> Iterator[tuple[Value, int]]:
+    """What a unit stores, and how many elements."""
     if isinstance(unit, Product):
-        return [unit.out.value]
-    found = [access.value for access, stores in unit.accesses if stores]
-    return found + [r.partial for walk in unit.passes for r in walk.reductions if r.partial]
+        matrices = math.prod(unit.batch[unit.summed :]) * unit.parts
+        yield unit.out.value, matrices * unit.m * unit.n
+        return
+    for walk in unit.passes:
+        for store in walk.stores:
+            yield store.access.value, unit.length or math.prod(unit.shape)
+        for store in walk.after:
+            yield store.access.value, unit.rows
+        for scatter in walk.scatters:
+            yield scatter.access.value, 0  # it adds to what is there
+        for reduction in walk.reductions:
+            if reduction.partial is not None:
+                yield reduction.partial, reduction.partial.size
+
+
+def _distinct(access: Access, shape: Shape, length: int | None) -> int:
+    """So many elements at least that an access leads to are different ones: windows overlap."""
+    if length is not None and access.strides[-1]:
+        return length
+    count, reach = 1, 0
+    for stride, n in sorted((abs(s), n) for s, n in zip(access.strides, shape, strict=True)):
+        if stride > reach:
+            count *= n
+            reach += stride * (n - 1)
+    return count
 
 
 # ---- products

@@ -18,7 +18,7 @@ from graphflow.compile.loops.strips import finer, values_of
 from graphflow.compile.loops.sums import split_sums, work
 from graphflow.compile.loops.turned import turned
 from graphflow.compile.loops.values import Foreign, Value, View, Write, reads, writes
-from graphflow.compile.loops.verify import verify, verify_order
+from graphflow.compile.loops.verify import OrderCheck, verify
 from graphflow.compile.native.blas import find_blas
 from graphflow.compile.native.cache import ObjectCache
 from graphflow.compile.native.jit import load
@@ -93,6 +93,7 @@ class _Builder:
         blocks = _blocks(split_sums(tasks, workers))
         after = _read_after(blocks, special.outputs)
         segments: list[Schedule] = []
+        wanted: list[list[Value]] = []  # what is read behind each segment
         used: set[int] = set()  # values of segments before: no strip may take them for its own
         order: list[Any] = []
         for block in blocks:
@@ -106,6 +107,7 @@ class _Builder:
             if units:
                 elsewhere = {i for v in needed for i in _homes(v)} | used
                 segments.append(schedule(units, workers, elsewhere))
+                wanted.append(needed)
                 order.append(segments[-1])
                 used |= {id(v) for unit in units for v in values_of(unit)}
             order += [t for t in block if isinstance(t, Write)]
@@ -113,12 +115,11 @@ class _Builder:
         few = lowered < len(blocks) / 2  # a call in between costs more than what it replaces
         if not segments or (few and not self.exact):
             raise Unprofitable
-        written: list[Value] = []
-        for segment in segments:
+        check = OrderCheck()
+        for segment, needed in zip(segments, wanted, strict=True):
             for unit in segment.units:
                 verify(unit)
-            verify_order(segment.units, written)
-            written += segment.values
+            check.run(segment.units, needed)
         self._enter_outside(kept)
         self.places = places = Places(order, segments, self.entry)
         actions = tuple([self._action(a, segments) for a in order])
