@@ -193,12 +193,24 @@ class Host:
         with self._lock:
             if self._broken is not None:
                 return
-            _log.error("a session is in no known state on this worker", exc_info=error)
             what = "it ran out of memory" if isinstance(error, MemoryError) else "it failed"
             self._broken = f"{what} outside of any kernel: {type(error).__name__}: {error}"
             self._wake_all()
+        # last, and without the lock: to format the first traceback of a process takes milliseconds
+        _log.error("a session is in no known state on this worker", exc_info=error)
+
+    def _known_state(self) -> None:
+        """Whoever is about to wait looks here, under the lock under which he becomes known: what
+        broke the session before has woken only those who were known then.
+
+        Raises:
+          UnavailableError: it is broken.
+        """
+        if self._broken is not None:
+            raise UnavailableError(None, None, self._broken)
 
     def _wake_all(self) -> None:
+        self._copies.enter(math.inf)
         for work in self._work.values():
             work.wake(_cancelled())
             if work.started is not None:
@@ -210,6 +222,7 @@ class Host:
         ticket = step.ticket
         work = Work(self._channel.bell)
         with self._lock:
+            self._known_state()
             self._work[ticket] = work
             self._handle(made(machine.Arrived, (step,)))
             if work.attempt is None and not work.abandoned:
@@ -279,6 +292,7 @@ class Host:
         key = message.generation, message.sequence
         notice = _Notice()
         with self._lock:
+            self._known_state()
             self._notices[key] = notice
             self._handle(machine.Arrived(message))
         _set(notice.taken, self._patience)

@@ -3,6 +3,7 @@ training goes on bit for bit, or the user gets a typed error; nobody waits for e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 import graphflow as tf
 from graphflow.base import errors
 from graphflow.distribute import failpoints
+from graphflow.distribute.messages import Step
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import same, summed, train
+from tests.until import until
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 10
@@ -75,6 +78,42 @@ def test_memory_that_ends_outside_of_kernels_costs_the_worker_and_no_bit(
 
     same(train(cluster, STEPS, scopes=(T0, T1), on_step=after(5, arm)), undisturbed)
     assert len(cluster.links[0].former) > 2  # the last two were closed with the session
+
+
+class Late:
+    """A lock that is first taken when something else is so."""
+
+    def __init__(self, lock: Any, condition: Callable[[], bool]):
+        self._lock = lock
+        self._late = [condition]
+
+    def __enter__(self) -> None:
+        if self._late:
+            until(self._late.pop())
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_a_value_that_is_lost_just_before_its_step_is_known_wakes_that_step(graph, cluster, sums):
+    """The step has found the worker sound when it came; the peer's chunk comes, and cannot be
+    taken, before anybody could tell the step."""
+    step: list[Any] = []
+
+    def before(worker: str, message: Any) -> None:
+        if worker == cluster.names[1] and isinstance(message, Step) and not step:
+            host = cluster.host(1)
+            step.append(message)
+            host._lock = Late(host._lock, lambda: host._broken is not None)
+
+    def arm() -> None:
+        failpoints.arm("receive", 1, exhausted)
+        cluster.before = before
+
+    same(summed(cluster, STEPS, after(5, arm)), sums)
+    assert step
+    assert len(cluster.links[0].former) == 3
 
 
 @pytest.mark.parametrize("point", ["kernel", "prepared"])
