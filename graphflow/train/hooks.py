@@ -149,10 +149,10 @@ class StopAtStepHook(OfGlobalStep):
             coord.request_stop()
 
     def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
-        # The step is read from before the run; a step of this run may have reached the last.
-        step = int(run_context.session.run(self._global_step))
         assert self._last is not None
-        if step >= self._last:
+        if int(run_values.results) + 1 < self._last:  # from before the run, which adds one or none
+            return
+        if int(run_context.session.run(self._global_step)) >= self._last:
             run_context.request_stop()
 
 

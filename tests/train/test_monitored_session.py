@@ -309,6 +309,40 @@ def test_a_worker_may_wait_for_others():
         session.run(step)
 
 
+@pytest.mark.parametrize(
+    ("hook", "by", "counts"),
+    [
+        (lambda: tf.train.StopAtStepHook(last_step=5), 1, [1, 1, 1, 1, 2]),
+        (lambda: tf.train.StopAtStepHook(num_steps=5), 1, [1, 1, 1, 1, 2]),
+        (lambda: tf.train.StopAtStepHook(last_step=6), 3, [1, 1, 2]),
+        (lambda: tf.train.StopAtStepHook(last_step=3), 0, [1] * 9),
+        (lambda: tf.train.GlobalStepWaiterHook(0), 1, [1] * 9),
+        (lambda: tf.train.NanTensorHook("x:0"), 1, [1] * 9),
+        (lambda: tf.train.LoggingTensorHook(["x:0"], every_n_iter=3), 1, [1] * 9),
+        (lambda: tf.train.FeedFnHook(lambda: {"x:0": 2.0}), 1, [1] * 9),
+    ],
+)
+def test_hooks_run_the_session_as_often_as_tensorflows(monkeypatch, hook, by, counts):
+    """The numbers are TensorFlow 2.21's, for at most nine runs of the program."""
+    step = tf.train.get_or_create_global_step()
+    tf.constant(1.0, name="x")
+    up = step.assign_add(by)
+    runs, found = [], []
+    inner = tf.Session.run
+
+    def counted(*args, **options):
+        runs.append(args)
+        return inner(*args, **options)
+
+    monkeypatch.setattr(tf.Session, "run", counted)
+    with tf.train.MonitoredSession(hooks=[hook()]) as session:
+        while not session.should_stop() and len(found) < 9:
+            before = len(runs)
+            session.run(up)
+            found.append(len(runs) - before)
+    assert found == counts
+
+
 def test_hooks_want_exactly_one_interval():
     with pytest.raises(ValueError, match="either"):
         tf.train.StopAtStepHook()
