@@ -2,6 +2,7 @@
 
 from typing import Any as _Any
 
+from graphflow.train.checkpoint_hook import CheckpointSaverHook, CheckpointSaverListener
 from graphflow.train.coordinator import (
     Coordinator,
     LooperThread,
@@ -30,8 +31,6 @@ from graphflow.train.global_step import (
     global_step,
 )
 from graphflow.train.hooks import (
-    CheckpointSaverHook,
-    CheckpointSaverListener,
     FeedFnHook,
     FinalOpsHook,
     GlobalStepWaiterHook,

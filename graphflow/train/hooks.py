@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from graphflow.base.errors import GraphError
 from graphflow.train.global_step import get_global_step
-from graphflow.train.saver import Saver
 
 _log = logging.getLogger("graphflow")
 _LOOK = 0.1  # seconds between looks at how far others are
@@ -219,15 +217,18 @@ class LoggingTensorHook(SessionRunHook):
         formatter: from a mapping of values to the text to log.
 
         Raises:
-          ValueError: not exactly one of the two is given.
+          ValueError: not exactly one of the two is given, or `every_n_iter` is not positive.
         """
+        if every_n_iter is not None and every_n_iter <= 0:
+            raise GraphError(f"every_n_iter is {every_n_iter}: give 1 to log each run")
         if every_n_iter is None and every_n_secs is None and at_end:
             self._timer = None
         else:
             self._timer = SecondOrStepTimer(every_n_secs, every_n_iter)
-        if not isinstance(tensors, Mapping):
-            tensors = {getattr(t, "name", str(t)): t for t in tensors}
-        self._tensors = dict(tensors)
+        if isinstance(tensors, Mapping):
+            self._tensors = {tag: tensors[tag] for tag in sorted(tensors)}
+        else:
+            self._tensors = {getattr(t, "name", str(t)): t for t in tensors}
         self._at_end = at_end
         self._format = formatter
         self._iteration = 0
@@ -275,7 +276,14 @@ class StepCounterHook(OfGlobalStep):
         output_dir: str | None = None,
         summary_writer: Any = None,
     ):
-        self._timer = SecondOrStepTimer(every_n_secs, None if every_n_secs else every_n_steps)
+        """Args:
+        every_n_steps, every_n_secs: how often; exactly one, so None for steps where it is seconds.
+        output_dir, summary_writer: accepted: the number is logged, and written nowhere.
+
+        Raises:
+          ValueError: not exactly one of the two is given.
+        """
+        self._timer = SecondOrStepTimer(every_n_secs, every_n_steps)
         self.steps_per_second: float | None = None
 
     def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
@@ -285,78 +293,6 @@ class StepCounterHook(OfGlobalStep):
             if seconds and steps:
                 self.steps_per_second = steps / seconds
                 _log.info("global_step/sec: %g", self.steps_per_second)
-
-
-class CheckpointSaverListener:
-    """Base of what is told when a checkpoint is saved."""
-
-    def begin(self) -> None:
-        """Called when the hook begins."""
-
-    def before_save(self, session: Any, global_step_value: int) -> None:
-        """Called before each save."""
-
-    def after_save(self, session: Any, global_step_value: int) -> bool | None:
-        """Called after each save; True asks to stop."""
-
-    def end(self, session: Any, global_step_value: int) -> None:
-        """Called after the last save."""
-
-
-class CheckpointSaverHook(OfGlobalStep):
-    """Save a checkpoint at the beginning, every so often, and at the end."""
-
-    def __init__(
-        self,
-        checkpoint_dir: str,
-        save_secs: float | None = None,
-        save_steps: int | None = None,
-        saver: Saver | None = None,
-        checkpoint_basename: str = "model.ckpt",
-        scaffold: Any = None,
-        listeners: Sequence[CheckpointSaverListener] | None = None,
-    ):
-        """Raises:
-        ValueError: not exactly one of `save_secs` and `save_steps` is given.
-        """
-        self._timer = SecondOrStepTimer(save_secs, save_steps)
-        self._path = os.path.join(checkpoint_dir, checkpoint_basename)
-        self._saver = saver
-        self._scaffold = scaffold
-        self._listeners = list(listeners or ())
-
-    def begin(self) -> None:
-        super().begin()
-        for listener in self._listeners:
-            listener.begin()
-
-    def after_create_session(self, session: Any, coord: Any) -> None:
-        step = int(session.run(self._global_step))
-        self._save(session, step)
-        self._timer.update_last_triggered_step(step)
-
-    def after_run(self, run_context: SessionRunContext, run_values: SessionRunValues) -> None:
-        if self._timer.should_trigger_for_step(int(run_values.results) + 1):
-            step = int(run_context.session.run(self._global_step))
-            if self._timer.should_trigger_for_step(step):
-                self._timer.update_last_triggered_step(step)
-                if self._save(run_context.session, step):
-                    run_context.request_stop()
-
-    def end(self, session: Any) -> None:
-        step = int(session.run(self._global_step))
-        if step != self._timer.last_triggered_step():
-            self._save(session, step)
-        for listener in self._listeners:
-            listener.end(session, step)
-
-    def _save(self, session: Any, step: int) -> bool:
-        for listener in self._listeners:
-            listener.before_save(session, step)
-        saver = self._saver or self._scaffold.saver
-        saver.save(session, self._path, global_step=step)
-        _log.info("saved a checkpoint of step %d to %s", step, self._path)
-        return any([listener.after_save(session, step) for listener in self._listeners])
 
 
 class FeedFnHook(SessionRunHook):
@@ -370,7 +306,7 @@ class FeedFnHook(SessionRunHook):
 
 
 class FinalOpsHook(SessionRunHook):
-    """Run operations at the end.
+    """Run operations at the end, where there are any.
 
     Attributes:
       final_ops_values: their values.
@@ -382,4 +318,5 @@ class FinalOpsHook(SessionRunHook):
         self.final_ops_values: Any = None
 
     def end(self, session: Any) -> None:
-        self.final_ops_values = session.run(self._ops, self._feeds)
+        if self._ops is not None:
+            self.final_ops_values = session.run(self._ops, self._feeds)

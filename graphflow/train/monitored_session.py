@@ -17,9 +17,9 @@ from graphflow.base.errors import (
 )
 from graphflow.build.defaults import get_default_graph
 from graphflow.session import RunMetadata, Session
+from graphflow.train.checkpoint_hook import CheckpointSaverHook
 from graphflow.train.coordinator import Coordinator, start_queue_runners
 from graphflow.train.hooks import (
-    CheckpointSaverHook,
     SessionRunArgs,
     SessionRunContext,
     SessionRunHook,

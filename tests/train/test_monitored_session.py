@@ -348,8 +348,43 @@ def test_hooks_want_exactly_one_interval():
         tf.train.StopAtStepHook()
     with pytest.raises(ValueError, match="either"):
         tf.train.CheckpointSaverHook("x", save_secs=1, save_steps=1)
+    with pytest.raises(ValueError, match="either"):
+        tf.train.StepCounterHook(every_n_steps=3, every_n_secs=1)
+    with pytest.raises(ValueError, match="every_n_iter is 0"):
+        tf.train.LoggingTensorHook(["x:0"], every_n_iter=0)
     with pytest.raises(RuntimeError, match="needs a global step"):
         tf.train.MonitoredSession(hooks=[tf.train.StopAtStepHook(last_step=1)])
+
+
+def test_a_checkpoint_hook_takes_the_saver_that_there_is(tmp_path):
+    counting()
+    savers = [tf.train.Saver(), tf.train.Saver()]
+    with pytest.raises(ValueError, match="either saver or scaffold"):
+        tf.train.CheckpointSaverHook("x", 1, saver=savers[0], scaffold=tf.train.Scaffold())
+    hook = tf.train.CheckpointSaverHook(str(tmp_path), save_steps=1)
+    scaffold = tf.train.Scaffold(saver=savers[0])  # so nobody else puts one into the collection
+    with pytest.raises(RuntimeError, match="0 savers in the collection SAVERS"):
+        tf.train.SingularMonitoredSession([hook], scaffold)
+    with tf.Graph().as_default():
+        counting()
+        with tf.train.SingularMonitoredSession([hook]):
+            pass
+    assert tf.train.latest_checkpoint(str(tmp_path)).endswith("model.ckpt-0")
+
+
+def test_nothing_may_be_run_at_the_end():
+    hook = tf.train.FinalOpsHook(None)
+    with tf.train.MonitoredSession(hooks=[hook]):
+        pass
+    assert hook.final_ops_values is None
+
+
+def test_values_are_logged_by_tag(caplog):
+    x = tf.constant(2.0)
+    hook = tf.train.LoggingTensorHook({"b": x, "a": x}, at_end=True)
+    with caplog.at_level(logging.INFO, "graphflow"), tf.train.MonitoredSession(hooks=[hook]):
+        pass
+    assert "a = 2.0, b = 2.0" in caplog.text
 
 
 # ---- coordinators and queue runners
