@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import threading
@@ -25,6 +26,7 @@ from graphflow.distribute.fast.stream import Stream
 from graphflow.distribute.host import Host
 from graphflow.distribute.messages import UNKNOWN_SESSION, Step
 
+_log = logging.getLogger("graphflow")
 _LOOK = 10_000  # milliseconds between looks at whether a connection was closed
 _LEFT = 256  # answers that wait to be collected; more than there may be runs under way
 
@@ -63,7 +65,11 @@ class Service:
     def _receive(self) -> Frame | None:
         """The next frame; None: it is closed."""
         while (parts := self._way.receive()) is not None:
-            frame = self._gate.enter(parts)
+            try:
+                frame = self._gate.enter(parts)
+            except Exception as error:  # memory has ended, and there is no frame to answer
+                self._fail(error)
+                continue
             if frame is not None:
                 return frame
         if not self._closed:
@@ -72,16 +78,28 @@ class Service:
         return None
 
     def _answer(self, frame: Frame) -> None:
-        if frame.kind is Kind.PING:
-            self._send(pack(Kind.PONG, NOBODY, frame.serial))
-            return
-        reply = self._reply(frame)
+        """Do what a frame asks for.  Its sender waits until there is an answer: where there will
+        be none, the connection ends."""
         try:
-            head, arrays = codec.encode(reply)
+            if frame.kind is Kind.PING:
+                self._send(pack(Kind.PONG, NOBODY, frame.serial))
+            else:
+                head, arrays = self._encoded(frame, self._reply(frame))
+                self._send(pack(Kind.REPLY, frame.session, frame.serial, head), *arrays)
+        except Exception as error:
+            self._fail(error)
+
+    def _encoded(self, frame: Frame, reply: Any) -> tuple[bytes, Sequence[Any]]:
+        try:
+            return codec.encode(reply)
         except Unencodable:
             self._leave(frame, reply)
-            head, arrays = codec.encode(Elsewhere())
-        self._send(pack(Kind.REPLY, frame.session, frame.serial, head), *arrays)
+            return codec.encode(Elsewhere())
+
+    def _fail(self, error: Exception) -> None:
+        """End the connection, which tells the driver that this worker is lost to it."""
+        self._way.hang_up()
+        _log.error("an answer cannot be given, so the connection ends", exc_info=error)
 
     def _leave(self, frame: Frame, reply: Any) -> None:
         """Keep an answer until it is collected: not for a session that is closed, whose driver
@@ -130,6 +148,10 @@ class Way(Protocol):
         """Send a frame; nothing happens where the connection is closed."""
         ...
 
+    def hang_up(self) -> None:
+        """End the connection as the driver sees it; called also by who receives."""
+        ...
+
     def close(self) -> None:
         """End the connection, and wake who receives."""
         ...
@@ -163,10 +185,13 @@ class _ZeroMQ:
             if not self._out.closed:
                 self._out.send_multipart(parts)
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
         with self._sending:
             self._out.close(0)
-        self._context.term()
+
+    def close(self) -> None:
+        self.hang_up()
+        self._context.term()  # waits for who receives
 
 
 class _Local:
@@ -211,9 +236,11 @@ class _Local:
     def send(self, parts: Sequence[Any]) -> None:
         self._sender.send(stream.pack(parts))
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
         """Who receives closes the connection: a descriptor that is closed before he polls it may
         be that of another one by then, on which nothing comes."""
         self._closed = True
         shut(self._connection)
         self._sender.close()
+
+    close = hang_up

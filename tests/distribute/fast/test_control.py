@@ -232,6 +232,25 @@ def test_the_end_of_a_worker_is_told_at_once_to_all_who_wait(exchange, services)
     other.result()
 
 
+@pytest.mark.parametrize("where", ["taken", "answered"])
+def test_memory_that_ends_at_a_message_ends_the_connection(
+    exchange, services, monkeypatch, caplog, where
+):
+    """The worker lives, and gives signs of life: nobody else would tell that no answer comes."""
+
+    def exhausted(*_):
+        raise MemoryError("so a test wants it")
+
+    if where == "taken":
+        monkeypatch.setattr(services["a"]._gate, "enter", exhausted)
+    else:
+        monkeypatch.setattr(services["a"], "_reply", exhausted)
+    gone = ask(exchange, "a", step(1)).result()
+    assert gone == Gone("its connection has ended")
+    assert "so a test wants it" in caplog.text
+    assert ask(exchange, "b", step(1, 3)).result().values == (3,)
+
+
 def test_closing_tells_all_who_wait(exchange, services):
     waiting = ask(exchange, "a", step(7))
     exchange.close()
