@@ -198,7 +198,7 @@ class Runs:
         if rival.ahead and not run.ahead:
             return [*self._yield(rival), *self._undo(run, Verdict.RETRY), *self._start(run)]
         if rival.ticket != event.reply.holder:  # it lost, too: the older goes first
-            if rival.number < run.number:
+            if self._rank(rival) < run.number:
                 return self._rest(run)
             return [*self._undo(run, Verdict.RETRY), *self._start(run)]
         if run.losses <= PATIENCE:
@@ -211,6 +211,10 @@ class Runs:
         """The run of an attempt that is in the way, unless it is committed or over."""
         run = self._runs.get(holder.run) if holder else None
         return run if run is not None and run.state != "committing" else None
+
+    def _rank(self, run: Run) -> int:
+        """Of two runs that lost to each other, the one of the lower rank goes first."""
+        return run.number
 
     def _yield(self, run: Run) -> list[Command]:
         """Take back a run that has begun ahead."""

@@ -69,6 +69,12 @@ class Series(Runs):
 
     # ---- deciding
 
+    def _rank(self, run: Run) -> int:
+        """That of the first one of its series, before which it cannot be committed."""
+        while run.before:
+            run = self._runs[run.before]
+        return run.number
+
     def _commit(self, run: Run) -> list[Command]:
         if run.before or run.ahead:
             return []  # its turn will come

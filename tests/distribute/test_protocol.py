@@ -332,6 +332,18 @@ def test_many_runs_that_meet_on_all_workers_all_commit():
         assert all(end.error is None for end in world.ended.values())
 
 
+def test_a_series_and_a_run_beside_it_all_commit():
+    """The run met the third of the series, which met the run in its second: each began again at
+    once, for ever."""
+    world = Protocol()
+    world.begin_ahead(["c"])
+    world.begin_ahead(["a", "b", "c"])
+    world.begin(["a", "b", "c"])
+    world.begin_ahead(["a", "b", "c"])
+    world.teardown()
+    assert all(end.error is None for end in world.ended.values())
+
+
 def test_a_loss_in_the_middle_fails_the_run_on_the_survivors():
     world = Protocol()
     world.begin(["a", "b"])
