@@ -14,6 +14,7 @@ import graphflow as tf
 from tests.execute.programs import (
     Program,
     agree,
+    both,
     cells,
     classifier,
     floats,
@@ -63,6 +64,37 @@ def test_integers_and_bools() -> None:
         return [y, y > x, tf.cast(y, tf.float32) * 0.5, tf.logical_and(y > 0, x > 0),
                 tf.maximum(x, y), tf.where(y > 0, x, y),
                 ], {x: rng.integers(-5, 5, (2, 3))}  # fmt: skip
+
+    agree(repeatable(program))
+
+
+def test_what_is_assigned_under_another_shape() -> None:
+    """The variable held what had been computed, in its first shape."""
+
+    def program() -> Any:
+        x = tf.placeholder(tf.float32, [6])
+        v, w = tf.Variable(floats(2, 3)), tf.Variable(floats(3, 1, 2))
+        y = tf.tanh(x)
+        fetches = [v.assign(tf.reshape(y, [2, 3])), w.assign(tf.reshape(y, [3, 1, 2])), y]
+        return [*fetches, v * 2.0, tf.exp(w)], {x: floats(6)}
+
+    expected, found = both(repeatable(program))
+    for a, b in zip(leaves_of(expected), leaves_of(found), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_one_array_as_images_of_two_shapes() -> None:
+    """With equal heights, widths and filters they shared their unfolded rows."""
+
+    def program() -> Any:
+        x = tf.placeholder(tf.float32, [2, 4, 4, 3])
+        shapes = [[2, 4, 4, 3], [3, 4, 4, 2]]
+        images = [tf.reshape(x, shape) for shape in shapes]
+        filters = [floats(2, 2, shape[3], 5) for shape in shapes]
+        outputs = [tf.nn.conv2d(image, f, [1, 1, 1, 1], "SAME")
+                   for image, f in zip(images, filters, strict=True)]  # fmt: skip
+        return outputs, {x: floats(2, 4, 4, 3)}
 
     agree(repeatable(program))
 

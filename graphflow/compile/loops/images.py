@@ -122,7 +122,7 @@ def _dense(s: Any, view: View, name: str) -> View:
 
 def _windows(s: Any, x: View, g: _Geometry, name: str) -> _Unfolded:
     """The rows of an input; forward and gradient by the filters share them."""
-    key = (id(x.value), x.offset, g)
+    key = (id(x.value), x.shape, g)
     if key not in s.unfolded:
         size = (g.oh + g.kh - 1, g.ow + g.kw - 1)
         s.unfolded[key] = _unfold(s, _padded(s, x, (g.top, g.left), size, name), g, name)

@@ -287,7 +287,8 @@ class _Specialiser:
             value = new
         elif name != "AssignVariable":
             return False
-        if value.value.kind != "computed" or not value.is_whole:
+        same = value.is_whole and value.shape == value.value.shape  # what is kept is the value
+        if value.value.kind != "computed" or not same:
             value = whole(self.copied(value, step.name))
         self._written(step, key, value)
         return True
