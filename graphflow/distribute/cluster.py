@@ -58,6 +58,7 @@ class Cluster:
         cpus_per_worker: float = 1,
         gpus_per_worker: int = 0,
         bind_cpus: bool = False,
+        disable_aslr: bool = False,
         spares: int = 0,
         recover: bool = True,
         snapshot_every: int = 100,
@@ -86,6 +87,9 @@ class Cluster:
           bind_cpus: bind each worker to as many processors, shared with as few other workers as can
             be.  Steps take less time where nothing else needs these processors, and more where
             something does.
+          disable_aslr: start workers without address space layout randomization, so that all have
+            the same addresses.  Many workers on few cores meet less code anew then, and steps take
+            a fraction of the time.  It makes attacks on workers, and on what they start, easier.
           spares: further workers that take the place of lost ones at once; each that does is
             replaced by a new one.
           recover: replace lost workers, by spares or new ones, and get back what they held, so
@@ -120,7 +124,7 @@ class Cluster:
         self._every = snapshot_every if recover else None
         self._start_deadline = start_deadline
         self._resources = cpus_per_worker, gpus_per_worker
-        self._bind = bind_cpus
+        self._placing = {"bind": bind_cpus, "disable_aslr": disable_aslr}
         self.deadline = deadline
         self._lock = threading.Lock()
         self._slots = deque([None] * OVERLAPPING)
@@ -177,7 +181,7 @@ class Cluster:
         return found
 
     def _start(self) -> Any:
-        return _ray().start_worker(*self._resources, bind=self._bind)
+        return _ray().start_worker(*self._resources, **self._placing)
 
     def _spare(self) -> Any:
         actor = self._start()
@@ -303,7 +307,7 @@ class Cluster:
     def _other(self, worker: str) -> Any:
         members, (cpus, gpus) = self._membership, self._resources
         if members is not None and not gpus and members.stands_in(worker):
-            return _ray().start_worker(cpus, gpus, reserve=False, bind=self._bind)
+            return _ray().start_worker(cpus, gpus, reserve=False, **self._placing)
         return self._start()
 
     def replaced(self, worker: str, found: Any) -> None:

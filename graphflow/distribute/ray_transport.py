@@ -9,6 +9,7 @@ import itertools
 import math
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from ray.exceptions import (
 )
 
 from graphflow.base.errors import UnavailableError
+from graphflow.distribute.addresses import FIXED, launched
 from graphflow.distribute.channel import Gone, Hear, Link
 from graphflow.distribute.fast.peers import Address
 from graphflow.distribute.messages import Message, Step
@@ -247,10 +249,16 @@ def disconnect() -> None:
     _connection.close()
 
 
-def start_worker(cpus: float, gpus: float, reserve: bool = True, bind: bool = False) -> Any:
+def start_worker(
+    cpus: float,
+    gpus: float,
+    reserve: bool = True,
+    bind: bool = False,
+    disable_aslr: bool = False,
+) -> Any:
     """Start the actor of a worker; a handle, at once.  Without a reservation it starts wherever
     there is a machine, and computes as if it had one.  With `bind` it is bound to processors when
-    it takes part."""
+    it takes part; with `disable_aslr` its addresses are those of all others."""
     actor: Any = ray.remote(concurrency_groups=GROUPS)(Executor)
     return actor.options(
         num_cpus=cpus if reserve else 0,
@@ -258,7 +266,7 @@ def start_worker(cpus: float, gpus: float, reserve: bool = True, bind: bool = Fa
         max_restarts=0,  # a restarted actor would answer on blank state
         max_task_retries=0,
         scheduling_strategy="SPREAD",
-        runtime_env=_environment(cpus, bind),
+        runtime_env=_environment(cpus, bind, disable_aslr),
     ).remote()
 
 
@@ -268,7 +276,7 @@ def warm(actor: Any, peers: Mapping[str, Any]) -> None:
     _call(actor.describe, (dict(peers),), lambda answer: None)
 
 
-def _environment(cpus: float, bind: bool = False) -> dict[str, Any]:
+def _environment(cpus: float, bind: bool = False, disable_aslr: bool = False) -> dict[str, Any]:
     """As many BLAS threads as cores, the driver's own graphflow, and its priority."""
     threads = str(max(1, int(cpus)))
     variables = dict.fromkeys(
@@ -283,7 +291,12 @@ def _environment(cpus: float, bind: bool = False) -> dict[str, Any]:
     if package:  # for workers of this machine; others get it by `connect`, or share the disk
         path = [str(package.parent), os.environ.get("PYTHONPATH", "")]
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
-    return {"env_vars": variables}
+    found: dict[str, Any] = {"env_vars": variables}
+    if disable_aslr:
+        variables[FIXED] = "1"
+        job = ray.get_runtime_context().runtime_env
+        found["py_executable"] = launched(sys.executable, job)
+    return found
 
 
 def _source() -> Path | None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import ray
 
-from graphflow.distribute import failpoints
+from graphflow.distribute import addresses, failpoints
 from graphflow.distribute.channel import Channel
 from graphflow.distribute.fast.channel import FastChannel, opened, place_of
 from graphflow.distribute.fast.exchange import Invitation
@@ -90,6 +90,8 @@ class Executor:
     """The actor that a worker is: it holds the sessions."""
 
     def __init__(self) -> None:
+        if addresses.FIXED in os.environ:
+            addresses.check()
         self._peers: dict[str, Any] = {}
         self._hosts: dict[str, Host] = {}
         self._channels: dict[str, Any] = {}

@@ -6,11 +6,8 @@ has measured.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +19,8 @@ import numpy as np
 from measure import interleaved, median_ratio
 from processes import Asked, Group
 
+from graphflow.distribute.addresses import refusal
+
 MB = 1 << 20
 FOLDER = Path(__file__).parent
 SIZES, WORLDS = (4, 64), (2, 4)  # megabytes, workers
@@ -31,7 +30,6 @@ ROUNDS = int(os.environ.get("GRAPHFLOW_ROUNDS", "7"))
 BOUNDS = {
     "step_us_2": 150,
     "step_us_32": 2000,
-    "step_us_32_alike": 2000,
     "boundary_to_ray": 0.1,
     "step_to_tf1": 1.0,
     **{f"sum_sockets_to_gloo_{mb}mb_{n}": 1.2 for mb in SIZES for n in WORLDS},
@@ -39,9 +37,8 @@ BOUNDS = {
 }
 MEANING = {
     "step_us_2": "a step of nothing, 2 workers bound to processors, us",
-    "step_us_32": "a step of nothing, 32 workers bound to processors, us",
-    "step_us_32_alike": "the same, all processes with the same addresses (setarch -R), us",
-    "calls_us_32_alike": "one Ray call to each of 32 actors, processes likewise, us",
+    "step_us_32": "a step of nothing, 32 workers bound to processors, no ASLR if permitted, us",
+    "step_us_32_free": "a step of nothing, 32 workers, us",
     "step_us_2_free": "a step of nothing, 2 workers, us",
     "step_us_2_by_ray": 'the same, 2 workers, transport="ray", us',
     "calls_us_2": "one Ray call to each of 2 actors, us",
@@ -75,8 +72,8 @@ MEANING = {
 def numbers() -> dict[str, Any]:
     found = _sums()
     with _ray():
-        found |= _steps(2) | _steps(32) | _messages() | _boundaries()
-    return found | _alike(32)
+        found |= _steps(2) | _steps(32) | _free(32) | _messages() | _boundaries()
+    return found
 
 
 # ---- steps
@@ -101,7 +98,7 @@ def _devices(count: int) -> list[str]:
 
 @contextmanager
 def _step(
-    count: int, transport: str, bind: bool = False
+    count: int, transport: str, **options: bool
 ) -> Iterator[tuple[Callable[[], Any], Callable[[], Any]]]:
     """Runs a step of nothing on so many workers, of which each reads a variable of its own; and
     makes a call of Ray's to the actor of each, which does nothing."""
@@ -109,8 +106,10 @@ def _step(
 
     import graphflow as tf
 
-    options = {"transport": transport, "bind_cpus": bind, **FREE}
-    with tf.Cluster(count, **options) as cluster, tf.Graph().as_default():
+    with (
+        tf.Cluster(count, transport=transport, **options, **FREE) as cluster,
+        tf.Graph().as_default(),
+    ):
         actors = list(cluster._actors.values())
         reads = []
         for device in _devices(count):
@@ -122,27 +121,26 @@ def _step(
 
 
 def _steps(count: int) -> dict[str, float]:
-    # Long turns: after others have had the processors, the first steps take 1 ms instead of 0.15.
-    calls = 1000 if count == 2 else 100
     names = f"step_us_{count}", f"calls_us_{count}"
     with ExitStack() as stack:
-        works = dict(zip(names, stack.enter_context(_step(count, "fast", bind=True)), strict=True))
+        chosen = {"bind_cpus": True, "disable_aslr": count > 2 and refusal() is None}
+        works = dict(zip(names, stack.enter_context(_step(count, "fast", **chosen)), strict=True))
         if count == 2:  # further clusters of 32 would take time from this one
             works["step_us_2_free"], _ = stack.enter_context(_step(2, "fast"))
             works["step_us_2_by_ray"], _ = stack.enter_context(_step(2, "ray"))
-        times = interleaved(works, calls=calls, rounds=ROUNDS)
+        return _middle(works, count)
+
+
+def _free(count: int) -> dict[str, float]:
+    """Steps of workers as they are where no option says otherwise."""
+    with _step(count, "fast") as (step, _):
+        return _middle({f"step_us_{count}_free": step}, count)
+
+
+def _middle(works: Mapping[str, Callable[[], Any]], count: int) -> dict[str, float]:
+    # Long turns: after others have had the processors, the first steps take 1 ms instead of 0.15.
+    times = interleaved(works, calls=1000 if count == 2 else 100, rounds=ROUNDS)
     return {name: statistics.median(t) * 1e6 for name, t in times.items()}
-
-
-def _alike(count: int) -> dict[str, float]:
-    """Steps of a Ray of whose processes all have the same addresses, where the system can do that:
-    else each process's code is met anew by the processor."""
-    setarch = shutil.which("setarch")
-    if setarch is None:
-        return {}
-    command = [setarch, "-R", sys.executable, __file__, str(count)]
-    told = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=300)
-    return {f"{name}_alike": us for name, us in json.loads(told.stdout.splitlines()[-1]).items()}
 
 
 def _messages() -> dict[str, float]:
@@ -276,9 +274,3 @@ def _sum(size: int, world: int) -> dict[str, list[float]]:
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield None
-
-
-if __name__ == "__main__":
-    with _ray():
-        steps = _steps(int(sys.argv[1]))
-    print(json.dumps(steps))  # Ray, which says things, too, has ended

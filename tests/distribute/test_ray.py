@@ -10,6 +10,7 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ import zmq
 
 import graphflow as tf
 from graphflow.base import errors
+from graphflow.distribute.addresses import refusal
 from graphflow.distribute.cluster import _ray
 from graphflow.ops.collectives import all_reduce, ordered_sum
 from tests.distribute.programs import train
@@ -25,6 +27,7 @@ from tests.until import PATIENCE, until
 
 pytestmark = pytest.mark.ray
 
+PERMITTED = refusal() is None
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 W0, W1 = "/job:worker/replica:0/task:0", "/job:worker/replica:0/task:1"
 
@@ -186,23 +189,43 @@ def test_workers_are_other_processes_with_their_share_of_threads_and_our_priorit
     assert list(shared.topology.by_name) == [f"{w}/device:CPU:0" for w in (W0, W1)]
 
 
+@pytest.fixture(scope="module")
+def placed(ray_is_up: None) -> list[list[tuple[set[int], list[str]]]]:
+    """Processors and addresses of workers that are bound and start without randomization; before
+    one is lost, and after."""
+    with tf.Graph().as_default():
+        with tf.device(T1):
+            v = tf.Variable(1.0)
+        add = v.assign_add(1.0)
+        options = {"bind_cpus": True, "disable_aslr": PERMITTED}
+        with tf.Cluster(2, **options) as cluster, tf.Session(cluster=cluster) as session:
+            session.run(v.initializer)
+            before = [_place(worker.pid) for worker in cluster.workers.values()]
+            os.kill(cluster.workers[W1].pid, signal.SIGKILL)
+            assert session.run(add) == 2.0
+            after = [_place(worker.pid) for worker in cluster.workers.values()]
+    return [before, after]
+
+
+def _place(pid: int) -> tuple[set[int], list[str]]:
+    """The processors of a process, and where its program lies and the loader of libraries."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    code = [line for line in lines if " r-xp " in line]
+    return os.sched_getaffinity(pid), [code[0], *(line for line in code if "/ld-" in line)]
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
-def test_workers_are_bound_to_processors_of_their_own_also_who_replaces_a_lost_one(
-    ray_is_up, graph
-):
-    with tf.device(T1):
-        v = tf.Variable(1.0)
-    add = v.assign_add(1.0)
-    with tf.Cluster(2, bind_cpus=True) as cluster, tf.Session(cluster=cluster) as session:
-        session.run(v.initializer)
-        first, lost = [worker.pid for worker in cluster.workers.values()]
-        before = [os.sched_getaffinity(pid) for pid in (first, lost)]
-        os.kill(lost, signal.SIGKILL)
-        assert session.run(add) == 2.0
-        after = [os.sched_getaffinity(worker.pid) for worker in cluster.workers.values()]
+def test_workers_are_bound_to_processors_of_their_own_also_who_replaces_a_lost_one(placed):
+    before, after = [[processors for processors, _ in each] for each in placed]
     assert [len(each) for each in before] == [1, 1]
     assert before[0] != before[1]
     assert after == before
+
+
+@pytest.mark.skipif(not PERMITTED, reason="randomization may not be turned off here")
+def test_workers_have_the_same_addresses_also_who_replaces_a_lost_one(placed):
+    first, second, again, new = [addresses for each in placed for _, addresses in each]
+    assert first == second == again == new
 
 
 @pytest.mark.parametrize(
