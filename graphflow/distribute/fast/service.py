@@ -220,17 +220,15 @@ class _Local:
         self._readable.register(self._connection, select.POLLIN)
 
     def receive(self) -> list[Any] | None:
-        try:
-            while not self._frames:
-                if self._closed:
-                    self._connection.close()
-                    return None
+        while not self._frames:
+            if self._closed:
+                self._connection.close()
+                return None
+            try:
                 if self._readable.poll(_LOOK):
                     self._frames.extend(self._stream.read())
-        except (EOFError, OSError, Malformed):
-            self.close()
-            self._connection.close()
-            return None
+            except (EOFError, OSError, Malformed):
+                self.close()  # once what has come before is done
         return self._frames.popleft()
 
     def send(self, parts: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ number of parts, their lengths, and then the parts, each padded to whole words
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,8 +46,9 @@ class Stream:
         self._connection = connection
         self._left: Any = b""  # received, and not a whole frame
 
-    def read(self) -> list[list[Any]]:
-        """The parts of each frame that is complete after receiving once.
+    def read(self) -> Iterable[list[Any]]:
+        """The parts of each frame that is complete after receiving once; those before one that is
+        malformed, too.
 
         Raises:
           EOFError: the connection has ended.
@@ -66,7 +67,7 @@ class Stream:
                 if count == 1 and len(data) == end + -size % _WORD:  # what most messages are
                     return [[memoryview(data)[_ALONE.size : end]]]
             self._left += data
-        return list(iter(self._next, None))
+        return iter(self._next, None)
 
     def _fill(self, whole: _Whole) -> None:
         count = self._connection.recv_into(whole.memory[whole.filled :])

@@ -14,6 +14,7 @@ import zmq
 
 from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone
+from graphflow.distribute.fast import codec, stream
 from graphflow.distribute.fast import service as service_module
 from graphflow.distribute.fast.door import client
 from graphflow.distribute.fast.exchange import NOBODY, Exchange
@@ -404,6 +405,29 @@ def test_what_is_no_stream_of_frames_ends_the_connection(exchange, services, noi
         member.sendall(noise)
         assert waiting.result() == Gone("its connection has ended")
     assert exchange.dropped == {"malformed": 1}
+
+
+@pytest.mark.parametrize("exchange", [True], indirect=True)
+def test_answers_that_come_before_noise_are_taken(exchange, services):
+    invitation = exchange.invite("c")
+    with local_stranger(invitation) as member:
+        greet(member, invitation.key, invitation.name.hex(), invitation.local)
+        until(lambda: "c" in exchange._lines)
+        answered, lost = ping(exchange, "c"), ping(exchange, "c")
+        first = min(exchange._waiting)
+        (pong,) = stream.pack([pack(Kind.PONG, NOBODY, first)])
+        member.sendall(pong + b"\xff" * 100)
+        assert (answered.result(), lost.result()) == (None, Gone("its connection has ended"))
+
+
+@pytest.mark.parametrize("exchange", [True], indirect=True)
+def test_messages_that_come_before_noise_are_taken(exchange, services):
+    """Of a driver; then the connection ends."""
+    head, _ = codec.encode(Notice(1, ()))
+    (message,) = stream.pack([pack(Kind.MESSAGE, SESSION, 1 << 40, head)])
+    exchange._lines["a"].send([message + b"\xff" * 100])
+    until(lambda: services["a"]._find(SESSION).notices)
+    assert isinstance(ping(exchange, "a").result(), Gone)
 
 
 def test_threads_of_two_bells_hear_each_other(exchange, services):

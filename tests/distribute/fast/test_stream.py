@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import struct
 import threading
+from collections import deque
 from contextlib import suppress
 
 import numpy as np
@@ -83,6 +84,14 @@ def test_a_frame_for_which_there_is_no_room_is_malformed(monkeypatch):
     monkeypatch.setattr(stream.np, "empty", full)
     with pytest.raises(Malformed, match="no room"):
         frames_of(Pieces(struct.pack("<IQ4x", 1, 1 << 19), []))
+
+
+def test_frames_before_a_malformed_one_are_taken():
+    good = [b"".join(bytes(part) for part in pack(parts)) for parts in ([b"a"], [b"b", b"c"])]
+    found = deque()
+    with pytest.raises(Malformed):
+        found.extend(Stream(Pieces(b"".join([*good, b"\xff" * 16]), [])).read())
+    assert list(found) == [[b"a"], [b"b", b"c"]]
 
 
 def test_what_a_frame_claims_takes_no_memory_before_it_comes():
