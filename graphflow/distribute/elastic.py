@@ -90,11 +90,18 @@ class Membership:
             self._thread.join()
 
     def _watch(self) -> None:
+        told = ""
         while not self._closed.wait(LOOKS):
             try:
                 self.look()
             except OpError as error:  # all is as it was, and is tried again
                 _log.info("the workers stay as they are: %s", error)
+            except ReferenceError:  # nobody has the cluster any more
+                return
+            except Exception as error:  # Ray's, which may not answer for a while
+                if repr(error) != told:
+                    _log.exception("the workers stay as they are until this is over")
+                told = repr(error)
 
     def look(self) -> None:
         """Go to those workers that there are, if these are others.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
@@ -366,3 +367,48 @@ def test_it_is_noticed_without_anybody_asking(monkeypatch):
             cluster.kill(1)
             until(lambda: (session.run(up), cluster.history)[1])
         assert cluster.history == [[0, 2]]
+
+
+class Told:
+    """Members that do not know how many more there may be."""
+
+    def __init__(self) -> None:
+        self.names = ["a"]
+        self.looks = 0
+        self.answers = False
+
+    def room(self) -> int:
+        self.looks += 1
+        if not self.answers:
+            raise RuntimeError("Ray does not answer")
+        return 1
+
+    def go_to(self, names: Any) -> None:
+        self.names = names
+
+
+def test_whoever_cannot_tell_who_is_there_is_asked_again_and_the_user_is_told_once(
+    monkeypatch, caplog
+):
+    monkeypatch.setattr(elastic, "LOOKS", 0.01)
+    members = Told()
+    membership = Membership(members, ["a", "b"], 1)
+    try:
+        until(lambda: members.looks >= 3)
+        members.answers = True
+        until(lambda: members.names == ["a", "b"])
+    finally:
+        membership.close()
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "the workers stay as they are" in caplog.text
+    assert "Ray does not answer" in caplog.text
+
+
+def test_nobody_looks_after_a_cluster_that_is_gone(monkeypatch, caplog):
+    monkeypatch.setattr(elastic, "LOOKS", 0.01)
+    members = Told()
+    membership = Membership(weakref.proxy(members), ["a"], 1)
+    del members
+    until(lambda: not membership._thread.is_alive())
+    assert not caplog.records

@@ -16,7 +16,11 @@ from typing import Any
 
 
 class Desk:
-    """Calls functions when descriptors are readable, on a thread that waits at a `Bell`."""
+    """Calls functions when descriptors are readable, on a thread that waits at a `Bell`.
+
+    Attributes:
+      closed: nothing is received any more.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -25,25 +29,27 @@ class Desk:
         self._turn = threading.Lock()
         self._leader: int | None = None  # the thread that receives
         self._waiting: set[Bell] = set()  # of those that do not
-        self._closed = False
+        self.closed = False
         self._lock = threading.Lock()  # of the epoll object's life, and of those that wait
         self.watch(self._wake, lambda: None)
 
     def watch(self, descriptor: int, read: Callable[[], None]) -> None:
         """From now on call `read` when there is something."""
         with self._lock:
-            if not self._closed:
+            if not self.closed:
                 self._readers[descriptor] = read
                 self._epoll.register(descriptor, select.EPOLLIN)
 
     def forget(self, descriptor: int) -> None:
         """No longer; it is still open."""
         with self._lock:
-            if self._readers.pop(descriptor, None) is not None and not self._closed:
+            if self._readers.pop(descriptor, None) is not None and not self.closed:
                 self._epoll.unregister(descriptor)
 
     def lead(self, bell: Bell) -> bool:
-        """Become the one who receives, if nobody is."""
+        """Become the one who receives, if nobody is and there is still something to."""
+        if self.closed:
+            return False  # what is waited for comes otherwise, if at all
         if not self._turn.acquire(blocking=False):
             with self._lock:
                 self._waiting.add(bell)  # then look again: the other one may just have left
@@ -54,8 +60,7 @@ class Desk:
 
     def receive(self, seconds: float) -> None:
         """Wait until something is readable, at most so long, and call what reads it."""
-        if self._closed:
-            time.sleep(min(seconds, 0.01))  # what is waited for comes otherwise, if at all
+        if self.closed:
             return
         for descriptor, _ in self._epoll.poll(seconds):
             if descriptor == self._wake:
@@ -81,15 +86,15 @@ class Desk:
         """What the receiver waits for may be there, though nothing was received."""
         if self._leader not in (None, threading.get_ident()):
             with self._lock:  # closed meanwhile, the descriptor may be another's
-                if not self._closed:
+                if not self.closed:
                     os.write(self._woken, b"x")
 
     def close(self) -> None:
         """Nothing is received any more."""
         with self._lock:
-            self._closed = True
+            self.closed = True
         os.write(self._woken, b"x")
-        with self._turn:
+        with self._turn:  # no deadline: who receives leaves, now that it is closed
             self._epoll.close()
             os.close(self._wake)
             os.close(self._woken)
@@ -118,6 +123,9 @@ class Bell(threading.Condition):
                 self.release()
                 try:
                     self._desk.receive(left)
+                    if self._desk.closed:
+                        leads = False
+                        self._desk.leave()
                 finally:
                     self.acquire()  # no deadline: a lock that is held for moments
         finally:

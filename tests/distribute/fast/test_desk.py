@@ -141,6 +141,27 @@ def test_nobody_is_woken_through_a_descriptor_that_may_be_anothers(monkeypatch):
     assert writes == [pipe]
 
 
+def test_who_waits_for_what_never_comes_does_not_keep_a_desk_from_being_closed():
+    seats, came = Desk(), []
+    bell = Bell(seats)
+
+    def wait():
+        with bell:
+            bell.wait_for(lambda: came)
+
+    waiter, closer = threading.Thread(target=wait), threading.Thread(target=seats.close)
+    waiter.start()
+    until(lambda: seats._leader is not None)
+    closer.start()
+    closer.join(PATIENCE)
+    left_open = closer.is_alive()
+    with bell:
+        came.append("otherwise")
+        bell.notify_all()
+    waiter.join(PATIENCE)
+    assert (left_open, waiter.is_alive()) == (False, False)
+
+
 def test_a_door_may_be_closed_while_one_comes_in(monkeypatch):
     """Between the flag that is set and the thread that is woken."""
     name = f"\0graphflow-test-{os.getpid()}-closing"
