@@ -7,6 +7,7 @@ import os
 import struct
 from typing import Any
 
+from graphflow.base.errors import FailedPreconditionError
 from graphflow.checkpoint import files
 from graphflow.checkpoint.manifest import Entry, digest_of
 from graphflow.checkpoint.payload import Array, entry_of, pack, unpack
@@ -16,20 +17,27 @@ _FRAME = struct.Struct("<II32s")  # length of the JSON, length of the tensors, d
 
 
 class RecordFile:
-    """Nested values, one after the other.
+    """Nested values, one after the other; the first record says what they are.
 
     Attributes:
-      records: those that were there when it was opened.
+      records: those that were there when it was opened, without the first.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, holds: str, form: int):
         """Read it, if there is one.
 
+        Args:
+          path: of the file.
+          holds: what the records are.
+          form: number of their form.  What no longer reads those of before needs another one.
+
         Raises:
+          FailedPreconditionError: it holds something else, or in another form.
           OpError: the disk fails.
         """
         self.path = path
         self.records: list[Any] = []
+        self._first = [holds, form]
         self._file: Any = None
         self._end = 0
         with files.typed_errors(path):
@@ -41,6 +49,17 @@ class RecordFile:
         while (found := _parsed(data, self._end)) is not None:
             value, self._end = found
             self.records.append(value)
+        if self.records and (first := self.records.pop(0)) != self._first:
+            raise FailedPreconditionError(None, None, self._foreign(first))
+
+    def _foreign(self, first: Any) -> str:
+        known = len(first) == 2 and isinstance(first[1], int)
+        was = f"{first[0]}, form {first[1]}" if known else "records without a form"
+        return (
+            f"{self.path} holds {was}, and this version of graphflow reads "
+            f"{self._first[0]}, form {self._first[1]}: go on with the version that has written it, "
+            "or take another folder"
+        )
 
     def open(self) -> None:
         """Get ready to append, until `close`; makes the file where there is none.
@@ -51,6 +70,8 @@ class RecordFile:
         with files.typed_errors(self.path):
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115  (see `close`)
             os.ftruncate(self._file.fileno(), self._end)
+        if not self._end:
+            self.append(self._first)
 
     def append(self, value: Any) -> None:
         """Add a record; it is safe only after the next `sync`.

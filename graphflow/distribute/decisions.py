@@ -13,7 +13,10 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from graphflow.checkpoint.record import RecordFile
 from graphflow.compile.plan import Plan
+
+FORM = 1  # of the records of a log
 
 
 class Part(NamedTuple):
@@ -136,6 +139,16 @@ def digest(plans: Iterable[Plan]) -> str:
     """Names a set of plans by their operations."""
     names = "\n".join(step.name for plan in plans for step in plan.steps)
     return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
+def log_of(path: str) -> RecordFile:
+    """The log of a server's decisions, as far as there is one; see `decision_log`.
+
+    Raises:
+      FailedPreconditionError: a version of graphflow has written it that logs something else.
+      OpError: the disk fails.
+    """
+    return RecordFile(path, "decisions of a server", FORM)
 
 
 def at_once() -> threading.Event:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from graphflow.base.errors import AlreadyExistsError
-from graphflow.checkpoint.record import RecordFile
-from graphflow.distribute.decisions import Part, Place, Take, at_once
+from graphflow.distribute.decisions import Part, Place, Take, at_once, log_of
 
 
 class Recorder:
@@ -32,7 +31,7 @@ class Recorder:
         self._lock = threading.RLock()
         self._commits = 0
         self._turns: Counter[Part] = Counter()
-        self._file = RecordFile(path)
+        self._file = log_of(path)
         self._file.open()
 
     def begin(

@@ -10,8 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from graphflow.base.errors import CancelledError, FailedPreconditionError, NotFoundError
-from graphflow.checkpoint.record import RecordFile
-from graphflow.distribute.decisions import Part, Place, Take, at_once
+from graphflow.distribute.decisions import Part, Place, Take, at_once, log_of
 
 # Seconds that a replay waits for a part that the log has next.  Where others wait to be committed
 # after it, they are then, and no more parts begin.
@@ -33,7 +32,7 @@ class Replayer:
           NotFoundError: there is none.
           OpError: it cannot be read.
         """
-        records = RecordFile(path).records
+        records = log_of(path).records
         if not records:
             raise NotFoundError(None, None, f"there are no decisions to replay in {path}")
         self._changed = threading.Condition(threading.RLock())

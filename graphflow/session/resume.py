@@ -27,6 +27,7 @@ from graphflow.checkpoint.tree import flatten, unflatten
 from graphflow.execute.numerics import Numerics
 
 _warn = logging.getLogger("graphflow")
+FORM = 1  # of what a folder holds: records of runs, and copies of the state
 _STATE = re.compile(r"state-(\d+)\.index$")
 
 
@@ -65,6 +66,7 @@ class Resumption:
 
         Raises:
           ValueError: the folder is of a session with another seed.
+          FailedPreconditionError: a version of graphflow has made it that keeps other things.
           OpError: the disk fails, or the folder is corrupt.
         """
         with files.typed_errors(folder):
@@ -72,7 +74,7 @@ class Resumption:
         self.folder = folder
         self.run = 0
         self._every = every
-        self._log = RecordFile(os.path.join(folder, "runs"))
+        self._log = RecordFile(os.path.join(folder, "runs"), "runs of a session", FORM)
         self._busy = threading.Lock()
         records = self._log.records
         self._new = not records

@@ -17,7 +17,10 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
-from graphflow.checkpoint import files
+from graphflow.checkpoint import files, tree
+from graphflow.checkpoint.record import RecordFile
+from graphflow.execute.numerics import Numerics
+from graphflow.session import resume
 from tests.distribute.in_process import InProcess
 
 STEPS = 23
@@ -195,6 +198,59 @@ def test_a_session_goes_on_with_the_tier_that_it_began_with(tmp_path, graph, mon
     monkeypatch.setenv("GRAPHFLOW_TIER", "auto")
     with tf.Session(resume=tmp_path) as session:
         assert session._target.numerics.tier == "reference"
+
+
+def test_a_folder_of_another_form_is_refused(tmp_path, graph, monkeypatch):
+    tf.Session(resume=tmp_path / "now").close()
+    monkeypatch.setattr(resume, "FORM", resume.FORM + 1)
+    told = (
+        "runs holds runs of a session, form 1, and .* reads runs of a session, form 2: go on with"
+    )
+    with pytest.raises(errors.FailedPreconditionError, match=told):
+        tf.Session(resume=tmp_path / "now")
+    (tmp_path / "before").mkdir()
+    formless = RecordFile(str(tmp_path / "before" / "runs"), "", 0)
+    formless._first = [1, ["reference", 1, "NumPy", ""]]  # seed and numeric plan
+    formless.open()
+    formless.close()
+    with pytest.raises(errors.FailedPreconditionError, match="holds records without a form"):
+        tf.Session(resume=tmp_path / "before")
+
+
+_QUEUE = "_came _drawn _items _refuses _reserved capacity closed name"
+_ACCUMULATOR = "_closed _gifts _given _mean name step"
+
+
+def test_what_a_folder_holds_has_the_fields_that_it_had():
+    """Otherwise those of before cannot be read: then add one to `resume.FORM`."""
+    tuples = {kind: kind._fields for kind in (*tree._TUPLES.values(), resume.Done, Numerics)}
+    assert {kind.__name__: " ".join(fields) for kind, fields in tuples.items()} == {
+        "StateKey": "container name",
+        "RandomStream": "stream",
+        "Entry": "value version",
+        "Element": "number parts",
+        "Given": "rank number step gradient",
+        "Rows": "indices values shape",
+        "Done": "names feeds values error",
+        "Numerics": "tier threads library kernels",
+    }
+    arguments = {
+        "QueueState": (1,),
+        "ShuffleState": (1, 0, [1, 2]),
+        "PriorityState": (1,),
+        "AccumulatorState": (True,),
+        "SparseAccumulatorState": (True,),
+        "Gate": (),
+    }
+    objects = {name: kind("x", *arguments[name]) for name, kind in tree._OBJECTS.items()}
+    assert {name: " ".join(sorted(each.__getstate__())) for name, each in objects.items()} == {
+        "QueueState": _QUEUE,
+        "ShuffleState": "_came _drawn _items _least _refuses _reserved _seeds capacity closed name",
+        "PriorityState": _QUEUE,
+        "AccumulatorState": _ACCUMULATOR,
+        "SparseAccumulatorState": _ACCUMULATOR,
+        "Gate": "_ahead name step",
+    }
 
 
 def test_a_record_that_was_cut_short_does_not_count(tmp_path):

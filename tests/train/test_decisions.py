@@ -16,7 +16,6 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
-from graphflow.checkpoint.record import RecordFile
 from graphflow.distribute import decisions, replayer
 from graphflow.train import monitored_session
 from tests.queue_kinds import QUEUES, elements
@@ -230,7 +229,7 @@ def test_a_replay_hands_out_the_elements_of_each_kind_of_queue_as_it_was(tmp_pat
 def test_the_log_tells_which_gradients_were_left_out(tmp_path):
     train(with_backup, 3, late=2, record_decisions=str(tmp_path))
     (path,) = Path(tmp_path).iterdir()
-    records = RecordFile(str(path)).records
+    records = decisions.log_of(str(path)).records
     taken = [each for kind, *rest in records if kind == "taken" for each in rest[1]]
     assert sum(rank < 2 for rank, _ in taken) > sum(rank == 2 for rank, _ in taken)
     opened = [record[1] for record in records if record[0] == "part"]
@@ -251,7 +250,7 @@ def test_what_only_takes_input_is_logged_when_it_begins(tmp_path):
         with tf.Session(found[0].target) as session:
             session.run(give)
     (path,) = Path(tmp_path).iterdir()
-    assert [record[0] for record in RecordFile(str(path)).records] == ["read"]
+    assert [record[0] for record in decisions.log_of(str(path)).records] == ["read"]
 
 
 def test_a_server_without_a_log_asks_nobody():
@@ -271,12 +270,20 @@ def test_a_log_is_not_overwritten_and_must_be_there(tmp_path):
         tf.train.Server({"ps": ["a:1"]}, "ps", 0, record_decisions="a", replay_decisions="b")
 
 
+def test_a_log_of_another_form_is_refused(tmp_path, monkeypatch):
+    with servers(1, record_decisions=str(tmp_path)):
+        pass
+    monkeypatch.setattr(decisions, "FORM", decisions.FORM + 1)
+    with pytest.raises(errors.FailedPreconditionError, match="holds decisions of a server, form 1"):
+        tf.train.Server({"ps": ["a:1"]}, "ps", 0, replay_decisions=str(tmp_path))
+
+
 def part(opener: str, turn: int = 0) -> decisions.Part:
     return decisions.Part(opener, 1, "plan", turn)
 
 
 def log(path: str, *entries: tuple[str, int, int]) -> replayer.Replayer:
-    file = RecordFile(path)
+    file = decisions.log_of(path)
     file.open()
     for opener, turn, seen in entries:
         file.append(["part", list(part(opener, turn)), seen])
