@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,9 @@ import numpy as np
 from graphflow.base.devices import parse
 from graphflow.base.errors import InvalidArgumentError
 from graphflow.execute.nccl import Nccl
+
+# Held while a GPU sums with others: one for all sessions of this process.
+_turns: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
 
 
 class Device:
@@ -73,7 +78,7 @@ class GpuDevice(Device):
         if index >= count:
             raise _unavailable(name, f"this machine has {count} GPU(s)")
         self._device = cupy.cuda.Device(index)
-        self._nccl = Nccl(cupy)
+        self._nccl = Nccl(cupy, _turns[index])
         super().__init__(name, cupy)
 
     def put(self, array: Any) -> Any:

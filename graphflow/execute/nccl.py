@@ -5,9 +5,12 @@ the op `AllReduce`.  All devices of a group take part or none does: they agree o
 first sum, and wait for each other before each, so that a device that fails leaves nobody behind in
 a kernel that never ends.
 
-NCCL takes the n-th call of one device for the n-th of the others.  Where several runs sum over the
-same devices at once, the first of these lets one after the other begin: it tells that it is ready
-for the next sum when the last one is over there, and so was called by all.
+A device sums once at a time, also for groups that share only some of their devices: NCCL takes the
+n-th call of one device for the n-th of the others, and a sum that waits on one device for another
+sum would wait forever where that waits for the first on a second device, or for a third sum.  So
+the devices meet, and then a sum takes all of them.  As a rule they are free.  Where some are not,
+all let go, and it takes one after the other, in the order of their names: whoever has a device
+waits only for later ones, and so nobody in a circle.
 """
 
 from __future__ import annotations
@@ -15,21 +18,21 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphflow.base.devices import parse
 from graphflow.base.errors import CancelledError
 from graphflow.execute.collective import Group, Layout, Meeting
-from graphflow.execute.store import Conflict
 
 _POLL = 20e-6  # seconds between looks at whether a sum is done
 _LOOK = 0.05  # seconds between looks at whether a communicator, or a turn, is still wanted
-_HOST = "host"  # what is told in place of a communicator's name where there will be none
+# What is told in place of a communicator's name:
+_HOST = "host"  # there will be none
+_BUSY = "busy"  # another sum has the device
 
 # Element types that NCCL sums, by the names of its constants in CuPy.
 _TYPES = {
@@ -45,33 +48,26 @@ _TYPES = {
 }
 
 
-class _Joined:
+class _Joined(NamedTuple):
     """A communicator, and what all who have made it call it."""
 
-    def __init__(self, communicator: Any, name: str):
-        self.communicator = communicator
-        self.name = name
-        self.aborted = False
-
-    def abort(self) -> None:
-        """Free the kernels that wait for a device that is gone.  Those of other runs end, too, as
-        if they were done."""
-        self.aborted = True
-        self.communicator.abort()
+    communicator: Any
+    name: str
 
 
 class Nccl:
     """One GPU's part in sums."""
 
-    def __init__(self, cupy: Any):
+    def __init__(self, cupy: Any, turn: threading.Lock):
         """Args:
         cupy: the module.
+        turn: of the GPU, whoever uses it: held while it sums.
         """
         self._cupy = cupy
+        self._turn = turn
         self._library = getattr(cupy.cuda, "nccl", None)
         # Devices and generation -> their communicator; None: they sum on the host.
         self._communicators: dict[tuple[tuple[str, ...], int], _Joined | None] = {}
-        self._turns: defaultdict[tuple[str, ...], threading.Lock] = defaultdict(threading.Lock)
 
     def all_reduce(
         self,
@@ -89,54 +85,85 @@ class Nccl:
 
         Raises:
           CancelledError: the run was cancelled.
-          Conflict: another one was, which has taken the communicator with it.
         """
         first = next(iter(buckets.values()))
         code = _TYPES.get(str(first[0].dtype))
         if code is None or any(parse(d).device_type != "GPU" for d in group.devices):
             return None
         if self._is_hosts(group, meeting):
-            _tell(meeting, group, device, f"{group.key}/ready", _HOST)
+            _tell(meeting, group, device, f"{group.key}/here", _HOST)
             return None
         xp = self._cupy
         terms = [_flat(xp, bucket) for _, bucket in sorted(buckets.items())]
         own = terms[0]
         for term in terms[1:]:
             own = own + term
-        with self._turn(group, device, cancelled):
-            result = self._sum(meeting, group, device, own, cancelled)
+        with self._together(meeting, group, device, cancelled) as names:
+            result = self._sum(meeting, group, device, own, names, cancelled)
         return None if result is None else Layout(group.shapes, group.world).tensors(result)
 
     @contextmanager
-    def _turn(self, group: Group, device: str, cancelled: Any) -> Iterator[None]:
-        """On the first device, one sum after the other; the rest wait for that one."""
-        if device != group.devices[0]:
-            yield
+    def _together(
+        self, meeting: Meeting, group: Group, device: str, cancelled: Any
+    ) -> Iterator[list[str | None]]:
+        """All devices, for this sum alone; what each calls its communicator."""
+
+        def meet(key: str, own: str | None) -> list[str | None]:
+            return _meet(meeting, group, device, f"{group.key}/{key}", own)
+
+        if _HOST in (names := meet("here", None)):  # without a turn: some come late
+            yield names
             return
-        turn = self._turns[group.devices]
-        while not turn.acquire(timeout=_LOOK):
+        held = self._turn.acquire(blocking=False)
+        try:
+            names = meet("free", self._name(group, meeting) if held else _BUSY)
+            if _BUSY in names and _HOST not in names:
+                if held:
+                    self._turn.release()
+                    held = False
+                order = sorted(group.devices)
+                at = order.index(device)
+                if at:
+                    meeting.receive(f"{group.key}/turn")
+                held = self._take_turn(cancelled)
+                for following in order[at + 1 : at + 2]:
+                    meeting.send_to(following, f"{group.key}/turn", None)
+                names = meet("taken", self._name(group, meeting))
+            yield names
+        finally:
+            if held:
+                self._turn.release()
+
+    def _take_turn(self, cancelled: Any) -> bool:
+        while not self._turn.acquire(timeout=_LOOK):
             if cancelled.is_set():
                 raise CancelledError(None, None, "the run was cancelled before its sum over GPUs")
-        try:
-            yield
-        finally:
-            turn.release()
+        return True
+
+    def _name(self, group: Group, meeting: Meeting) -> str | None:
+        """Of the communicator: all that have made it call it the same; None: there is none yet."""
+        joined = self._communicators.get((group.devices, meeting.generation))
+        if joined is not None:
+            return joined.name
+        return _HOST if self._is_hosts(group, meeting) else None
 
     def _sum(
-        self, meeting: Meeting, group: Group, device: str, own: Any, cancelled: Any
+        self,
+        meeting: Meeting,
+        group: Group,
+        device: str,
+        own: Any,
+        names: Sequence[str | None],
+        cancelled: Any,
     ) -> Any | None:
         """The sum of a flat array with those of the others."""
+        if _HOST in names:
+            return None
         xp, code = self._cupy, _TYPES[str(own.dtype)]
         joined = self._communicators.get((group.devices, meeting.generation))
         result = xp.empty_like(own)
         # A cancelled run may have taken the communicator from some and not from others.
-        name = joined.name if joined is not None else None
-        if self._is_hosts(group, meeting):
-            name = _HOST  # another run has found that out meanwhile
-        others = _meet(meeting, group, device, f"{group.key}/ready", name)
-        if _HOST in (name, *others):
-            return None
-        if joined is None or any(other != name for other in others):
+        if joined is None or len(set(names)) > 1:
             joined = self._join(meeting, group, device, cancelled)
             if joined is None:
                 return None
@@ -163,13 +190,11 @@ class Nccl:
         event.record(stream)
         while not event.done:
             if cancelled.is_set():
-                joined.abort()
+                joined.communicator.abort()  # frees the kernel that waits for a device that is gone
                 known = self._communicators.items()
                 self._communicators = {k: c for k, c in known if c is not joined}
                 raise CancelledError(None, None, "the run was cancelled in a sum over GPUs")
             time.sleep(_POLL)
-        if joined.aborted:
-            raise Conflict
 
     def _join(self, meeting: Meeting, group: Group, device: str, cancelled: Any) -> _Joined | None:
         """A new communicator of the devices, which make it together.
@@ -181,14 +206,14 @@ class Nccl:
         for old in [k for k in self._communicators if k[0] == key[0]]:
             dropped = self._communicators.pop(old)
             if dropped is not None:
-                dropped.abort()
+                dropped.communicator.abort()
         joined = self._communicators[key] = self._make(meeting, group, device, cancelled)
         return joined
 
     def _make(self, meeting: Meeting, group: Group, device: str, cancelled: Any) -> _Joined | None:
         library, devices = self._library, group.devices
         have = bool(getattr(library, "available", False))
-        if not all([have, *_meet(meeting, group, device, f"{group.key}/nccl", have)]):
+        if not all(_meet(meeting, group, device, f"{group.key}/nccl", have)):
             return None
         assert library is not None
         rank = devices.index(device)
@@ -239,6 +264,8 @@ def _tell(meeting: Meeting, group: Group, device: str, key: str, value: Any) -> 
 
 
 def _meet(meeting: Meeting, group: Group, device: str, key: str, value: Any) -> list[Any]:
-    """Tell all others, and hear from all."""
+    """Tell all others, and hear from all; what all tell, this one too."""
     _tell(meeting, group, device, key, value)
-    return [meeting.receive(f"{key}/{i}") for i, d in enumerate(group.devices) if d != device]
+    return [
+        value if d == device else meeting.receive(f"{key}/{i}") for i, d in enumerate(group.devices)
+    ]

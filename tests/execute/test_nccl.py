@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +19,6 @@ from graphflow.base.errors import CancelledError
 from graphflow.execute.collective import Group
 from graphflow.execute.nccl import Nccl
 from graphflow.execute.rendezvous import Meeting, Rendezvous
-from graphflow.execute.store import Conflict
 from tests.until import PATIENCE, until
 
 GPUS = ("/gpu:0", "/gpu:1", "/gpu:2")
@@ -40,7 +43,7 @@ class FakeCupy:
 
     ndarray = Array
 
-    def __init__(self, world, available=True):
+    def __init__(self, available=True):
         self.made = []
         self.stuck = False
         self.met = threading.Event()
@@ -51,11 +54,13 @@ class FakeCupy:
         fake = self
 
         class NcclCommunicator:
-            def __init__(self, ndev, commId, rank):
+            def __init__(self, ndev, commId, rank, queue=None):
                 assert (type(ndev), type(commId), type(rank)) == (int, bytes, int)
                 assert len(commId) == 128
-                assert 0 <= rank < ndev == world
-                self.rank, self.id, self.aborted, self.calls = rank, commId, False, 0
+                assert 0 <= rank < ndev
+                self.world, self.rank, self.id, self.aborted = ndev, rank, commId, False
+                self.calls = 0
+                self.queue = queue or nullcontext()
                 fake.met.wait(PATIENCE)
                 fake.made.append(self)
 
@@ -66,13 +71,13 @@ class FakeCupy:
                 send, receive = fake.known[sendbuf], fake.known[recvbuf]
                 assert send.size == receive.size == count
                 assert fake.library.types[datatype] == send.dtype
-                with fake.posting:  # the n-th call is for the n-th of the others
+                with self.queue, fake.posting:  # the n-th call is for the n-th of the others
                     self.calls += 1
                     mine = fake.posted.setdefault((self.id, self.calls), {})
                     mine[self.rank] = send
                     fake.posting.notify_all()
-                    assert fake.posting.wait_for(lambda: len(mine) == world, PATIENCE)
-                receive[...] = sum(mine[r] for r in range(world))
+                    assert fake.posting.wait_for(lambda: len(mine) == self.world, PATIENCE)
+                receive[...] = sum(mine[r] for r in range(self.world))
 
             def abort(self):
                 self.aborted = True
@@ -102,6 +107,14 @@ class FakeCupy:
         self.cuda = SimpleNamespace(
             nccl=self.library, Event=Event, get_current_stream=lambda: stream, Device=nullcontext
         )
+
+    def one(self):
+        """The same, as a device of its own: one kernel after the other."""
+        view, queue = copy.copy(self), threading.Lock()
+        make = partial(self.library.NcclCommunicator, queue=queue)
+        view.library = SimpleNamespace(**vars(self.library) | {"NcclCommunicator": make})
+        view.cuda = SimpleNamespace(**vars(self.cuda) | {"nccl": view.library})
+        return view
 
     def _here(self, array):
         array = np.asarray(array).view(Array)
@@ -138,8 +151,8 @@ def run(
 
 @pytest.fixture
 def three():
-    cupy = FakeCupy(3)
-    return cupy, {device: Nccl(cupy) for device in GPUS}
+    cupy = FakeCupy()
+    return cupy, {device: Nccl(cupy, threading.Lock()) for device in GPUS}
 
 
 def test_sums_and_one_communicator_per_device(three):
@@ -154,8 +167,8 @@ def test_sums_and_one_communicator_per_device(three):
 
 
 def test_replicas_of_one_device_are_added_first():
-    cupy = FakeCupy(2)
-    nccls = {device: Nccl(cupy) for device in GPUS}
+    cupy = FakeCupy()
+    nccls = {device: Nccl(cupy, threading.Lock()) for device in GPUS}
     members = (GPUS[0], GPUS[1], GPUS[0])
     values = [[np.full(4, 10**r, np.int32)] for r in range(3)]
     for (total,) in run(cupy, nccls, values, members).values():
@@ -166,7 +179,7 @@ def test_a_loss_makes_all_begin_anew(three):
     cupy, nccls = three
     values = [[np.ones(3)] for _ in range(3)]
     run(cupy, nccls, values)
-    nccls[GPUS[1]] = Nccl(cupy)  # it has taken the place of one that was lost
+    nccls[GPUS[1]] = Nccl(cupy, threading.Lock())  # it has taken the place of one that was lost
     for (total,) in run(cupy, nccls, values, generation=1).values():
         np.testing.assert_array_equal(total, np.full(3, 3.0))
     assert [c.aborted for c in cupy.made].count(True) == 2
@@ -218,7 +231,7 @@ def test_a_cancelled_run_does_not_wait_for_a_device_that_never_comes(three):
 )
 def test_what_nccl_does_not_sum_is_left_to_the_host(three, members, dtype):
     cupy, nccls = three
-    nccls["/cpu:0"] = Nccl(cupy)
+    nccls["/cpu:0"] = Nccl(cupy, threading.Lock())
     values = [[np.ones(3, dtype)] for _ in range(3)]
     assert set(run(cupy, nccls, values, members).values()) == {None}
     assert not cupy.made
@@ -226,8 +239,8 @@ def test_what_nccl_does_not_sum_is_left_to_the_host(three, members, dtype):
 
 def test_where_one_device_lacks_nccl_all_do_without(three):
     cupy, nccls = three
-    lacking = FakeCupy(3, available=False)
-    nccls[GPUS[2]] = Nccl(lacking)
+    lacking = FakeCupy(available=False)
+    nccls[GPUS[2]] = Nccl(lacking, threading.Lock())
     assert set(run(cupy, nccls, [[np.ones(3)] for _ in range(3)]).values()) == {None}
     assert not cupy.made
 
@@ -251,7 +264,7 @@ def test_ranks_are_the_order_of_the_group_and_outlive_a_device_lost_in_a_sum(thr
         run(cupy, nccls, values, members, cancelled=cancelled)
     assert all(c.aborted for c in cupy.made)
     cupy.stuck = False
-    nccls[GPUS[0]] = Nccl(cupy)  # it takes the place of the lost one
+    nccls[GPUS[0]] = Nccl(cupy, threading.Lock())  # it takes the place of the lost one
     for (total,) in run(cupy, nccls, values, members, generation=1).values():
         np.testing.assert_array_equal(total, np.full(3, 111.0))
     assert ranks() == [0, 1, 2]
@@ -284,30 +297,87 @@ def test_sums_of_several_runs_are_taken_in_one_order(three):
             np.testing.assert_array_equal(total, np.full(3, 777.0))
 
 
-def test_a_run_whose_communicator_another_one_has_aborted_is_done_again(three):
-    """Its kernel has ended, as if the sum were done."""
-    cupy, nccls = three
-    values = [[np.ones(3)] for _ in range(3)]
-    run(cupy, nccls, values)
-    (joined,) = nccls[GPUS[1]]._communicators.values()
-    cupy.stuck = True
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(
-            nccls[GPUS[1]]._wait, joined, cupy.cuda.get_current_stream(), threading.Event()
-        )
-        cancelled = threading.Event()
-        cancelled.set()
-        with pytest.raises(CancelledError):
-            nccls[GPUS[1]]._wait(joined, cupy.cuda.get_current_stream(), cancelled)
-        cupy.stuck = False
-        with pytest.raises(Conflict):
-            waiting.result(5)
+class Run:
+    """A run of sums, some over some devices: each device does its own, in order."""
+
+    def __init__(self, nccls, sums):
+        """Args:
+        nccls: of each device.
+        sums: the devices of each.
+        """
+        self.rendezvous = Rendezvous(threading.Event(), deadline=PATIENCE)
+        self._nccls = nccls
+        self._groups = [Group(f"sum{i}", tuple(members), ((3,),)) for i, members in enumerate(sums)]
+
+    def part(self, device):
+        """A device's part."""
+        nccl = self._nccls[device]
+        meeting = Meeting(self.rendezvous, device)
+        for group in self._groups:
+            for rank in group.ranks(device):
+                own = nccl._cupy._here(np.full(3, 10.0**rank))
+                stop = threading.Event()
+                (total,) = nccl.all_reduce(meeting, group, device, {rank: [own]}, stop)
+                np.testing.assert_array_equal(total, np.full(3, (10**group.world - 1) // 9))
+
+
+def ends(nccls, runs, first=()):
+    """All runs end, which begin at once, but for some parts that come first."""
+    left = [(run, device) for run in runs for device in nccls if (run, device) not in first]
+    with ThreadPoolExecutor(len(nccls) * len(runs)) as pool:
+        parts = [pool.submit(run.part, device) for run, device in first]
+        until(lambda: all(run.rendezvous._values for run, _ in first))
+        for part in parts + [pool.submit(run.part, device) for run, device in left]:
+            part.result(PATIENCE)
+    assert not any(nccl._turn.locked() for nccl in nccls.values())
+
+
+@pytest.fixture
+def devices():
+    cupy = FakeCupy()
+    return cupy, {name: Nccl(cupy.one(), threading.Lock()) for name in (*GPUS, "/gpu:3")}
+
+
+@pytest.mark.parametrize("sums", [("01", "10"), ("01", "12", "20")])
+def test_sums_over_groups_that_share_devices_do_not_wait_in_a_circle(devices, sums):
+    """Each calls the kernel of its first device before the others call theirs, if it may."""
+    cupy, nccls = devices
+    together = threading.Barrier(len(sums))
+    communicator = cupy.library.NcclCommunicator
+    call = communicator.allReduce
+
+    def first_ones_together(self, *arguments):
+        if self.rank == 0:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(0.2)
+        call(self, *arguments)
+
+    communicator.allReduce = first_ones_together
+    ends(nccls, [Run(nccls, [[f"/gpu:{i}" for i in members]]) for members in sums])
+
+
+def test_who_waits_for_others_to_come_to_a_sum_has_taken_nothing(devices):
+    """They may come from another one, for which they need what he would have taken."""
+    _, nccls = devices
+    a, b, c, d = nccls
+    one, other = Run(nccls, [(b, c), (a, b)]), Run(nccls, [(a, d), (c, a)])
+    ends(nccls, [one, other], first=[(one, a), (other, c)])
+
+
+def test_sums_over_groups_that_share_devices_all_end(devices):
+    _, nccls = devices
+    draw = random.Random(0)
+    runs = [
+        Run(nccls, [draw.sample(sorted(nccls), draw.choice([2, 3, 4])) for _ in range(5)])
+        for _ in range(6)
+    ]
+    ends(nccls, runs)
 
 
 def test_runs_that_meet_first_agree_that_the_host_sums(three):
     cupy, nccls = three
-    lacking = FakeCupy(3, available=False)
-    nccls[GPUS[2]] = Nccl(lacking)
+    lacking = FakeCupy(available=False)
+    nccls[GPUS[2]] = Nccl(lacking, threading.Lock())
     values = [[np.ones(3)] for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
         runs = [pool.submit(run, cupy, nccls, values) for _ in range(3)]

@@ -81,13 +81,13 @@ def main() -> None:
 
     assert nccl.available
     cupy = on_numpy(nccl)
-    nccls = {device: Nccl(cupy) for device in DEVICES}
+    nccls = {device: Nccl(cupy, threading.Lock()) for device in DEVICES}
     for dtype in ("float32", "float64", "int32", "float32"):
         sums(nccls, dtype)
     before = [known for each in nccls.values() for known in each._communicators.values()]
     for known in before:
-        known.abort()
-        known.abort()  # a second time it does nothing
+        known.communicator.abort()
+        known.communicator.abort()  # a second time it does nothing
     for each in nccls.values():
         each._communicators.clear()
     sums(nccls, "float64")
