@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class Recorder:
         self._lock = threading.RLock()
         self._commits = 0
         self._turns: Counter[Part] = Counter()
+        self._failures: Counter[Part] = Counter()
+        self._failed: deque[tuple[Part, int]] = deque()  # yet to be written down
         self._file = log_of(path)
         self._file.open()
 
@@ -44,12 +46,19 @@ class Recorder:
             return _RecordedRead(self, self._write("read", part, self._commits))
 
     def _write(self, kind: str, part: Part, seen: int, takes: Iterable[Take] = ()) -> Part:
+        self._write_failed()
         self._turns[part] += 1
         entry = part._replace(turn=self._turns[part])
         for take in takes:
             self.dequeued(entry, take)
         self._file.append([kind, list(entry), seen])
         return entry
+
+    def _write_failed(self) -> None:
+        while self._failed:
+            part, seen = self._failed.popleft()
+            self._failures[part] += 1
+            self._file.append(["failed", list(part._replace(turn=-self._failures[part])), seen])
 
     def committed(
         self, part: Part, seen: int, takes: Iterable[Take], apply: Callable[[], None]
@@ -59,6 +68,11 @@ class Recorder:
             apply()
             self._commits += 1
             self._write("part", part, seen, takes)
+
+    def failed(self, part: Part, seen: int) -> None:
+        """Have it written down that a part was not committed.  Later: whoever undoes it holds its
+        session's lock, and who writes here may want that."""
+        self._failed.append((part, seen))
 
     def dequeued(self, entry: Part, take: Take) -> None:
         """Write down which elements a part has taken."""
@@ -82,6 +96,7 @@ class Recorder:
     def close(self) -> None:
         """Make the log durable."""
         with self._lock:
+            self._write_failed()
             self._file.sync()
             self._file.close()
 
@@ -100,7 +115,7 @@ class _Recorded:
         return at_once()
 
     def abandon(self) -> None:
-        """Nothing was written of it."""
+        self._recorder.failed(self._part, self._seen)
 
     def wanted(self, queue: str) -> None:
         return None
@@ -121,6 +136,9 @@ class _RecordedRead(_Recorded):
     def commit(self, apply: Callable[[], None]) -> threading.Event:
         apply()
         return at_once()
+
+    def abandon(self) -> None:
+        """It was written down when it began."""
 
     def took(self, queue: str, numbers: Sequence[int]) -> None:
         self._recorder.dequeued(self._part, Take(queue, numbers))

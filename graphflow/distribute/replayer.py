@@ -38,6 +38,9 @@ class Replayer:
         self._changed = threading.Condition(threading.RLock())
         self._order = [Part(*r[1]) for r in records if r[0] == "part"]
         self._seen = {Part(*r[1]): int(r[2]) for r in records if r[0] in ("part", "read")}
+        failed = {Part(*r[1]): int(r[2]) for r in records if r[0] == "failed"}
+        # Of what was never committed.  What was in the end is tried in the turn that it had then.
+        self._failed = {p: n for p, n in failed.items() if p._replace(turn=1) not in self._seen}
         self._begins = Counter(self._seen.values())  # that are still to come
         self._commits = 0
         self._turns: Counter[Part] = Counter()
@@ -66,6 +69,11 @@ class Replayer:
                 raise FailedPreconditionError(None, None, self._diverged)
             self._turns[part] += 1
             entry = part._replace(turn=self._turns[part])
+            fails = entry._replace(turn=-entry.turn)
+            if fails in self._failed:
+                self._await(lambda: self._commits >= self._failed[fails], fails, cancelled)
+                snapshot()
+                return _Failing(self, part, fails)
             seen = self._seen.get(entry, len(self._order))  # not in the log: after it
             self._await(lambda: self._commits >= seen, entry, cancelled)
             snapshot()
@@ -86,7 +94,7 @@ class Replayer:
             left, before = (left - _POLL if before == self._commits else PATIENCE), self._commits
 
     def _stuck(self, entry: Part) -> str:
-        told = f"{entry.opener}'s run {entry.turn} of plan {entry.plan} is not due"
+        told = f"{entry.opener}'s run {abs(entry.turn)} of plan {entry.plan} is not due"
         if self._commits == len(self._order):
             return told
         due = self._order[self._commits]
@@ -110,6 +118,20 @@ class Replayer:
                 return done
         apply()
         return at_once()
+
+    def succeeded(self, entry: Part) -> None:
+        """What had failed is committed."""
+        with self._changed:
+            if self._commits < len(self._order) and not self._diverged:
+                self._diverge(
+                    f"{entry.opener}'s run {-entry.turn} of plan {entry.plan} is committed, and "
+                    "had failed when it was logged. Is the program the one that was logged?"
+                )
+
+    def _diverge(self, why: str) -> None:
+        self._diverged = why
+        _log.error("the log of decisions is followed no more: %s", why)
+        self._changed.notify_all()
 
     def _commit(self) -> None:
         """Apply what is due, once all have begun that saw the state as it is before that.
@@ -146,8 +168,7 @@ class Replayer:
                 if time.monotonic() - since < PATIENCE:
                     self._changed.wait(_POLL)
                 else:
-                    self._diverged = self._stuck(next(iter(self._waiting)))
-                    _log.error("the log of decisions is followed no more: %s", self._diverged)
+                    self._diverge(self._stuck(next(iter(self._waiting))))
             return None
 
     def abandoned(self, part: Part, entry: Part, takes: Iterable[Take]) -> None:
@@ -243,3 +264,24 @@ class _ReplayedRead(_Replayed):
 
     def abandon(self) -> None:
         """Nobody waits for its turn."""
+
+
+class _Failing(_Replayed):
+    """That of one that had failed: it takes what there is, and gives it back."""
+
+    def commit(self, apply: Callable[[], None]) -> threading.Event:
+        self._replayer.succeeded(self._entry)
+        apply()
+        return at_once()
+
+    def abandon(self) -> None:
+        """As it was logged."""
+
+    def wanted(self, queue: str) -> None:
+        return None
+
+    def of_others(self, queue: str) -> Collection[int]:
+        return ()
+
+    def took(self, queue: str, numbers: Sequence[int]) -> None:
+        """They are not missed."""

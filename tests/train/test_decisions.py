@@ -317,6 +317,50 @@ def test_parts_begin_and_are_committed_in_their_turn(tmp_path):
     replay.close()
 
 
+def refused(**options: Any) -> list[Any]:
+    """A program that tries something in vain between its steps."""
+    with servers(1, **options) as found, tf.Graph().as_default():
+        with tf.device("/job:ps/task:0"):
+            total = tf.Variable(0.0)
+            add = total.assign_add(1.0)
+            check = tf.Assert(total > 9.0, [total])
+            with tf.control_dependencies([check]):
+                more = total.assign_add(100.0)
+        with tf.Session(found[0].target) as session:
+            session.run(total.initializer)
+            told = []
+            for _ in range(3):
+                session.run(add)
+                with pytest.raises(errors.InvalidArgumentError) as caught:
+                    session.run(more)
+                told.append(caught.value.message)
+            return [*told, session.run(total)]
+
+
+def test_what_fails_whenever_it_is_run_fails_in_a_replay(tmp_path):
+    found = refused(record_decisions=str(tmp_path))
+    assert len(set(found)) == 4
+    assert refused(replay_decisions=str(tmp_path)) == found
+
+
+def test_what_had_failed_and_does_not_is_told(tmp_path, caplog):
+    path, never = str(tmp_path / "log"), threading.Event()
+    log(path, ("a", 1, 0), ("a", 2, 1)).close()
+    file = decisions.log_of(path)
+    file.open()
+    file.append(["failed", list(part("b", -1)), 1])
+    file.close()
+    replay = replayer.Replayer(path)
+    replay.begin(part("a"), True, lambda: None, never).commit(lambda: None).wait(PATIENCE)
+    done: list[int] = []
+    replay.begin(part("b"), True, lambda: None, never).commit(lambda: done.append(1))
+    assert done
+    assert "b's run 1 of plan plan is committed, and had failed" in caplog.text
+    with pytest.raises(errors.FailedPreconditionError, match="had failed when it was logged"):
+        replay.begin(part("a"), True, lambda: None, never)
+    replay.close()
+
+
 def test_another_program_than_the_one_that_was_logged_is_told_so(tmp_path, monkeypatch):
     monkeypatch.setattr(replayer, "PATIENCE", 0.1)
     replay = log(str(tmp_path / "log"), ("a", 1, 0))
