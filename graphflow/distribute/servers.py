@@ -59,7 +59,7 @@ class Serving:
         job: str,
         task: int,
         address: str,
-        tasks: Sequence[str],
+        cluster: Mapping[str, str],
         protocol: str = "grpc",
         decisions: tuple[str | None, str | None] = (None, None),
     ):
@@ -68,7 +68,7 @@ class Serving:
         Args:
           job, task: which one.
           address: what it is called.
-          tasks: names of all tasks.
+          cluster: names of all tasks, and their addresses.
           protocol: "ray": the messages and values of its sessions go by Ray's calls; otherwise
             past them, where the tasks are other processes.
           decisions: folders of a log to write, and of one to follow.
@@ -79,7 +79,8 @@ class Serving:
         """
         self.name = task_name(job, task)
         self.address = address
-        self.tasks = tuple(tasks)
+        self.tasks = tuple(cluster)
+        self._cluster = {**cluster, self.name: address}
         self.stopped = threading.Event()
         self._slots = deque([None] * OVERLAPPING)
         self._space = os.environ.get(JOB, "")
@@ -157,9 +158,11 @@ class Serving:
         conductor._call("reset", dict.fromkeys(self.tasks, (tuple(containers),)))
 
     def _find(self, names: Sequence[str]) -> dict[str, Member]:
-        looks = _through_ray if self._space else _in_process
         try:
-            found = looks(names, self._space)
+            if self._space:
+                found = _ray_tasks().find(names, self._space, START)
+            else:
+                found = _in_process({name: self._cluster[name] for name in names})
         except TimeoutError as missing:
             hint = "" if self._space else (
                 "; no server of this process has that task, and neither RAY_ADDRESS nor "
@@ -233,13 +236,16 @@ def _visible(tasks: Sequence[str], filters: Sequence[str], own: str) -> tuple[st
     return tuple(t for t in tasks if t == own or any(w.matches(parse(t)) for w in wanted))
 
 
-def _in_process(names: Sequence[str], space: str) -> Mapping[str, Member]:
+def _in_process(cluster: Mapping[str, str]) -> dict[str, Member]:
+    """The tasks of a cluster.  Another one may have tasks of the same names elsewhere."""
     ends = time.monotonic() + START
     while True:
         with _lock:
             every = [s for servers in _servers.values() for s in servers]
-            found: dict[str, Member] = {s.name: s._member for s in every}
-        missing = [name for name in names if name not in found]
+            found: dict[str, Member] = {
+                s.name: s._member for s in every if cluster.get(s.name) == s.address
+            }
+        missing = [name for name in cluster if name not in found]
         if not missing:
             return found
         if time.monotonic() > ends:
@@ -254,11 +260,6 @@ def _ray_tasks() -> Any:
     from graphflow.distribute import ray_tasks
 
     return ray_tasks
-
-
-def _through_ray(names: Sequence[str], space: str) -> Mapping[str, Member]:
-    found: Mapping[str, Member] = _ray_tasks().find(names, space, START)
-    return found
 
 
 def _own_task(name: str, space: str) -> Any:

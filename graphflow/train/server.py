@@ -115,10 +115,13 @@ class ClusterSpec:
             raise GraphError(f"the cluster has no job {name!r}, only {self.jobs}")
         return self._jobs[name]
 
-    def _names(self) -> list[str]:
-        return [
-            str(DeviceSpec(job, 0, task)) for job, tasks in self._jobs.items() for task in tasks
-        ]
+    def _addresses(self) -> dict[str, str]:
+        """By the names of tasks."""
+        return {
+            str(DeviceSpec(job, 0, task)): address
+            for job, tasks in self._jobs.items()
+            for task, address in tasks.items()
+        }
 
     def __bool__(self) -> bool:
         return bool(self._jobs)
@@ -220,7 +223,7 @@ class Server:
             if address.endswith(":0"):  # any port
                 address = f"{address[:-2]}:{20000 + next(self._ports)}"
             self._serving = Serving(
-                self._job, self._task, address, self._spec._names(), self._protocol,
+                self._job, self._task, address, self._spec._addresses(), self._protocol,
                 self._decisions,
             )  # fmt: skip
 

@@ -436,3 +436,22 @@ def test_a_local_server_is_a_cluster_of_its_own():
                 assert second.run(v) == 4.0
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_clusters_with_tasks_of_the_same_names_are_apart(local):
+    def start(ports: str) -> list[tf.train.Server]:
+        if local:
+            return [tf.train.Server.create_local_server()]
+        spec = {"local": [f"h:{ports[0]}"], "other": [f"h:{ports[1]}"]}
+        return [tf.train.Server(spec, job, 0) for job in spec]
+
+    (one, *others), (two, *more) = start("12"), start("34")
+    with tf.Graph().as_default(), tf.device("" if local else "/job:other/task:0"):
+        v = tf.Variable(1.0, name="v")
+        with tf.Session(one.target) as a, tf.Session(two.target) as b:
+            a.run(v.initializer)
+            with pytest.raises(errors.FailedPreconditionError):
+                b.run(v)
+    for server in (one, two, *others, *more):
+        server.stop()
