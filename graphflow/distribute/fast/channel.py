@@ -19,11 +19,12 @@ import numpy as np
 from graphflow.base.errors import ResourceExhaustedError
 from graphflow.distribute.channel import Channel
 from graphflow.distribute.fast import codec
-from graphflow.distribute.fast.codec import Layout, Malformed, Parcel, Unencodable
+from graphflow.distribute.fast.codec import Parcel
 from graphflow.distribute.fast.desk import Bell
 from graphflow.distribute.fast.parcels import Frame, Kind, Lent
 from graphflow.distribute.fast.peers import Peers
 from graphflow.distribute.fast.slots import LEAST, OWN, Slot, when_dropped
+from graphflow.distribute.fast.values import NAMES, Layout, Malformed, Unencodable, layout
 from graphflow.distribute.messages import Ticket
 
 _HEADS = 4096  # that are remembered
@@ -66,7 +67,7 @@ class FastChannel(Channel):
     def _packed(self, key: str, *value: Any) -> tuple[bytes, list[Any]]:
         """What is said of a value, and the bytes of its arrays; of none, of memory to write to."""
         array = value[0] if value else None
-        if type(array) is not np.ndarray or array.dtype not in codec.NAMES:
+        if type(array) is not np.ndarray or array.dtype not in NAMES:
             return codec.encode(Parcel(self._session, key, value))
         kind = key, array.dtype, array.shape
         head = self._heads.get(kind)
@@ -201,4 +202,4 @@ def _read(head: bytes) -> tuple[Parcel, Layout | None]:
 @lru_cache(maxsize=_HEADS)
 def _remembered(head: bytes) -> tuple[Parcel, Layout | None]:
     parcel = codec.address(head)
-    return parcel, codec.layout(parcel)
+    return parcel, layout(parcel.value)

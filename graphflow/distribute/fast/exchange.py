@@ -30,7 +30,7 @@ from graphflow.base.errors import UnavailableError
 from graphflow.base.tuples import made
 from graphflow.distribute.channel import Gone, Hear
 from graphflow.distribute.fast import repeats, stream
-from graphflow.distribute.fast.codec import Elsewhere, Failed, Malformed, Missed
+from graphflow.distribute.fast.codec import Elsewhere, Failed, Missed
 from graphflow.distribute.fast.desk import Bell, Desk
 from graphflow.distribute.fast.door import WATCHED, Door, server
 from graphflow.distribute.fast.doorway import Doorway
@@ -38,6 +38,7 @@ from graphflow.distribute.fast.frames import Frame, Gate, Kind, pack
 from graphflow.distribute.fast.peers import machine
 from graphflow.distribute.fast.sender import Sender
 from graphflow.distribute.fast.stream import Stream
+from graphflow.distribute.fast.values import Malformed
 
 NOBODY = bytes(16)  # the session of frames that belong to none
 _RETRY = 0.002  # seconds between attempts to reach a worker that is about to connect

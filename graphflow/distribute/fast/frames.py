@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from graphflow.base.tuples import made
 from graphflow.distribute.fast import codec
-from graphflow.distribute.fast.codec import Buffer, Malformed
+from graphflow.distribute.fast.values import Buffer, Malformed
 
 MAGIC = b"gf1"
 _PREFIX = struct.Struct("<3sB16sQ")

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone, Hear, Link
-from graphflow.distribute.fast.codec import Unencodable
 from graphflow.distribute.fast.exchange import NOBODY
 from graphflow.distribute.fast.frames import Kind
 from graphflow.distribute.fast.network import Network
+from graphflow.distribute.fast.values import Unencodable
 from graphflow.distribute.messages import Message
 
 

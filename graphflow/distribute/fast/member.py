@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from graphflow.distribute.channel import Hear
-from graphflow.distribute.fast.codec import Unencodable
 from graphflow.distribute.fast.exchange import NOBODY
 from graphflow.distribute.fast.frames import Kind
 from graphflow.distribute.fast.network import Calls, Network
+from graphflow.distribute.fast.values import Unencodable
 from graphflow.distribute.messages import Message, Ticket
 
 

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphflow.distribute.fast.codec import ARRAYS_LIMIT, HEAD_LIMIT, Buffer, Malformed
+from graphflow.distribute.fast.codec import HEAD_LIMIT
 from graphflow.distribute.fast.greeting import PATIENCE, fill
 from graphflow.distribute.fast.slots import LEAST, READERS, SEALS, Buffers, Slot
+from graphflow.distribute.fast.values import ARRAYS_LIMIT, Buffer, Malformed
 from graphflow.distribute.messages import Ticket
 
 MAGIC = b"gd"

@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphflow.distribute.fast.certificates import contexts
-from graphflow.distribute.fast.codec import Buffer, Malformed
 from graphflow.distribute.fast.desk import Desk
 from graphflow.distribute.fast.doorway import Doorway
 from graphflow.distribute.fast.greeting import PATIENCE, greet, tuned
 from graphflow.distribute.fast.parcels import Frame, Kind, Lent, Reader, pack
 from graphflow.distribute.fast.sender import Sender
 from graphflow.distribute.fast.slots import OWN, Buffers, Pool, Slot
+from graphflow.distribute.fast.values import Buffer, Malformed
 from graphflow.distribute.messages import Ticket
 
 _EXPECTED = 4096  # values at once that have their place already

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphflow.distribute.fast import codec
-from graphflow.distribute.fast.codec import Buffer
+from graphflow.distribute.fast.values import Buffer
 from graphflow.distribute.messages import Prepared, Step
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import zmq
 
 from graphflow.distribute.fast import codec, stream
-from graphflow.distribute.fast.codec import Elsewhere, Failed, Malformed, Missed, Unencodable
+from graphflow.distribute.fast.codec import Elsewhere, Failed, Missed
 from graphflow.distribute.fast.crew import Crew
 from graphflow.distribute.fast.door import client
 from graphflow.distribute.fast.exchange import NOBODY, Invitation
@@ -23,6 +23,7 @@ from graphflow.distribute.fast.greeting import PATIENCE, greet, tuned
 from graphflow.distribute.fast.peers import machine
 from graphflow.distribute.fast.sender import Sender, shut
 from graphflow.distribute.fast.stream import Stream
+from graphflow.distribute.fast.values import Malformed, Unencodable
 from graphflow.distribute.host import Host
 from graphflow.distribute.messages import UNKNOWN_SESSION, Step
 

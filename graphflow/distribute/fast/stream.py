@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.distribute.fast.codec import ARRAYS_LIMIT, Buffer, Malformed
+from graphflow.distribute.fast.values import ARRAYS_LIMIT, Buffer, Malformed
 
 _COUNT = struct.Struct("<I")
 _LENGTH = struct.Struct("<Q")

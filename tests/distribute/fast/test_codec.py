@@ -11,8 +11,9 @@ from hypothesis.extra import numpy as hnp
 
 from graphflow.base import dtypes, errors
 from graphflow.distribute.fast import frames
-from graphflow.distribute.fast.codec import HEAD_LIMIT, Malformed, Unencodable, decode, encode
+from graphflow.distribute.fast.codec import HEAD_LIMIT, decode, encode
 from graphflow.distribute.fast.frames import MAGIC, Frame, Gate, Kind, parse
+from graphflow.distribute.fast.values import Malformed, Unencodable
 from graphflow.distribute.messages import (
     OUTPUT,
     WRITES,

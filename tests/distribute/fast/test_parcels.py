@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from graphflow.distribute.fast import codec, greeting
 from graphflow.distribute.fast.channel import opened, place_of
-from graphflow.distribute.fast.codec import Malformed, Parcel
+from graphflow.distribute.fast.codec import Parcel
 from graphflow.distribute.fast.greeting import Refused, greet, welcome
 from graphflow.distribute.fast.parcels import Kind, Lent, Reader, pack
 from graphflow.distribute.fast.peers import Peers
 from graphflow.distribute.fast.slots import Buffers, Pool
+from graphflow.distribute.fast.values import Malformed
 
 KEY = b"k" * 32
 SMALL = np.arange(3.0)

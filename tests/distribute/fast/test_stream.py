@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphflow.distribute.fast import stream
-from graphflow.distribute.fast.codec import Malformed
 from graphflow.distribute.fast.sender import Sender
 from graphflow.distribute.fast.stream import Stream, pack
+from graphflow.distribute.fast.values import Malformed
 
 
 class Pieces:
