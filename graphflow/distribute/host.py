@@ -126,6 +126,9 @@ class Host:
         self._failures: deque[tuple[Ticket, OpError]] = deque(maxlen=8)
         self._late = 0  # values that nobody waited for any more
         self._pool: ThreadPoolExecutor | None = None
+        # Of the pool: who needs it may hold the store of a server, for which others wait who hold
+        # the lock above.
+        self._opening = threading.Lock()
         self._closed = False
         self._broken: str | None = None  # what failed outside of the kernels
         for plan, shipment in (shipments or {}).items():
@@ -389,7 +392,7 @@ class Host:
         return Mailbox(ticket, shipment, self._channel, work)
 
     def _threads(self) -> ThreadPoolExecutor:
-        with self._lock:
+        with self._opening:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_MANY, thread_name_prefix="graphflow-device")
             return self._pool

@@ -15,6 +15,7 @@ import pytest
 import graphflow as tf
 from graphflow.base import errors
 from graphflow.distribute import repeatable, servers, task
+from graphflow.distribute.host import Host
 from tests.distribute.four_tasks import client, four_tasks
 from tests.until import PATIENCE
 
@@ -455,3 +456,13 @@ def test_clusters_with_tasks_of_the_same_names_are_apart(local):
                 b.run(v)
     for server in (one, two, *others, *more):
         server.stop()
+
+
+def test_threads_for_further_devices_are_had_while_a_decision_is_carried_out():
+    """A run that is committed anew needs them, and holds the store; who carries out a decision
+    waits for that, and holds the lock of the session."""
+    host = Host(0, channel=None)
+    with ThreadPoolExecutor(1) as pool, host._lock:
+        had = pool.submit(host._threads)
+        had.result(PATIENCE)
+    host.close()
