@@ -99,6 +99,17 @@ def test_one_array_as_images_of_two_shapes() -> None:
     agree(repeatable(program))
 
 
+def test_steps_over_more_elements_than_a_block_has() -> None:
+    """The last block is shorter, in either direction."""
+
+    def program() -> Any:
+        x = tf.placeholder(tf.float32, [10_000])
+        outputs = [tf.tanh(x[::2]), tf.abs(x[::-2]), tf.reverse(x, [0]) * 2.0]
+        return outputs, {x: floats(10_000)}
+
+    agree(repeatable(program))
+
+
 # ---- what users may rely on
 
 

@@ -333,12 +333,11 @@ def _within(name: str, access: Access, shape: Shape, length: int | None) -> None
     if len(strides) != len(shape):
         raise ValueError(f"{name}: {len(strides)} strides in a space of {len(shape)} axes")
     low = high = access.offset
-    if length is not None and strides == (shape[-1], 1):
-        high += length - 1
-    else:
-        for n, stride in zip(shape, strides, strict=True):
-            low += min(0, (n - 1) * stride)
-            high += max(0, (n - 1) * stride)
+    if length is not None and strides[0] == shape[-1] * strides[1]:
+        shape, strides = (length,), strides[1:]  # the last block may be shorter
+    for n, stride in zip(shape, strides, strict=True):
+        low += min(0, (n - 1) * stride)
+        high += max(0, (n - 1) * stride)
     if low < 0 or high >= max(1, access.value.size):
         raise ValueError(f"{name}: elements {low}..{high} of a buffer of {access.value.size}")
 
