@@ -177,6 +177,13 @@ class Host:
         except Exception as error:  # who waits for the value answers for it
             self._break(error)
 
+    def undelivered(self, ticket: Ticket, key: str, why: str) -> None:
+        """A value from a peer has come as far as this worker, which cannot read it."""
+        with self._lock:
+            void = ticket.generation < self._machine.generation
+        if not void:
+            self._break(UnavailableError(None, None, f"it cannot take {key}: {why}"))
+
     @property
     def dropped(self) -> Counter[str]:
         """Values from peers that came "late": what they were for was over, or void by a loss."""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import ray
 
 from graphflow.base.errors import InvalidArgumentError, UnavailableError
-from graphflow.distribute import ray_transport
+from graphflow.distribute import ray_calls, ray_transport
 from graphflow.distribute.fast import certificates
 from graphflow.distribute.ray_tasks import RECORD, REPLAY, start_task
 from graphflow.distribute.ray_worker import LOOPBACK
@@ -239,9 +239,9 @@ class _Running:
         Raises:
           UnavailableError: that makes no sense.
         """
-        name, why = task_name(*task), ray_transport.reason(error)
+        name, why = task_name(*task), ray_calls.reason(error)
         self._losses[task] += 1
-        if not isinstance(error, (*ray_transport._LOST, UnavailableError)):
+        if not isinstance(error, (*ray_calls.LOST, UnavailableError)):
             raise UnavailableError(None, None, f"{name} failed: {why}") from error
         if self._losses[task] > restarts:
             raise UnavailableError(

@@ -26,7 +26,7 @@ from graphflow.distribute.fast.peers import Access, Address, Peers
 from graphflow.distribute.fast.service import Service
 from graphflow.distribute.members import Member
 from graphflow.distribute.messages import Message, Step, Ticket
-from graphflow.distribute.ray_transport import _call
+from graphflow.distribute.ray_calls import call, hand
 from graphflow.distribute.ray_worker import group
 from graphflow.distribute.stops import TICK
 from graphflow.distribute.task import THREADS, LocalMember, Task
@@ -55,22 +55,22 @@ class RayMember:
 
     def send(self, session: str, message: Message, hear: Hear) -> None:
         method = self._actor.step if isinstance(message, Step) else self._actor.notice
-        _call(method, (session, message), hear)
+        call(method, (session, message), hear)
 
     def call(self, session: str, method: str, arguments: tuple[Any, ...], hear: Hear) -> None:
         # Tasks that wait for each other's outcomes do that on the threads of control.
-        call = self._actor.outcome if method == "outcome" else self._actor.call
-        _call(call, (session, method, arguments), hear)
+        asked = self._actor.outcome if method == "outcome" else self._actor.call
+        call(asked, (session, method, arguments), hear)
 
     def ping(self, hear: Hear) -> None:
-        _call(self._actor.ping, (), hear)
+        call(self._actor.ping, (), hear)
 
     def collect(self, driver: str, serial: int, hear: Hear) -> None:
         """Ask for an answer that the task keeps for a driver, see `Service.collect`."""
-        _call(self._actor.collect, (driver, serial), hear)
+        call(self._actor.collect, (driver, serial), hear)
 
     def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
-        self._actor.deliver.remote(session, ticket, key, value)
+        hand(self._actor, session, ticket, key, value)
 
     def outlive(self, name: str, listener: Any) -> None:
         """One call that never returns for all who listen: the task has 64 threads for these."""
@@ -209,6 +209,11 @@ class TaskActor:
     def deliver(self, session: str, ticket: Ticket, key: str, value: Any) -> None:
         """See `Task.deliver`."""
         self._task.deliver(session, ticket, key, value)
+
+    @group("values")
+    def undelivered(self, session: str, ticket: Ticket, key: str, why: str) -> None:
+        """See `Task.undelivered`."""
+        self._task.undelivered(session, ticket, key, why)
 
     @group("steps")
     def step(self, session: str, step: Step) -> Any:

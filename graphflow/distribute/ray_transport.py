@@ -16,15 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import (
-    LocalRayletDiedError,
-    NodeDiedError,
-    ObjectLostError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    WorkerCrashedError,
-)
+from ray.exceptions import RayActorError, RayError
 
 from graphflow.base.errors import UnavailableError
 from graphflow.distribute.addresses import FIXED, launched
@@ -32,15 +24,9 @@ from graphflow.distribute.channel import Gone, Hear, Link
 from graphflow.distribute.fast.peers import Address
 from graphflow.distribute.messages import Message, Step
 from graphflow.distribute.processors import BIND
+from graphflow.distribute.ray_calls import call, gone, reason
 from graphflow.distribute.ray_worker import GROUPS, LOOPBACK, Description, Executor
 
-_LOST = (
-    LocalRayletDiedError,
-    NodeDiedError,
-    ObjectLostError,
-    RayActorError,
-    WorkerCrashedError,
-)
 # Of a Ray that is started here; `cluster/` has the same.  A machine is given up after a second
 # instead of 15; a frozen worker, and its share of the machine, after 0.1 s instead of 5.
 TUNED = {
@@ -86,17 +72,17 @@ class RayLink(Link):
     def send(self, worker: str, message: Message, hear: Hear) -> None:
         actor = self._actors[worker]
         method = actor.step if isinstance(message, Step) else actor.notice
-        _call(method, (self._session, message), hear)
+        call(method, (self._session, message), hear)
 
     def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
-        _call(self._actors[worker].call, (self._session, method, arguments), hear)
+        call(self._actors[worker].call, (self._session, method, arguments), hear)
 
     def ping(self, worker: str, hear: Hear) -> None:
-        _call(self._actors[worker].ping, (), hear)
+        call(self._actors[worker].ping, (), hear)
 
     def collect(self, worker: str, serial: int, hear: Hear) -> None:
         """Ask for an answer that a worker keeps, see `Executor.collect`."""
-        _call(self._actors[worker].collect, (serial,), hear)
+        call(self._actors[worker].collect, (serial,), hear)
 
     def replace(self, worker: str, hear: Hear) -> None:
         if not ray.is_initialized():
@@ -105,7 +91,7 @@ class RayLink(Link):
         try:
             actor = self._actors[worker] = self._reserve.replacement(worker, self._actors[worker])
         except RayError as error:
-            hear(_gone(error))
+            hear(gone(error))
             return
         peers = [peer for name, peer in self._actors.items() if name != worker]
         left = itertools.count(len(peers) - 1, -1)
@@ -124,45 +110,9 @@ class RayLink(Link):
             if not peers:
                 hear(None)
             for peer in peers:
-                _call(peer.meet, ({worker: actor},), met)
+                call(peer.meet, ({worker: actor},), met)
 
-        _call(actor.describe, (dict(self._actors),), introduce)
-
-
-def _call(method: Any, arguments: tuple[Any, ...], hear: Hear) -> None:
-    """Call a method of an actor; `hear` gets what comes of it, on a thread of Ray's."""
-    if not ray.is_initialized():  # a call would start another one
-        hear(Gone("the connection to Ray was closed"))
-        return
-    try:
-        future = method.remote(*arguments).future()
-    except RayError as error:
-        hear(_gone(error))
-        return
-    future.add_done_callback(lambda done: hear(_result(done)))
-
-
-def _result(future: Any) -> Any:
-    error = future.exception()  # no deadline: it is done
-    return future.result() if error is None else _gone(error)  # no deadline: it is done
-
-
-def _gone(error: BaseException) -> Gone:
-    lost = isinstance(error, _LOST) or isinstance(getattr(error, "cause", None), _LOST)
-    return Gone(reason(error).rstrip("."), worker_lost=lost)
-
-
-def reason(error: BaseException) -> str:
-    """The line of one of Ray's messages that says what happened; the rest are tracebacks."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, BaseException):
-        return f"{type(cause).__name__}: {cause}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    if "creation task" in lines[0] or isinstance(error, RayTaskError):
-        return lines[-1]
-    return next((line for line in lines if "died" in line or "exit" in line), lines[0])
+        call(actor.describe, (dict(self._actors),), introduce)
 
 
 # ---- starting and ending
@@ -273,7 +223,7 @@ def start_worker(
 def warm(actor: Any, peers: Mapping[str, Any]) -> None:
     """Connect this process to a spare, and the spare to the workers, before it is needed: the first
     call of a worker takes 0.1 to 0.6 s, and later ones a few milliseconds."""
-    _call(actor.describe, (dict(peers),), lambda answer: None)
+    call(actor.describe, (dict(peers),), lambda answer: None)
 
 
 def _environment(cpus: float, bind: bool = False, disable_aslr: bool = False) -> dict[str, Any]:
@@ -323,10 +273,10 @@ def ended(actors: Mapping[str, Any], patience: float) -> dict[str, Any]:
     calls = {name: actor.ping.remote() for name, actor in actors.items()}
     answered, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=patience)
     gone = {}
-    for name, call in calls.items():
-        if call in answered:
+    for name, asked in calls.items():
+        if asked in answered:
             try:
-                ray.get(call)
+                ray.get(asked)
             except RayActorError:
                 gone[name] = actors[name]
     return gone
@@ -361,7 +311,7 @@ def outlive(actor: Any, ended: Callable[[str], None]) -> None:
     def tell(answer: Any) -> None:
         ended(answer.reason if isinstance(answer, Gone) else "it has ended")
 
-    _call(actor.live, (), tell)
+    call(actor.live, (), tell)
 
 
 def _results(calls: Mapping[str, Any], patience: float) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from graphflow.distribute.messages import (
 )
 from graphflow.distribute.portable import portable
 from graphflow.distribute.processors import BIND, Processors, bound
+from graphflow.distribute.ray_calls import hand
 from graphflow.execute.devices import gpu_memory
 from graphflow.execute.numerics import Numerics, numerics
 from graphflow.execute.tiers import Tiers
@@ -77,7 +78,7 @@ class RayChannel(Channel):
     def send(self, worker: str, ticket: Ticket, key: str, value: Any) -> None:
         self.counts["sent"] += 1
         self.counts["bytes"] += getattr(value, "nbytes", 0)
-        self._peers[worker].deliver.remote(self._session, ticket, key, value)
+        hand(self._peers[worker], self._session, ticket, key, value)
 
 
 def group(name: str) -> Callable[[F], F]:
@@ -214,6 +215,13 @@ class Executor:
         host = self._hosts.get(session)
         if host is not None:  # else it was closed
             host.deliver(ticket, key, value)
+
+    @group("values")
+    def undelivered(self, session: str, ticket: Ticket, key: str, why: str) -> None:
+        """See `Host.undelivered`."""
+        host = self._hosts.get(session)
+        if host is not None:  # else it was closed
+            host.undelivered(ticket, key, why)
 
     @group("steps")
     def step(self, session: str, step: Step) -> Prepared | Refused | Broken:

@@ -256,6 +256,12 @@ class Task:
         if host is not None:  # else it was closed
             host.deliver(ticket, key, value)
 
+    def undelivered(self, session: str, ticket: Ticket, key: str, why: str) -> None:
+        """See `Host.undelivered`."""
+        host = self._hosts.get(session)
+        if host is not None:  # else it was closed
+            host.undelivered(ticket, key, why)
+
     def close(self) -> None:
         """End all sessions, and wake whoever waits."""
         for session in list(self._hosts):

@@ -80,6 +80,24 @@ def test_memory_that_ends_outside_of_kernels_costs_the_worker_and_no_bit(
     assert len(cluster.links[0].former) > 2  # the last two were closed with the session
 
 
+def test_a_value_that_cannot_be_read_costs_the_worker_and_no_bit(graph, cluster, sums):
+    told: list[str] = []
+
+    def arm() -> None:
+        host = cluster.host(1)
+
+        def deliver(ticket: Any, key: str, value: Any) -> None:
+            del host.deliver  # type: ignore[attr-defined]
+            told.append(key)
+            host.undelivered(ticket, key, "it does not unpickle")
+
+        host.deliver = deliver  # type: ignore[method-assign]
+
+    same(summed(cluster, STEPS, after(5, arm)), sums)
+    assert len(told) == 1
+    assert len(cluster.links[0].former) == 3
+
+
 class Late:
     """A lock that is first taken when something else is so."""
 

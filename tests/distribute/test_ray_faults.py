@@ -14,9 +14,10 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
+from graphflow.distribute.messages import Ticket
 from tests.distribute.evidence import arm
 from tests.distribute.programs import same, summed, train
-from tests.until import PATIENCE
+from tests.until import PATIENCE, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(600)]
 
@@ -210,6 +211,37 @@ def test_memory_ends_outside_of_kernels(cluster, graph, sums):
     same(summed(cluster, STEPS, on_step), sums)
     assert next(points, None) is None
     assert len(seen) == 3  # a copy that fails costs no worker
+
+
+class Unreadable:
+    """Cannot be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return _exhausted, ()
+
+
+def _exhausted() -> None:
+    raise MemoryError("so a test wants it")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", [{"transport": "ray", "deadline": 20.0}], indirect=True)
+def test_a_value_cannot_be_unpickled_by_the_worker_that_it_was_sent_to(cluster, graph):
+    """Of which Ray tells only who has sent it."""
+    from graphflow.distribute.ray_calls import hand
+
+    first = pids(cluster)
+    with tf.device(T1):
+        a = tf.Variable(1.0)
+        up = a.assign_add(1.0)
+    with tf.Session(cluster=cluster) as session:
+        session.run(a.initializer)
+        name = session.target.conductor._link._session
+        hand(cluster._actors["/job:worker/replica:0/task:1"], name, Ticket(0, 9, 9), "key",
+             Unreadable())  # fmt: skip
+        values = iter(range(2, 100_000))
+        until(lambda: session.run(up) == next(values) and pids(cluster)[1] != first[1])
+    assert pids(cluster)[0] == first[0]
 
 
 @pytest.mark.slow
