@@ -11,7 +11,7 @@ from graphflow.compile.loops import Access, Nest, Store
 from graphflow.compile.loops.listing import Names, listing
 from graphflow.compile.loops.memory import Interval, arrange
 from graphflow.compile.loops.nests import Pass, Product, Reduction, Scatter, canonical, leaf
-from graphflow.compile.loops.values import Value
+from graphflow.compile.loops.values import Value, View
 from graphflow.compile.loops.verify import OrderCheck, verify
 from graphflow.ops.expression import Node, apply
 
@@ -186,6 +186,8 @@ def test_all_of_a_value_is_written_before_it_is_read() -> None:
     check.run([piece(0, 2)], [])
     with pytest.raises(ValueError, match=r"what follows: reads 48 .* but 16 have"):
         check.run([], [joined])
+    inner = Value((2, 8), F32, home=View(joined, (2, 8), (8, 1)))  # it lies in the joined one
+    check.run([], [inner])
     check.run([piece(16, 4)], [joined])
 
 

@@ -69,7 +69,10 @@ class OrderCheck:
             for value, count in writes:
                 self.written[id(value)] = self.written.get(id(value), 0) + count
         for value in needed:
-            self._read(value, value.size, "what follows")
+            size = value.size
+            while value.home is not None and value.home.dense:  # it lies there, see `access`
+                value = value.home.value
+            self._read(value, size, "what follows")
 
     def _read(self, value: Value, count: int, name: str) -> None:
         there = self.written.get(id(value), 0)
