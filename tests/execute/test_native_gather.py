@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphflow as tf
-from tests.execute.programs import both, floats, native_programs
+from tests.execute.programs import agree, both, floats, native_programs, repeatable
 
 pytestmark = pytest.mark.usefixtures("graph")
 
@@ -72,6 +72,17 @@ def test_gathers_along_every_axis(axis: int) -> None:
     for a, b in zip(*both(program), strict=True):
         for x, y in zip(a, b, strict=True):
             np.testing.assert_allclose(y, x, rtol=1e-6)
+
+
+def test_a_table_of_one_row_is_read_behind_the_loop_that_computes_it() -> None:
+    """What is gathered is over the table's own space, and would be computed in one loop with it."""
+
+    def program() -> Any:
+        x, at = tf.placeholder(tf.float32, [1, 5]), tf.placeholder(tf.int32, [1])
+        y = tf.tanh(x)
+        return [tf.gather(y, at) * 2.0, tf.gather(y, [0]) + x], {x: floats(1, 5), at: [0]}
+
+    agree(repeatable(program))
 
 
 @pytest.mark.parametrize("wrong", [9, -1, 2**31 - 1])

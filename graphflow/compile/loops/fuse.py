@@ -13,6 +13,7 @@ from typing import Any
 
 from graphflow.compile.loops.derive import derive
 from graphflow.compile.loops.gather import Assembler, spread_nest
+from graphflow.compile.loops.inline import tables
 from graphflow.compile.loops.nests import Access, Nest, Pass, Product, Store, Unit, access
 from graphflow.compile.loops.sums import nodes, replace
 from graphflow.compile.loops.values import (
@@ -273,6 +274,8 @@ def _aligned(view: View, task: Any, group: Group) -> bool:
     is_row = id(value) in group.rows
     if isinstance(task, Pick) and view is task.index:
         return False
+    if isinstance(task, Map) and any(view is task.inputs[i] for i in tables(task.body)):
+        return False  # it is read where the index says: from memory
     if view.offset or (row_task and not is_row):
         return False
     shape, strides = squeezed(view.shape, view.strides)
