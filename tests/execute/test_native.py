@@ -57,6 +57,16 @@ def test_special_values_go_through() -> None:
     agree(program)
 
 
+def test_a_constant_of_both_zeros_keeps_them() -> None:
+    def program() -> Any:
+        x = tf.placeholder(tf.float32, [2])
+        return [x / tf.constant([0.0, -0.0]), tf.concat([[0.0, -0.0], x], 0)], {x: np.ones(2)}
+
+    expected, found = both(program)
+    assert expected[0][0].tolist() == found[0][0].tolist() == [np.inf, -np.inf]
+    assert np.signbit(found[0][1]).tolist() == [False, True, False, False]
+
+
 def test_integers_and_bools() -> None:
     def program() -> Any:
         x = tf.placeholder(tf.int32, [2, 3])

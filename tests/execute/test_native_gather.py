@@ -71,7 +71,7 @@ def test_gathers_along_every_axis(axis: int) -> None:
 
     for a, b in zip(*both(program), strict=True):
         for x, y in zip(a, b, strict=True):
-            np.testing.assert_allclose(y, x, rtol=1e-6)
+            np.testing.assert_allclose(y, x, rtol=1e-6, atol=1e-6)
 
 
 def test_a_table_of_one_row_is_read_behind_the_loop_that_computes_it() -> None:

@@ -126,11 +126,11 @@ class _Specialiser:
     def constant(self, array: Any) -> View:
         """A view of a constant; one element stretched, where all are the same."""
         array = np.asarray(array)
-        flat = array.reshape(-1)
-        if array.size > 1 and bool((flat == flat[0]).all()):
-            one = Value((), array.dtype, "constant", constant=flat[0].copy())
-            return View(one, array.shape, (0,) * array.ndim)
         dense = np.ascontiguousarray(array).reshape(array.shape)
+        bits = dense.reshape(-1, 1).view(np.uint8)  # 0.0 and -0.0 are equal, but not the same
+        if array.size > 1 and bool((bits == bits[0]).all()):
+            one = Value((), array.dtype, "constant", constant=dense.flat[0])
+            return View(one, array.shape, (0,) * array.ndim)
         return whole(Value(array.shape, array.dtype, "constant", constant=dense))
 
     def spec(self, slot: int) -> tuple[Shape, np.dtype[Any]] | None:
