@@ -14,13 +14,14 @@ a plain socket takes 30, and 600 for 32 workers instead of 2000.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import secrets
 import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import zmq
@@ -40,6 +41,7 @@ from graphflow.distribute.fast.sender import Sender
 from graphflow.distribute.fast.stream import Stream
 from graphflow.distribute.fast.values import Malformed
 
+_log = logging.getLogger("graphflow")
 NOBODY = bytes(16)  # the session of frames that belong to none
 _RETRY = 0.002  # seconds between attempts to reach a worker that is about to connect
 
@@ -289,8 +291,9 @@ class Exchange:
         def read() -> None:
             try:
                 for parts in reader.read():
-                    self._received(self._gate.read(parts), None)
-            except Malformed:
+                    if not self._received(parts, None):
+                        ended.set()
+            except (Malformed, MemoryError):
                 self._gate.dropped["malformed"] += 1
                 ended.set()
             except (EOFError, OSError):
@@ -330,12 +333,25 @@ class Exchange:
 
     def _receive(self) -> None:
         parts = self._in.recv_multipart(copy=False)  # no deadline: `poll` has told of it
-        self._received(self._gate.read([part.buffer for part in parts]), parts[0])
+        if not self._received([part.buffer for part in parts], parts[0]):
+            self._end(parts[0].get(zmq.SRCFD), "its answer cannot be read")
 
-    def _received(self, frame: Frame | None, source: Any) -> None:
-        """Hand an answer on.  The source tells the connection of those that came by ZeroMQ."""
-        if frame is None:
-            return
+    def _received(self, parts: Sequence[Any], source: Any) -> bool:
+        """Hand an answer on.  The source tells the connection of those that came by ZeroMQ.
+
+        Returns:
+          False: it cannot be read; somebody may wait for it, and for nothing else of that worker.
+        """
+        try:
+            frame = self._gate.read(parts)
+            if frame is not None:
+                self._hand_on(frame, source)
+            return frame is not None
+        except Exception as error:
+            _log.error("what a worker has sent cannot be taken", exc_info=error)
+            return False
+
+    def _hand_on(self, frame: Frame, source: Any) -> None:
         kind, _, serial, body = frame
         if isinstance(body, Missed):
             self._end(body.name, "another worker has no connection to it any more")

@@ -227,7 +227,7 @@ class Peers:
         """As `_connect`.  That it fails is told: the peer does not know, and waits for values."""
         try:
             return self._connect(peer, address)
-        except (OSError, EOFError):
+        except BaseException:
             if not self._closed and self._addresses.get(peer) == address:
                 self._lost(address.local)
             raise

@@ -50,10 +50,9 @@ class Sender:
             if parts:
                 self._queue.append((parts, fresh))
                 if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._run, name="graphflow-send", daemon=True
-                    )
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="graphflow-send", daemon=True)
+                    thread.start()  # where the system has no room for it, the next one may try
+                    self._thread = thread
             return True
 
     def _try(self, parts: list[Any], fresh: list[int]) -> tuple[list[Any], list[int]]:

@@ -73,6 +73,8 @@ class Service:
                 continue
             if frame is not None:
                 return frame
+            if self._gate.dropped["malformed"]:  # its sender waits for an answer
+                self._way.hang_up()
         if not self._closed:
             self._closed = True
             self._ended()

@@ -367,9 +367,49 @@ def test_malformed_and_replayed_frames_are_dropped_and_counted(exchange, service
     name = exchange._members["a"].name
     for serial in (0, 1):
         exchange._out.send_multipart([name, pack(Kind.PING, NOBODY, serial)])
-    exchange._out.send_multipart([name, b"\x80\x04N."])  # a pickle
-    until(lambda: services["a"].dropped == {"replayed": 2, "malformed": 1})
+    until(lambda: services["a"].dropped == {"replayed": 2})
     assert ask(exchange, "a", step(1, 5)).result().values == (5,)
+
+
+def gone(answer):
+    """The worker is lost; whoever waits for it is told, and others go on."""
+    assert answer.result().worker_lost
+    return answer.result().reason
+
+
+def test_a_worker_that_answers_nonsense_is_lost(exchange, services):
+    """It gives signs of life, and what somebody waits for may have been in there."""
+    waiting = ask(exchange, "a", step(7))
+    services["a"]._send(b"nonsense")
+    assert gone(waiting) in ("its connection has ended", "its answer cannot be read")
+    assert exchange.dropped["malformed"] == 1
+    services["a"]._find(SESSION).go_on.set()
+    assert ask(exchange, "b", step(1, 3)).result().values == (3,)
+
+
+def test_a_worker_whose_answer_finds_no_memory_is_lost(exchange, services, monkeypatch):
+    def exhausted(_):
+        monkeypatch.undo()
+        raise MemoryError("so a test wants it")
+
+    monkeypatch.setattr(exchange._gate, "read", exhausted)
+    assert gone(ask(exchange, "a", step(1))) in (
+        "its connection has ended",
+        "its answer cannot be read",
+    )
+    assert ask(exchange, "b", step(1, 3)).result().values == (3,)
+
+
+def test_a_worker_that_gets_nonsense_hangs_up(exchange, services):
+    """Its driver would wait for the answer, and it gives signs of life."""
+    waiting = ask(exchange, "a", step(7))
+    with exchange._lock:
+        parts = [b"\x80\x04N."]  # a pickle
+        assert exchange._post("a", exchange._members["a"], parts) is None
+    assert gone(waiting) == "its connection has ended"
+    assert services["a"].dropped == {"malformed": 1}
+    services["a"]._find(SESSION).go_on.set()
+    assert ask(exchange, "b", step(1, 3)).result().values == (3,)
 
 
 def local_stranger(invitation):
