@@ -139,3 +139,19 @@ def test_short_rows_are_added_up_in_pairs_whatever_else_a_loop_does(
     np.testing.assert_array_equal(found[1], in_pairs(found[0]))
     np.testing.assert_array_equal(found[1], alone)
     np.testing.assert_array_equal(found[2], in_pairs(found[0] * np.float32(0.5)))
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (1, 4096)])
+def test_a_sum_over_all_is_added_up_in_the_same_way_whatever_else_a_loop_does(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of an array alone went through blocks, one beside sums of rows through these."""
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    config = tf.ConfigProto(deterministic=True, intra_op_parallelism_threads=1)
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        x = tf.placeholder(tf.float32, shape)
+        total, feeds = tf.reduce_sum(x), {x: floats(*shape)}
+        alone = session.run(total, feeds)
+        assert session.run([total, tf.reduce_sum(x, 1)], feeds)[0] == alone
+        assert session.run([total, tf.nn.softmax(x), tf.reduce_sum(x, 0)], feeds)[0] == alone
+        assert session.run([total, x + tf.reduce_max(x, 0)], feeds)[0] == alone

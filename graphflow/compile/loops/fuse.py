@@ -58,20 +58,24 @@ class Group:
         self.needs: set[Any] = set()
 
 
-def fuse(tasks: Sequence[Task], kept: Iterable[Value], *, row_buffers: bool = False) -> list[Unit]:
+def fuse(
+    tasks: Sequence[Task], kept: Iterable[Value], *, row_buffers: bool = False, exact: bool = False
+) -> list[Unit]:
     """Nests and products that compute the tasks, in an order that keeps caches warm.
 
     Args:
       tasks: none of them `Foreign` or `Write`.
       kept: values that are needed afterwards.
       row_buffers: see `Assembler`.
+      exact: sums are added up in the same order, whatever else is in their nests.
     """
-    return _Fusion(tasks, kept).units(row_buffers)
+    return _Fusion(tasks, kept, exact).units(row_buffers)
 
 
 class _Fusion:
-    def __init__(self, tasks: Sequence[Task], kept: Iterable[Value]):
+    def __init__(self, tasks: Sequence[Task], kept: Iterable[Value], exact: bool):
         self.kept = {id(v) for v in kept}
+        self.exact = exact
         self.tasks = tasks
         self.groups: list[Group] = []
         self.makers: dict[int, set[Group]] = {}  # value -> the groups that compute it
@@ -94,7 +98,7 @@ class _Fusion:
         uses = self._uses(live)
         units: list[Unit] = []
         for group in self._ordered():
-            units += _unit(group, uses, row_buffers)
+            units += _unit(group, uses, row_buffers, self.exact)
         return units
 
     def _uses(self, live: Sequence[Any]) -> dict[int, set[Any]]:
@@ -165,7 +169,7 @@ class _Fusion:
     def _fits(self, task: Any, group: Group) -> bool:
         if not group.tasks or isinstance(group.tasks[0], (Multiply, Spread)):
             return False
-        if not self._suits_space(task, group):
+        if not self._suits_space(task, group) or (self.exact and _halves(task, group)):
             return False
         inside = [v for v in reads(task) if id(v.value) in group.values]
         shared = inside or any(_stream(v) in group.read for v in reads(task))
@@ -285,7 +289,15 @@ def _aligned(view: View, task: Any, group: Group) -> bool:
     return shape == expected and strides == row_major(expected)
 
 
-def _unit(group: Group, uses: dict[int, set[Any]], row_buffers: bool) -> list[Unit]:
+def _halves(task: Any, group: Group) -> bool:
+    """Would one axis be a row to some tasks, and to a sum over all of it something to cut?"""
+    if len(group.space) > 1:
+        return False
+    alls = [isinstance(t, Reduce) and t.over == "all" for t in (task, *group.tasks)]
+    return any(alls) and bool(group.rows or _is_row(task, group.space))
+
+
+def _unit(group: Group, uses: dict[int, set[Any]], row_buffers: bool, exact: bool) -> list[Unit]:
     first = group.tasks[0]
     if isinstance(first, Spread):
         return [spread_nest(first)]
@@ -293,7 +305,8 @@ def _unit(group: Group, uses: dict[int, set[Any]], row_buffers: bool) -> list[Un
         return [_product(first)]
     escaping = {v for v in group.values if uses.get(v, set()) - {group}}
     escaping |= {id(v) for t in group.tasks for v in writes(t) if v.home is not None}
-    return Assembler(group.space, group.tasks, group.rows, escaping, row_buffers).units()
+    made = Assembler(group.space, group.tasks, group.rows, escaping, row_buffers, exact)
+    return made.units()
 
 
 def _product(task: Multiply) -> Product:

@@ -50,12 +50,15 @@ class Assembler:
         rows: set[int],
         escaping: set[int],
         row_buffers: bool = False,
+        exact: bool = False,
     ):
         """Args:
         rows: identities of values that have one element per row.
         escaping: those of values that are used elsewhere.
         row_buffers: keep what a later pass needs of a row in a buffer of one row.
+        exact: a sum over all is that of its rows, also where all could be one row.
         """
+        self.exact = exact
         self.row_buffers = row_buffers
         self.escaping = escaping
         self.buffers: dict[int, Value] = {}
@@ -210,6 +213,7 @@ class Assembler:
     def _nest(self, passes: Any, chunks: int) -> Nest:
         columns = any(r.partial is not None for _, rs, _ in passes for r in rs)
         row_values = bool(self.rows) or columns
+        row_values |= self.exact and bool(self.partials) and len(self.space) > 1
         partials = {id(partial) for _, _, partial in self.partials}
         stores = [a for s, _, after in passes for a, _ in (*s, *after)]
         accesses = [*self.loads, *[a for a in stores if id(a.value) not in partials]]

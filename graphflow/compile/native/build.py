@@ -103,7 +103,7 @@ class _Builder:
             tasks = [t for t in block if not isinstance(t, Write)]
             needed = [v for t in tasks for v in writes(t)
                       if id(v) in kept or id(v) in after[id(block)]]  # fmt: skip
-            units = fuse(tasks, needed, row_buffers=True)
+            units = fuse(tasks, needed, row_buffers=True, exact=self.exact)
             if units:
                 elsewhere = {i for v in needed for i in _homes(v)} | used
                 segments.append(schedule(units, workers, elsewhere))
