@@ -58,6 +58,11 @@ def process(pid: int) -> str:
         return f"{pid} is gone"
 
 
+def ended(pid: int) -> bool:
+    """Has a process, though its parent may not have asked for its end yet?"""
+    return process(pid).split()[-1] in ("Z", "gone")
+
+
 def session(conductor: Any) -> Iterator[str]:
     """What a session waits for, and what it has done."""
     machine = conductor._machine

@@ -36,7 +36,10 @@ def test_it_names_those_who_are_lost_and_waited_for_and_what_nobody_came_to(clus
 
 def test_it_tells_running_and_ended_processes_apart():
     assert evidence.process(os.getpid()) == f"{os.getpid()} R"
-    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
-    until(lambda: evidence.process(ended.pid) == f"{ended.pid} Z")
-    ended.wait()
-    assert evidence.process(ended.pid) == f"{ended.pid} is gone"
+    assert not evidence.ended(os.getpid())
+    child = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    until(lambda: evidence.ended(child.pid))
+    assert evidence.process(child.pid) == f"{child.pid} Z"
+    child.wait()
+    assert evidence.process(child.pid) == f"{child.pid} is gone"
+    assert evidence.ended(child.pid)

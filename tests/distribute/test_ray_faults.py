@@ -150,7 +150,7 @@ def test_one_worker_ends_while_another_one_is_frozen(cluster, graph, sums):
             os.kill(pids(cluster)[0], signal.SIGKILL)
 
     same(summed(cluster, STEPS, on_step), sums)
-    assert times[1] - times[0] < 30  # and not as long as workers may take to start
+    assert times[1] - times[0] < PATIENCE  # and not as long as workers may take to start
 
 
 @pytest.mark.parametrize("cluster", [{}], indirect=True)
@@ -185,7 +185,7 @@ def test_a_kernel_that_always_keeps_the_lock_is_given_up(cluster, graph):
         start = time.monotonic()
         with pytest.raises(errors.DeadlineExceededError, match=r"given up: 3 times.*deadline="):
             session.run(held)
-        assert time.monotonic() - start < 30
+        assert time.monotonic() - start < PATIENCE  # the function does not end by then
         assert session.run(a) == 1.0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.distribute.ray_transport import _results
+from tests.until import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -102,10 +102,3 @@ def test_those_who_join_and_replace_have_gpus_of_their_own(cupy):
             training.session.close()
         cluster.resize(1)
         until(lambda: cluster.room() == 1)
-
-
-def until(condition: Any, seconds: float = 30.0) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
