@@ -22,6 +22,7 @@ import ray
 from graphflow.base.errors import InvalidArgumentError, UnavailableError
 from graphflow.distribute import ray_calls, ray_transport
 from graphflow.distribute.fast import certificates
+from graphflow.distribute.members import INCARNATIONS
 from graphflow.distribute.ray_tasks import RECORD, REPLAY, start_task
 from graphflow.distribute.ray_worker import LOOPBACK
 from graphflow.distribute.servers import JOB, START, task_name
@@ -171,6 +172,7 @@ class _Running:
         self._actors: dict[tuple[str, int], Any] = {}
         self._results: dict[Any, tuple[str, int]] = {}  # of programs that have not ended
         self._losses: Counter[tuple[str, int]] = Counter()
+        self._incarnations: Counter[str] = Counter()  # by name: how often it was started again
         self._clock = clock
         self._supervision = Supervision(HEARTBEAT if heartbeat is None else heartbeat, START)
         self._signs: dict[Any, tuple[str, int]] = {}  # of life, asked for
@@ -192,6 +194,7 @@ class _Running:
     def _variables(self, job: str, number: int) -> Mapping[str, str]:
         told = {"cluster": self._shape.addresses(), "task": {"type": job, "index": number}}
         variables = {JOB: self._space, "TF_CONFIG": json.dumps(told)}
+        variables[INCARNATIONS] = json.dumps(self._incarnations)
         losses = self._losses.total()
         if job == "ps" and self._record:
             again = f"after-loss-{losses}" if losses else ""
@@ -264,10 +267,13 @@ class _Running:
         self._signs = {r: task for r, task in self._signs.items() if task not in tasks}
         for actor in gone:
             ray_transport.end_worker(actor)
-        # What a lost task has begun must not go on beside what it begins now.
+        # What a lost task has begun must not go on beside what it begins now; its process may,
+        # on a machine that Ray does not reach, or for a while where Ray has ended.
+        names = [task_name(*task) for task in tasks]
+        self._incarnations.update(names)
         forgotten = [
-            actor.forget.remote(task_name(*task))
-            for task in tasks
+            actor.forget.remote(name, self._incarnations[name])
+            for name in names
             for actor in self._actors.values()
         ]
         ray.wait(forgotten, num_returns=len(forgotten), timeout=FORGETTING)

@@ -6,14 +6,40 @@ other (`task.LocalMember`).
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from graphflow.distribute import failpoints
 from graphflow.distribute.channel import Channel, Gone, Hear, Link
 from graphflow.distribute.messages import WRITES, Message, Notice, Step, Ticket, Verdict
+
+# Environment variable, set by `graphflow run`: tasks that have been started again, and how often.
+INCARNATIONS = "GRAPHFLOW_INCARNATIONS"
+
+
+class Opener(NamedTuple):
+    """Who has opened a session.
+
+    Attributes:
+      name: the task that it is with.
+      incarnation: how often that had been started again by then.
+    """
+
+    name: str = ""
+    incarnation: int = 0
+
+
+NOBODY = Opener()
+
+
+def incarnations() -> dict[str, int]:
+    """How often tasks of the job had been started again when this process was, by name."""
+    found: dict[str, int] = json.loads(os.environ.get(INCARNATIONS, "{}"))
+    return found
 
 
 class Member(Protocol):
@@ -60,7 +86,7 @@ class MemberLink(Link):
         self,
         session: str,
         members: Mapping[str, Member],
-        opener: str = "",
+        opener: Opener = NOBODY,
         bell: Callable[[], threading.Condition] | None = None,
         driver: str = "",
     ):

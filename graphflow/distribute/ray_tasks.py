@@ -24,7 +24,7 @@ from graphflow.distribute.fast.exchange import Invitation
 from graphflow.distribute.fast.parcels import Frame
 from graphflow.distribute.fast.peers import Access, Address, Peers
 from graphflow.distribute.fast.service import Service
-from graphflow.distribute.members import Member
+from graphflow.distribute.members import Member, incarnations
 from graphflow.distribute.messages import Message, Step, Ticket
 from graphflow.distribute.ray_calls import call, hand
 from graphflow.distribute.ray_worker import group
@@ -105,6 +105,7 @@ class TaskActor:
             return here if here and handle._actor_id == ours else RayMember(handle)
 
         self._task = Task(name, reach, context.get_node_id(), self._past)
+        self._task.incarnations.update(incarnations())
         environment = os.environ.get
         self._task.state.decisions = decided(name, environment(RECORD), environment(REPLAY))
         self._services: dict[str, Service] = {}  # by driver
@@ -151,9 +152,9 @@ class TaskActor:
         """Give a sign of life."""
 
     @group("control")
-    def forget(self, opener: str) -> None:
+    def forget(self, opener: str, incarnation: int) -> None:
         """See `Task.forget`."""
-        self._task.forget(opener)
+        self._task.forget(opener, incarnation)
 
     # ---- past Ray
 

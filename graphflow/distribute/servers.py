@@ -26,7 +26,7 @@ from graphflow.base.errors import (
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.decision_log import decided
 from graphflow.distribute.fast.member import TaskNetwork
-from graphflow.distribute.members import Member, MemberLink
+from graphflow.distribute.members import Member, MemberLink, Opener, incarnations
 from graphflow.distribute.target import ClusterTarget
 from graphflow.distribute.task import Found, LocalMember, Task
 from graphflow.place import Topology, assumed_device
@@ -52,6 +52,7 @@ class Serving:
       name: "/job:worker/replica:0/task:1".
       address: what its target is called.
       tasks: the names of all tasks of its cluster.
+      opener: as whom its sessions are known.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Serving:
         self.name = task_name(job, task)
         self.address = address
         self.tasks = tuple(cluster)
+        self.opener = Opener(self.name, incarnations().get(self.name, 0))
         self._cluster = {**cluster, self.name: address}
         self.stopped = threading.Event()
         self._slots = deque([None] * OVERLAPPING)
@@ -132,7 +134,7 @@ class Serving:
             others: Any = {name: m for name, m in members.items() if name not in own}
             members = {**own, **network.reach(others)}
             bell, driver = network.bell, network.job
-        link = MemberLink(uuid.uuid4().hex, members, self.name, bell, driver)
+        link = MemberLink(uuid.uuid4().hex, members, self.opener, bell, driver)
         conductor = Conductor(link, names, DEADLINE, self._slots)
         found = conductor._call("describe", dict.fromkeys(names, ()), START)
         try:

@@ -18,10 +18,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphflow.base.errors import UnavailableError
+from graphflow.base.errors import FailedPreconditionError, UnavailableError
 from graphflow.distribute.calls import gather
 from graphflow.distribute.channel import Channel, Gone, Hear
-from graphflow.distribute.members import Listener, Member, MemberChannel, MemberLink
+from graphflow.distribute.members import (
+    NOBODY,
+    Listener,
+    Member,
+    MemberChannel,
+    MemberLink,
+    Opener,
+)
 from graphflow.distribute.messages import UNKNOWN_SESSION, Message, Step, Ticket
 from graphflow.distribute.portable import portable
 from graphflow.distribute.server_state import ServerState
@@ -62,6 +69,8 @@ class Task:
     Attributes:
       name: "/job:worker/replica:0/task:1".
       state: what its sessions share.
+      incarnations: how often tasks have been started again, by name: what they were before may
+        live on, unknown to Ray, and open sessions.
     """
 
     def __init__(
@@ -79,12 +88,13 @@ class Task:
         """
         self.name = name
         self.state = ServerState()
+        self.incarnations: dict[str, int] = {}
         self._reach = reach
         self._node = node
         self._past = past
         self._hosts: dict[str, SharedHost] = {}
         self._channels: dict[str, Any] = {}
-        self._openers: dict[str, str] = {}  # by session
+        self._openers: dict[str, Opener] = {}  # by session
         self._drivers: dict[str, str] = {}  # by session: who sends messages past Ray; or ""
         self._opened: Counter[str] = Counter()  # sessions, by who has opened them
         self._members: dict[str, Mapping[str, Member]] = {}  # by session
@@ -106,7 +116,7 @@ class Task:
 
     def _open(
         self, session: str, seed: int, deadline: float, _: Any, tier: str,
-        handles: Mapping[str, Any], opener: str, driver: str, safe: float = SAFE,
+        handles: Mapping[str, Any], opener: Opener, driver: str, safe: float = SAFE,
     ) -> None:  # fmt: skip
         members = {name: self._reach(handle) for name, handle in handles.items()}
         channel: Any = MemberChannel(session, members)
@@ -114,13 +124,20 @@ class Task:
             channel = self._past(session, channel)
         self._channels[session] = channel
         self._members[session] = members
-        self._openers[session] = opener
         self._drivers[session] = driver
-        self._opened[opener] += 1
-        who = opener, self._opened[opener]
+        self._opened[opener.name] += 1
+        who = opener.name, self._opened[opener.name]
         self._hosts[session] = SharedHost(
             self.state, session, seed, channel, deadline, who, safe * deadline
         )
+        self._openers[session] = opener
+        if self._is_lost(opener):  # asked last: either `forget` finds the session, or it is here
+            self._end(session, 0.0)
+            raise FailedPreconditionError(
+                None, None,
+                f"{self.name} takes no session of {opener.name} as that was before it was lost: "
+                "another process has its place",
+            )  # fmt: skip
 
     def _load(self, session: str, plan: int, shipment: Any) -> None:
         self._known(session).load(plan, shipment)
@@ -144,7 +161,7 @@ class Task:
           patience: seconds for the client's own task to say what it was told.
         """
         with self._ending:
-            opener = self._openers.pop(session, "")
+            opener = self._openers.pop(session, NOBODY).name
             self._drivers.pop(session, None)
             self._channels.pop(session, None)
             members = self._members.pop(session, {})
@@ -215,12 +232,18 @@ class Task:
             threading.Thread(target=self._end, args=(session, LIVING), daemon=True).start()
         self._given_up = given_up
 
-    def forget(self, opener: str) -> None:
-        """End the sessions that a lost task has opened, who decides on their runs no more."""
+    def forget(self, opener: str, incarnation: int) -> None:
+        """End the sessions that a lost task has opened, who decides on their runs no more, and
+        take none from it; the next incarnation of the task has that number."""
+        self.incarnations[opener] = incarnation
         with self._ending:  # those that are ended already are over then
-            found = [s for s, o in list(self._openers.items()) if o == opener]
+            openers = list(self._openers.items())
+            found = [s for s, o in openers if o.name == opener and self._is_lost(o)]
         for session in found:
             self._end(session, 0.0)
+
+    def _is_lost(self, opener: Opener) -> bool:
+        return opener.incarnation < self.incarnations.get(opener.name, 0)
 
     def left(self, driver: str) -> None:
         """End the sessions of a driver whose connection has ended: it takes this task for lost,

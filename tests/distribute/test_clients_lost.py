@@ -70,7 +70,7 @@ def test_servers_agree_on_what_becomes_of_a_run_whose_client_ends_between_them(
     with ThreadPoolExecutor(3) as pool:
         running = pool.submit(a.run, [up0, up1, put] if first else [up0, up1])
         assert dead.wait(PATIENCE)
-        for done in [pool.submit(each.forget, opener) for each in both]:  # as a job does
+        for done in [pool.submit(each.forget, opener, 1) for each in both]:  # as a job does
             done.result(PATIENCE)
         a.target.conductor.abandon()  # a dead client waits for nothing
         with suppress(Died, errors.OpError):  # nobody hears it where a server's thread has died
@@ -95,7 +95,7 @@ def test_a_server_that_was_asked_for_the_outcome_takes_no_decision_any_more(clus
     a.run([init, u.initializer])
     opener = cluster["worker0"]._serving.name
     asked = cluster["ps1"]._serving._member.task
-    failpoints.arm("decided", 1, lambda: asked.forget(opener))
+    failpoints.arm("decided", 1, lambda: asked.forget(opener, 1))
     with pytest.raises(errors.UnavailableError):
         a.run(both)
     b, w, up_b, _ = client(cluster["worker1"])
@@ -111,7 +111,7 @@ def test_sessions_that_a_lost_task_has_opened_are_forgotten(cluster):
     a.run(init)
     b.run(up_b)
     a.run(up)
-    cluster["ps0"]._serving._member.task.forget("/job:worker/replica:0/task:0")
+    cluster["ps0"]._serving._member.task.forget("/job:worker/replica:0/task:0", 1)
     with pytest.raises(errors.UnavailableError, match=r"job:ps.*task:0.*session is not known"):
         a.run(v_read)
     with pytest.raises(errors.UnavailableError, match=r"job:ps.*task:0.*session is not known"):
@@ -119,3 +119,22 @@ def test_sessions_that_a_lost_task_has_opened_are_forgotten(cluster):
     np.testing.assert_array_equal(b.run(w), np.full(4, 2))
     a.close()
     b.close()
+
+
+def test_a_task_that_lives_on_after_its_loss_opens_no_session_any_more(cluster):
+    """Ray has lost its machine; the process in its place does what it would do."""
+    a, v_read, up, init = client(cluster["worker0"])
+    a.run(init)
+    for ps in ("ps0", "ps1"):
+        cluster[ps]._serving._member.task.forget("/job:worker/replica:0/task:0", 1)
+    with pytest.raises(errors.UnavailableError):  # and begins another one, as a program would
+        a.run(up)
+    with pytest.raises(errors.FailedPreconditionError, match="before it was lost: another process"):
+        tf.Session(cluster["worker0"].target, graph=a.graph)
+    assert not cluster["ps0"]._serving._member.task._hosts
+    there = cluster["worker0"]._serving
+    there.opener = there.opener._replace(incarnation=1)
+    with tf.Session(cluster["worker0"].target, graph=a.graph) as again:
+        again.run(up)
+        np.testing.assert_array_equal(again.run(v_read), np.ones(4))
+    a.close()

@@ -363,7 +363,7 @@ def test_a_client_that_ends_in_the_middle_gives_back_what_it_took(
         elif end == "closes":
             a.session.close()
         else:
-            ps.forget(servers["worker0"]._serving.name)
+            ps.forget(servers["worker0"]._serving.name, 1)
             a.session.run(a.fail)
         with pytest.raises(errors.OpError):
             held.result(WAIT)

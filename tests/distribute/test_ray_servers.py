@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -312,3 +314,40 @@ def test_after_a_loss_servers_log_elsewhere_and_follow_nothing(tmp_path):
     told = running._variables("ps", 0)
     assert told[RECORD] == f"{tmp_path}/after-loss-1"
     assert REPLAY not in told
+
+
+def test_tasks_know_which_incarnations_of_lost_ones_count(monkeypatch):
+    """Those that stay, and those that are started afterwards."""
+    from graphflow.distribute import jobs
+    from graphflow.distribute.members import INCARNATIONS
+
+    started: list[Any] = []
+    forgotten: list[Any] = []
+
+    class Actor:
+        def __init__(self, name: str):
+            self.name = name
+
+        def __getattr__(self, method: str) -> Any:
+            return SimpleNamespace(remote=lambda *given: self.asked(method, given))
+
+        def asked(self, method: str, given: Any) -> object:
+            if method == "forget":
+                forgotten.append((self.name, *given))
+            return object()
+
+    def start(name: str, space: str, cpus: float, gpus: float, variables: Any, *_: Any) -> Any:
+        started.append((name, json.loads(variables[INCARNATIONS])))
+        return Actor(name)
+
+    monkeypatch.setattr(jobs, "start_task", start)
+    monkeypatch.setattr(jobs, "_freed", lambda name, space: None)
+    monkeypatch.setattr(jobs.ray_transport, "end_worker", lambda actor: None)
+    monkeypatch.setattr(jobs.ray, "wait", lambda *_, **__: ([], []))
+    running = jobs._Running(jobs.Shape(2, 1), None, lambda *_: ())
+    for task in jobs.Shape(2, 1).tasks():
+        running.start(task)
+    running._restart([("worker", 0), ("ps", 0)])
+    ps, chief, other = [name for name, _ in started[:3]]
+    assert [lives for _, lives in started] == [{}] * 3 + [{chief: 1, ps: 1}] * 2
+    assert forgotten == [(other, chief, 1), (other, ps, 1)]
