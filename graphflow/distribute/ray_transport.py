@@ -95,11 +95,15 @@ class RayLink(Link):
             return
         peers = [peer for name, peer in self._actors.items() if name != worker]
         left = itertools.count(len(peers) - 1, -1)
+        failed: list[Gone] = []
 
-        def met(_: Any) -> None:
-            """A peer knows the new worker.  One that is lost, too, is noticed elsewhere."""
+        def met(answer: Any) -> None:
+            """A peer knows the new worker.  One that is lost, too, is noticed elsewhere; one that
+            lives, and does not know it, would send values to the old one."""
+            if isinstance(answer, Gone) and not answer.worker_lost:
+                failed.append(answer)
             if next(left) == 0:
-                hear(None)
+                hear(failed[0] if failed else None)
 
         def introduce(found: Any) -> None:
             """The new worker is up; or it is not."""
@@ -302,7 +306,15 @@ def join(
 def locate(actors: Mapping[str, Any], addresses: Mapping[str, Address], patience: float) -> None:
     """See `fast.network.Calls`."""
     calls = [actor.locate.remote(dict(addresses)) for actor in actors.values()]
-    ray.wait(calls, num_returns=len(calls), timeout=patience)
+    answered, _ = ray.wait(calls, num_returns=len(calls), timeout=patience)
+    for each in answered:
+        try:
+            ray.get(each)
+        except RayError as error:
+            told = gone(error)
+            if not told.worker_lost:  # it would send values to where nobody takes them
+                what = "a worker does not learn where the others take values"
+                raise UnavailableError(None, None, f"{what}: {told.reason}") from error
 
 
 def outlive(actor: Any, ended: Callable[[str], None]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from graphflow.base.errors import UnavailableError
+from graphflow.distribute.channel import Gone
 from graphflow.distribute.messages import Ticket
 
 pytestmark = pytest.mark.ray
@@ -27,11 +29,24 @@ class Method:
         return SimpleNamespace(future=lambda: self.answer)
 
 
-@pytest.fixture
-def actor(monkeypatch: pytest.MonkeyPatch) -> Any:
-    ray = pytest.importorskip("ray")
+class Actor:
+    """Each of its methods is made when it is first asked for."""
+
+    def __getattr__(self, name: str) -> Method:
+        made = self.__dict__[name] = Method()
+        return made
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
-    return SimpleNamespace(deliver=Method(), undelivered=Method())
+
+
+@pytest.fixture
+def actor() -> Actor:
+    return Actor()
 
 
 def test_a_value_that_an_actor_cannot_read_is_told_to_it(actor):
@@ -51,3 +66,56 @@ def test_of_a_value_that_was_taken_nothing_is_told(actor):
     hand(actor, "session", TICKET, "key", 1.0)
     actor.deliver.answer.set_result(None)
     assert not actor.undelivered.calls
+
+
+def ended() -> Exception:
+    """Of a worker that was lost."""
+    from ray.exceptions import RayActorError
+
+    return RayActorError()
+
+
+@pytest.mark.parametrize(
+    ("answer", "heard"),
+    [
+        (lambda: None, None),
+        (ended, None),  # which is noticed elsewhere
+        (lambda: MemoryError("of a peer"), Gone("of a peer", worker_lost=False)),
+    ],
+    ids=["met", "lost", "failed"],
+)
+def test_a_worker_in_the_place_of_another_waits_until_peers_know_it(answer, heard):
+    """One that lives and does not would send values to the old one, where nobody takes them."""
+    from graphflow.distribute.ray_transport import RayLink
+
+    peers, fresh, came = {"b": Actor(), "c": Actor()}, Actor(), []
+    reserve: Any = SimpleNamespace(replacement=lambda *_: fresh, replaced=lambda *_: None)
+    RayLink("session", {"a": Actor(), **peers}, reserve).replace("a", came.append)
+    fresh.describe.answer.set_result("what it has")
+    for peer, told in zip(peers.values(), (answer(), None), strict=True):
+        assert not came
+        assert peer.meet.calls == [({"a": fresh},)]
+        if told is None:
+            peer.meet.answer.set_result(None)
+        else:
+            peer.meet.answer.set_exception(told)
+    assert came == [heard]
+
+
+def test_a_worker_that_does_not_learn_where_values_go_is_told_of(monkeypatch):
+    import ray
+    from ray.exceptions import RayTaskError
+
+    from graphflow.distribute.ray_transport import locate
+
+    def get(reference: Any) -> None:
+        raise reference
+
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "wait", lambda references, **_: (references, []))
+    actor: Any = SimpleNamespace(locate=SimpleNamespace(remote=lambda _: ended()))
+    locate({"a": actor}, {}, 1.0)
+    failed = RayTaskError("locate", "MemoryError: of a peer", MemoryError("of a peer"))
+    actor.locate.remote = lambda _: failed
+    with pytest.raises(UnavailableError, match=r"where the others take values: .*of a peer"):
+        locate({"a": actor}, {}, 1.0)

@@ -33,7 +33,11 @@ class Calls(Protocol):
     def locate(
         self, actors: Mapping[str, Any], addresses: Mapping[str, Address], patience: float
     ) -> None:
-        """Tell workers where all take values; those that are gone are passed over."""
+        """Tell workers where all take values; those that are gone are passed over.
+
+        Raises:
+          UnavailableError: one lives, and cannot take that.
+        """
         ...
 
     def outlive(self, actor: Any, ended: Any) -> None:
