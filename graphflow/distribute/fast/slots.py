@@ -138,7 +138,8 @@ class Pool:
             slot = next((s for s in slots if s.free and not s.spoiled), None)
             if slot is None and self._has_room(size):
                 slot = self._make(size)
-                slots.append(slot)
+                if slot is not None:
+                    slots.append(slot)
             if slot is not None:
                 slot.lend(readers)
             return slot
@@ -164,14 +165,23 @@ class Pool:
                 self.dropped.append(slot.number)
         return self.bytes + size <= self._limit
 
-    def _make(self, size: int) -> Slot:
+    def _make(self, size: int) -> Slot | None:
+        """None: the system has no descriptor or no addresses left."""
         self._count += 1
         flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-        descriptor = os.memfd_create(f"{self._name}-{self._count}", flags)
-        os.ftruncate(descriptor, READERS + size)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
+        try:
+            descriptor = os.memfd_create(f"{self._name}-{self._count}", flags)
+        except OSError:
+            return None
+        try:
+            os.ftruncate(descriptor, READERS + size)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
+            slot = Slot(self._count, descriptor, size)
+        except OSError:
+            os.close(descriptor)
+            return None
         self.bytes += size
-        return Slot(self._count, descriptor, size)
+        return slot
 
     def release(self, reader: int) -> None:
         """A reader is given up: it will clear no flag."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
+import os
 import socket
 import subprocess
 import sys
@@ -46,6 +49,20 @@ def test_without_room_values_go_through_the_socket():
         a.channel.send("b", TICKET, "k", value)
         np.testing.assert_array_equal(b.value(), value)
         assert a.peers.pool.bytes == 0
+
+
+@pytest.mark.parametrize(("of", "call"), [(os, "memfd_create"), (os, "ftruncate"), (mmap, "mmap")])
+def test_a_process_without_descriptors_or_addresses_has_no_room(monkeypatch, of, call):
+    def refused(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    pool = Pool("test")
+    monkeypatch.setattr(of, call, refused)
+    assert pool.take(LEAST, [1]) is None
+    assert pool.bytes == 0  # and no descriptor is left: see `leaks`
+    monkeypatch.undo()
+    assert pool.take(LEAST, [1]) is not None
+    pool.close()
 
 
 def test_what_is_made_where_it_can_be_read_is_not_copied():
