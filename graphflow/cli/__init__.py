@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+# Options that say how to run on workers.
+_OF_WORKERS = (
+    "ps", "address", "restarts", "heartbeat", "record_decisions", "replay_decisions",
+)  # fmt: skip
 FORMS = ("fused", "memory", "ir", "llvm", "assembly", "cuda")  # of code, for `inspect`
 
 
@@ -23,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    for name in _OF_WORKERS if getattr(options, "workers", 0) is None else ():
+        if getattr(options, name) is not None:
+            option = name.replace("_", "-")
+            parser.error(f"--{option} is about workers: say how many, by --workers N")
     if options.command == "demo":
         from graphflow.cli import demo
 
@@ -91,6 +100,18 @@ def _layout(options: argparse.Namespace) -> Any:
     )
 
 
+def _whole(least: int) -> Callable[[str], int]:
+    """A whole number of the command line, and not less than that."""
+
+    def number(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if (value := int(text)) >= least:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+
+    return number
+
+
 def _seconds(text: str) -> float:
     """A duration of the command line.
 
@@ -114,8 +135,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"graphflow {graphflow.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     demo = commands.add_parser("demo", help="train a digit classifier, here and on two Ray workers")
-    demo.add_argument("--epochs", type=int, default=12, help="passes over the training digits")
-    demo.add_argument("--workers", type=int, default=2, help="Ray workers; 0: only here")
+    demo.add_argument(
+        "--epochs", type=_whole(1), default=12, help="passes over the training digits"
+    )
+    demo.add_argument("--workers", type=_whole(0), default=2, help="Ray workers; 0: only here")
     run = commands.add_parser("run", help="run a TensorFlow 1 program unmodified")
     submit = commands.add_parser("submit", help="run a program on a Ray cluster, as its job")
     submit.add_argument("--no-wait", action="store_true", help="do not wait for its end")
@@ -127,15 +150,20 @@ def _parser() -> argparse.ArgumentParser:
     ray = "of Ray"
     for each, where in ((run, ray), (trace, ray), (submit, "of its dashboard: http://head:8265")):
         needed = each is submit
-        each.add_argument("--workers", type=int, required=needed, help="Ray workers to run on")
-        each.add_argument("--ps", type=int, help="parameter servers; 1 where a program has tasks")
+        each.add_argument(
+            "--workers", type=_whole(1), required=needed, help="Ray workers to run on"
+        )
+        each.add_argument(
+            "--ps", type=_whole(0), help="parameter servers; 1 where a program has tasks"
+        )
         each.add_argument("--address", help=f"{where}; by default one of its own")
         each.add_argument("--cpus-per-worker", type=float, default=1, help="CPUs of each; 1")
-        each.add_argument("--gpus-per-worker", type=int, default=0, help="GPUs of each; 0")
+        each.add_argument("--gpus-per-worker", type=_whole(0), default=0, help="GPUs of each; 0")
         each.add_argument("--tls", action="store_true", help="encrypt values between machines, too")
         each.add_argument(
-            "--restarts", type=int, help="how often each task that is lost is started again; 3"
-        )
+            "--restarts", type=_whole(0), metavar="TIMES",
+            help="how often each task that is lost is started again; 3",
+        )  # fmt: skip
         each.add_argument(
             "--heartbeat", type=_seconds, metavar="SECONDS",
             help="of silence after which a task is started again; 20, or 30 of a worker",

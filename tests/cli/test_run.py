@@ -73,6 +73,23 @@ def test_a_heartbeat_is_a_positive_number(text, capsys):
     assert f"{text!r} is no positive number of seconds" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--workers", "0"], "'0' is no whole number from 1 on"),
+        (["--workers", "1", "--ps", "-1"], "'-1' is no whole number from 0 on"),
+        (["--workers", "1", "--restarts", "often"], "'often' is no whole number from 0 on"),
+        (["--ps", "2"], "--ps is about workers: say how many"),
+        (["--record-decisions", "there"], "--record-decisions is about workers"),
+    ],
+)
+def test_so_many_workers_as_cannot_be_are_refused(options, told, capsys):
+    """Rather than that nothing runs, or not there."""
+    with pytest.raises(SystemExit):
+        main(["run", *options, "train.py"])
+    assert told in capsys.readouterr().err
+
+
 def test_a_script_that_is_not_there_is_named(capsys):
     for command in (["run", "nowhere.py"], ["submit", "--workers", "1", "nowhere.py"]):
         assert main(command) == 2
