@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from graphflow.base.errors import AlreadyExistsError
+from graphflow.base.errors import AlreadyExistsError, OpError
 from graphflow.distribute.decisions import Part, Place, Take, at_once, log_of
+
+_log = logging.getLogger("graphflow")
 
 
 class Recorder:
@@ -33,6 +37,7 @@ class Recorder:
         self._turns: Counter[Part] = Counter()
         self._failures: Counter[Part] = Counter()
         self._failed: deque[tuple[Part, int]] = deque()  # yet to be written down
+        self._broken = False
         self._file = log_of(path)
         self._file.open()
 
@@ -51,14 +56,24 @@ class Recorder:
         entry = part._replace(turn=self._turns[part])
         for take in takes:
             self.dequeued(entry, take)
-        self._file.append([kind, list(entry), seen])
+        self._append([kind, list(entry), seen])
         return entry
+
+    def _append(self, record: list[Any]) -> None:
+        """Add to the log.  Where that fails it ends, and what is logged goes on: it is applied."""
+        if self._broken:
+            return
+        try:
+            self._file.append(record)
+        except OpError as error:
+            self._broken = True
+            _log.error("no more decisions are logged: %s", error.message)
 
     def _write_failed(self) -> None:
         while self._failed:
             part, seen = self._failed.popleft()
             self._failures[part] += 1
-            self._file.append(["failed", list(part._replace(turn=-self._failures[part])), seen])
+            self._append(["failed", list(part._replace(turn=-self._failures[part])), seen])
 
     def committed(
         self, part: Part, seen: int, takes: Iterable[Take], apply: Callable[[], None]
@@ -77,28 +92,30 @@ class Recorder:
     def dequeued(self, entry: Part, take: Take) -> None:
         """Write down which elements a part has taken."""
         with self._lock:
-            self._file.append(["dequeued", list(entry), take.queue, list(take.numbers)])
+            self._append(["dequeued", list(entry), take.queue, list(take.numbers)])
 
     def wanted(self, accumulator: str) -> None:
         return None
 
     def taken(self, accumulator: str, given: Iterable[tuple[int, int]]) -> None:
         with self._lock:
-            self._file.append(["taken", accumulator, [list(each) for each in given]])
+            self._append(["taken", accumulator, [list(each) for each in given]])
 
     def step(self, gate: str, rank: int) -> None:
         return None
 
     def passed(self, gate: str, rank: int, step: int) -> None:
         with self._lock:
-            self._file.append(["passed", gate, rank, step])
+            self._append(["passed", gate, rank, step])
 
     def close(self) -> None:
         """Make the log durable."""
         with self._lock:
             self._write_failed()
-            self._file.sync()
-            self._file.close()
+            try:
+                self._file.sync()
+            finally:
+                self._file.close()
 
 
 class _Recorded:

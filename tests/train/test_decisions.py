@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
+from graphflow.checkpoint import files
 from graphflow.distribute import decisions, replayer
 from graphflow.train import monitored_session
 from tests.queue_kinds import QUEUES, elements
@@ -341,6 +343,41 @@ def test_what_fails_whenever_it_is_run_fails_in_a_replay(tmp_path):
     found = refused(record_decisions=str(tmp_path))
     assert len(set(found)) == 4
     assert refused(replay_decisions=str(tmp_path)) == found
+
+
+def counted(steps: int, **options: Any) -> float:
+    with servers(1, **options) as found, tf.Graph().as_default():
+        with tf.device("/job:ps/task:0"):
+            total = tf.Variable(0.0)
+            add = total.assign_add(1.0)
+        with tf.Session(found[0].target) as session:
+            session.run(total.initializer)
+            for _ in range(steps):
+                session.run(add)
+            return float(session.run(total))
+
+
+def test_a_log_for_which_there_is_no_room_ends_and_what_it_would_tell_goes_on(
+    tmp_path, monkeypatch, caplog
+):
+    class Full(files.Disk):
+        writes = 0
+
+        def write(self, file: Any, data: Any) -> None:
+            self.writes += 1
+            if self.writes == 4:  # half of it, and then there would be room again
+                super().write(file, data[: len(data) // 2])
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().write(file, data)
+
+    monkeypatch.setattr(files, "DISK", Full())
+    assert counted(5, record_decisions=str(tmp_path)) == 5.0  # and no run failed that was applied
+    assert [r.getMessage() for r in caplog.records if "no more decisions" in r.getMessage()]
+    monkeypatch.undo()
+    (path,) = Path(tmp_path).iterdir()
+    assert len(decisions.log_of(str(path)).records) == 2
+    monkeypatch.setattr(replayer, "PATIENCE", PATIENCE)
+    assert counted(5, replay_decisions=str(tmp_path)) == 5.0
 
 
 def test_what_had_failed_and_does_not_is_told(tmp_path, caplog):
