@@ -76,6 +76,8 @@ class FastLink(Link):
                 self._network.join(self._actors, [worker])
             except UnavailableError as error:
                 hear(Gone(error.message))
+            except Exception as error:  # else it would be waited for
+                hear(Gone(f"{type(error).__name__}: {error}"))
             else:
                 hear(None)
 

@@ -20,6 +20,7 @@ from graphflow.distribute.fast.door import client
 from graphflow.distribute.fast.exchange import NOBODY, Exchange
 from graphflow.distribute.fast.frames import Kind, pack
 from graphflow.distribute.fast.greeting import greet
+from graphflow.distribute.fast.link import FastLink
 from graphflow.distribute.fast.service import Service
 from graphflow.distribute.messages import (
     UNKNOWN_SESSION,
@@ -468,6 +469,26 @@ def test_messages_that_come_before_noise_are_taken(exchange, services):
     exchange._lines["a"].send([message + b"\xff" * 100])
     until(lambda: services["a"]._find(SESSION).notices)
     assert isinstance(ping(exchange, "a").result(), Gone)
+
+
+def test_a_worker_that_does_not_join_is_tried_no_longer_whatever_the_reason(exchange):
+    """Not for as long as one may take to start."""
+
+    class Network:
+        def __init__(self):
+            self.exchange = exchange
+
+        def join(self, actors, workers):
+            raise KeyError(*workers)
+
+    class Slow:
+        def replace(self, worker, hear):
+            hear(None)
+
+    heard = []
+    FastLink(SESSION.hex(), Network(), Slow(), {}).replace("a", heard.append)
+    until(lambda: heard)
+    assert heard == [Gone("KeyError: 'a'")]
 
 
 def test_threads_of_two_bells_hear_each_other(exchange, services):
