@@ -1,4 +1,4 @@
-"""What a worker does for one session: drives the state machine with threads, state and programs.
+"""What a worker does for one session: drives the state machine with threads and programs.
 
 It knows no transport: Ray calls its methods in production, tests call them in one process.
 """
@@ -8,17 +8,12 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
-from graphflow.base.errors import (
-    CancelledError,
-    InternalError,
-    OpError,
-    UnavailableError,
-)
+from graphflow.base.errors import InternalError, OpError, UnavailableError
 from graphflow.base.tuples import made
 from graphflow.base.waiting import patiently, waits
 from graphflow.distribute import buddies, failpoints
@@ -38,17 +33,16 @@ from graphflow.distribute.messages import (
     Step,
     Ticket,
 )
+from graphflow.distribute.performer import Pending, Performer, begun, cancelled
 from graphflow.distribute.portable import portable
 from graphflow.distribute.rows import in_place
 from graphflow.distribute.shipment import Part, Shipment, observed, shapes_of
-from graphflow.distribute.snapshot import EMPTY, Snapshot, difference, settled
-from graphflow.distribute.transactions import Ahead, Attempt, Promised, ShardStore
+from graphflow.distribute.snapshot import Snapshot, difference
+from graphflow.distribute.transactions import Attempt, Promised
 from graphflow.distribute.work import Mailbox, Work, together
-from graphflow.execute.context import RandomStream, Resources
 from graphflow.execute.devices import Device, open_device
-from graphflow.execute.inputs import InputLog
 from graphflow.execute.program import Program
-from graphflow.execute.store import Conflict, Entry
+from graphflow.execute.store import Conflict
 from graphflow.execute.tiered import TieredProgram
 from graphflow.execute.tiers import Tiers
 from graphflow.execute.trace import Trace
@@ -71,24 +65,8 @@ class _Rehearsed(Conflict):
         self.shapes = shapes
 
 
-class _Notice:
-    """A message that is no step, until it is answered."""
-
-    def __init__(self) -> None:
-        self.taken = threading.Event()
-        self.snapshot: Snapshot | None = None
-        self.before: Snapshot | None = None  # that of the last cut
-        self.error: OpError | None = None
-
-
-class Host:
-    """One session on one worker.
-
-    Attributes:
-      store: the session's variables that live here.
-    """
-
-    _performs: ClassVar[Mapping[type, Callable[[Any, Any], None]]]  # by command
+class Host(Performer):
+    """One session on one worker, as its driver and its peers see it."""
 
     def __init__(
         self,
@@ -105,31 +83,17 @@ class Host:
         shipments: plans, where the session has begun without this worker.
         tiers: make programs of plans; None: the reference tier.
         """
-        self.store = ShardStore()
-        self._seed = seed
+        super().__init__(seed)
         self._channel = channel
         self._patience = patience
         self._tiers = tiers or Tiers("reference", 1)
-        self._resources = Resources()
-        self._machine = machine.Worker()
-        self._lock = threading.RLock()
         self._loaded: dict[int, _Loaded] = {}
         self._devices: dict[str, Device] = {}
-        self._work: dict[Ticket, Work] = {}
-        self._notices: dict[tuple[int, int], _Notice] = {}  # by generation and sequence
-        self._inputs: dict[int, InputLog] = {}
-        self._snapshots: dict[int, Snapshot] = {0: EMPTY}  # by cut
-        self._cut = 0  # the last one
         self._copies = buddies.Copies()
-        self._released: dict[int, int] = {}  # run whose output has gone out -> cut before that
-        self._abandoned: list[Ticket] = []
-        self._failures: deque[tuple[Ticket, OpError]] = deque(maxlen=8)
-        self._late = 0  # values that nobody waited for any more
         self._pool: ThreadPoolExecutor | None = None
         # Of the pool: who needs it may hold the store of a server, for which others wait who hold
-        # the lock above.
+        # the session's lock.
         self._opening = threading.Lock()
-        self._closed = False
         self._broken: str | None = None  # what failed outside of the kernels
         for plan, shipment in (shipments or {}).items():
             self.load(plan, shipment)
@@ -222,7 +186,7 @@ class Host:
     def _wake_all(self) -> None:
         self._copies.enter(math.inf)
         for work in self._work.values():
-            work.wake(_cancelled())
+            work.wake(cancelled())
             if work.started is not None:
                 work.started.set()
         for notice in self._notices.values():
@@ -238,9 +202,9 @@ class Host:
             if work.attempt is None and not work.abandoned:
                 work.started = threading.Event()
         if not self._starts(work):
-            reason = _cancelled() if work.cancelled.is_set() else self._stuck()
+            reason = cancelled() if work.cancelled.is_set() else self._stuck()
             return Refused(ticket, self._machine.applied, reason)
-        attempt = _begun(work)
+        attempt = begun(work)
         error: BaseException | None = None
         values: list[Any] = []
         trace = Trace() if step.traced else None
@@ -264,13 +228,13 @@ class Host:
             shapes = error.shapes if isinstance(error, _Rehearsed) else ()
             return Refused(ticket, applied, None, holder, shapes)
         if outcome == "refused":  # the run fails, and others may wait for what it has taken
-            _begun(work).inputs.log.end(self._resources)
-        return Refused(ticket, applied, portable(error or _cancelled()))
+            begun(work).inputs.log.end(self._resources)
+        return Refused(ticket, applied, portable(error or cancelled()))
 
     def _prepare(self, step: Step, work: Work, trace: Trace | None) -> list[Any]:
         """Execute a step so that it can be committed; values for the driver."""
         values = self._execute(step, work, trace)
-        attempt = _begun(work)
+        attempt = begun(work)
         if attempt.rehearsed:
             raise _Rehearsed(self._told(step.plan, attempt))
         attempt.prepare()
@@ -300,7 +264,7 @@ class Host:
         if isinstance(message, Rebuild):
             return self._rebuild(message)
         key = message.generation, message.sequence
-        notice = _Notice()
+        notice = Pending()
         with self._lock:
             self._known_state()
             self._notices[key] = notice
@@ -317,7 +281,7 @@ class Host:
         missing = self._exchange(message, notice)
         return Saved(applied, key[0], message.cut, None, error or missing)
 
-    def _exchange(self, message: Save, notice: _Notice) -> OpError | None:
+    def _exchange(self, message: Save, notice: Pending) -> OpError | None:
         """Send the buddy a copy of the state, and wait for those of others; what went wrong."""
         copying, snapshot, since = message.copying, notice.snapshot, None
         assert copying is not None
@@ -360,7 +324,7 @@ class Host:
         with self._lock:
             self._closed = True
             for work in self._work.values():
-                work.wake(_cancelled())
+                work.wake(cancelled())
         self._copies.enter(math.inf)
         self._resources.close()
         self._tiers.close()
@@ -384,7 +348,7 @@ class Host:
         def one(program: Program | TieredProgram, part: Part) -> list[Any]:
             try:
                 feeds = [step.feeds[i] for i in part.feeds]
-                return program.run(_begun(work), feeds, mailbox, trace)
+                return program.run(begun(work), feeds, mailbox, trace)
             except BaseException as error:
                 work.rendezvous.abort(error)
                 raise
@@ -409,169 +373,6 @@ class Host:
             None, None, f"a message that was sent before did not come within {self._patience:g} s"
         )
 
-    # ---- the machine's commands; the lock is held
-
-    def _handle(self, event: machine.Event) -> str:
-        """Perform what the machine wants; the outcome of a step, where it answers one."""
-        outcome = ""
-        performs = self._performs
-        for command in self._machine.handle(event):
-            if type(command) is machine.Answer:
-                outcome = command.outcome
-            else:
-                performs[type(command)](self, command)
-        while self._abandoned:
-            self._handle(machine.Executed(self._abandoned.pop(), False))
-        return outcome
-
-    def _start(self, command: machine.Start) -> None:
-        step = command.step
-        ticket = step.ticket
-        work = self._work[ticket]
-        quiet = False
-        if step.replay is not None:
-            self._inputs[ticket.run] = InputLog(step.replay.inputs)
-            quiet = step.replay.released or ticket.run in self._released
-        work.attempt = self._attempt(ticket, work, quiet)
-        for key, value in command.early.items():
-            work.rendezvous.send(key, value)
-        if self._closed:
-            work.wake(_cancelled())
-        if work.abandoned:
-            self._abandoned.append(ticket)
-        if work.started is not None:
-            work.started.set()
-
-    def _hold(self, command: machine.Hold) -> None:
-        ahead = [self._work[ticket] for ticket in command.ahead]
-        self._work[command.ticket].before = self.store.entries, ahead
-
-    def _skip(self, command: machine.Skip) -> None:
-        work = self._work.pop(command.ticket)
-        work.abandoned = True
-        work.cancelled.set()
-        if work.started is not None:
-            work.started.set()
-
-    def _attempt(self, ticket: Ticket, work: Work, quiet: bool = False) -> Attempt:
-        inputs = self._inputs.setdefault(ticket.run, InputLog())
-        store: ShardStore | Ahead = self.store
-        if work.before is not None:
-            entries, ahead = work.before
-            store = Ahead(self.store, entries, [_begun(each) for each in ahead])
-            work.before = None
-        return Attempt(ticket, store, self._resources, self._seed, inputs, work.cancelled, quiet)
-
-    def _put(self, command: machine.Put) -> None:
-        self._work[command.ticket].rendezvous.send(command.key, command.value)
-
-    def _count(self, command: machine.Late) -> None:
-        self._late += 1
-
-    def _cancel(self, command: machine.Cancel) -> None:
-        self._work[command.ticket].wake(_cancelled())
-
-    def _commit(self, command: machine.Commit) -> None:
-        attempt = _begun(self._work.pop(command.ticket))
-        if attempt.goes_out:
-            self._released[command.ticket.run] = self._cut
-        try:
-            attempt.commit()
-        except OpError as error:  # of output: the decision is carried out nevertheless
-            self._failures.append((command.ticket, portable(error)))
-        failpoints.hit("committed")
-
-    def _rollback(self, command: machine.Rollback) -> None:
-        _begun(self._work.pop(command.ticket)).abort()
-
-    def _forget(self, command: machine.Forget) -> None:
-        log = self._inputs.pop(command.run, None)
-        if log is not None:
-            log.end(self._resources)
-
-    def _acknowledge(self, command: machine.Acknowledge) -> None:
-        notice = self._notices.get((self._machine.generation, command.sequence))
-        if notice is not None:  # else it has waited too long
-            notice.taken.set()
-
-    def _keep(self, command: machine.Keep) -> None:
-        message = command.message
-        for cut in [cut for cut in self._snapshots if cut < message.last]:
-            del self._snapshots[cut]
-        self._released = {run: cut for run, cut in self._released.items() if cut >= message.last}
-        inputs = {run: log.rewound() for run, log in self._inputs.items()}
-        notice = self._notices.get((message.generation, message.sequence), _Notice())
-        try:
-            failpoints.hit("save")
-            resources = self._resources.copies()
-            for log in self._inputs.values():  # what they have taken, they take again from there
-                log.copy().end(Resources(resources))
-            snapshot = Snapshot(self.store.entries, resources, inputs)
-            self._snapshots[message.cut] = notice.snapshot = snapshot
-            self._cut = message.cut
-            notice.before = self._snapshots.get(message.last)
-        except Exception as error:  # a resource that cannot be copied
-            notice.error = portable(error)
-        notice.taken.set()
-
-    def _recall(self, command: machine.Recall) -> None:
-        failpoints.hit("rebuild")
-        message = command.message
-        if message.staying is not None:
-            self._stay(message)
-            return
-        self._cut = message.cut
-        if message.snapshot is not None:
-            self._snapshots = {message.cut: settled(message.snapshot)}
-        snapshot = self._snapshots[message.cut]
-        self.store = ShardStore(snapshot.entries)
-        # Those who wait at the old ones are cancelled already, and what they take is not missed.
-        self._resources = Resources(Resources(snapshot.resources).copies())
-        logs = dict(snapshot.inputs) if message.snapshot is not None else {}
-        self._inputs = {r: log.rewound() for r, log in (logs | self._inputs).items()}
-        self._failures.clear()
-
-    def _stay(self, message: Rebuild) -> None:
-        """What is committed stays; a worker without state gets what the others have."""
-        assert message.staying is not None
-        self._cut = message.cut
-        if message.snapshot is not None:
-            entries = dict(settled(message.snapshot).entries)
-            for stream, value in message.staying.streams.items():
-                entries[RandomStream(stream)] = Entry(value, 0)
-            self.store = ShardStore(entries)
-            self._snapshots = {}  # it was not there at the cut
-
-    def _drop(self, command: machine.Drop) -> None:
-        message = command.message
-        if isinstance(message, Step):
-            work = self._work.pop(message.ticket)
-            work.abandoned = True
-            if work.started is not None:
-                work.started.set()
-        else:
-            notice = self._notices.get((message.generation, message.sequence))
-            if notice is not None:
-                notice.error = _cancelled()
-                notice.taken.set()
-
-
-Host._performs = {
-    machine.Start: Host._start,
-    machine.Hold: Host._hold,
-    machine.Skip: Host._skip,
-    machine.Put: Host._put,
-    machine.Late: Host._count,
-    machine.Cancel: Host._cancel,
-    machine.Commit: Host._commit,
-    machine.Rollback: Host._rollback,
-    machine.Forget: Host._forget,
-    machine.Acknowledge: Host._acknowledge,
-    machine.Keep: Host._keep,
-    machine.Recall: Host._recall,
-    machine.Drop: Host._drop,
-}
-
 
 def _set(event: threading.Event, patience: float) -> bool:
     """Wait for an event that another message brings; has it come?"""
@@ -579,12 +380,3 @@ def _set(event: threading.Event, patience: float) -> bool:
         return True
     waits()
     return patiently(event.wait, patience)
-
-
-def _begun(work: Work) -> Attempt:
-    assert work.attempt is not None
-    return work.attempt
-
-
-def _cancelled() -> CancelledError:
-    return CancelledError(None, None, "the run was cancelled")
