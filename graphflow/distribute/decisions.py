@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from graphflow.checkpoint.record import RecordFile
 from graphflow.compile.plan import Plan
@@ -86,14 +86,14 @@ class Decisions(Protocol):
     replays: bool
 
     def begin(
-        self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
+        self, part: Part, changes: bool, snapshot: Callable[..., Any], cancelled: threading.Event
     ) -> Place:
         """Have a part see the state: calls `snapshot` at the right moment.
 
         Args:
           part: which.
           changes: it may write variables or give output; otherwise nobody waits for its commit.
-          snapshot: takes the state as it is.
+          snapshot: takes the state as it is, or the one that it is given, and gives it.
           cancelled: set when the run is cancelled.
 
         Raises:

@@ -42,7 +42,7 @@ class Recorder:
         self._file.open()
 
     def begin(
-        self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
+        self, part: Part, changes: bool, snapshot: Callable[..., Any], cancelled: threading.Event
     ) -> Place:
         with self._lock:
             snapshot()

@@ -44,6 +44,7 @@ class Replayer:
         self._begins = Counter(self._seen.values())  # that are still to come
         self._commits = 0
         self._turns: Counter[Part] = Counter()
+        self._states: dict[Part, Any] = {}  # that parts saw which failed, and are tried again
         self._waiting: dict[Part, Any] = {}  # commits whose turn has not come
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -62,7 +63,7 @@ class Replayer:
                 self._passed[rest[0], int(rest[1])].append(int(rest[2]))
 
     def begin(
-        self, part: Part, changes: bool, snapshot: Callable[[], None], cancelled: threading.Event
+        self, part: Part, changes: bool, snapshot: Callable[..., Any], cancelled: threading.Event
     ) -> Place:
         with self._changed:
             if self._diverged:
@@ -72,15 +73,17 @@ class Replayer:
             fails = entry._replace(turn=-entry.turn)
             if fails in self._failed:
                 self._await(lambda: self._commits >= self._failed[fails], fails, cancelled)
-                snapshot()
-                return _Failing(self, part, fails)
+                return _Failing(self, part, fails, snapshot())
+            kind = _Replayed if changes else _ReplayedRead
+            if entry in self._states:  # others may have been committed since
+                return kind(self, part, entry, snapshot(self._states.pop(entry)))
             seen = self._seen.get(entry, len(self._order))  # not in the log: after it
             self._await(lambda: self._commits >= seen, entry, cancelled)
-            snapshot()
+            state = snapshot()
             if entry in self._seen:
                 self._begins[seen] -= 1
                 self._changed.notify_all()
-            return (_Replayed if changes else _ReplayedRead)(self, part, entry)
+            return kind(self, part, entry, state)
 
     def _await(self, turn: Callable[[], bool], entry: Part, cancelled: threading.Event) -> None:
         left = PATIENCE
@@ -171,14 +174,14 @@ class Replayer:
                     self._diverge(self._stuck(next(iter(self._waiting))))
             return None
 
-    def abandoned(self, part: Part, entry: Part, takes: Iterable[Take]) -> None:
-        """It failed, as it had failed before: its turn is the next one's, and so are the elements
-        that it took."""
+    def abandoned(self, part: Part, entry: Part, state: Any, takes: Iterable[Take]) -> None:
+        """It failed, as it had failed before: its turn is the next one's, and so are the state that
+        it saw and the elements that it took."""
         with self._changed:
             for take in takes:
                 self._coming[take.queue].update(take.numbers)
             if entry in self._seen:
-                self._begins[self._seen[entry]] += 1
+                self._states[entry] = state
             self._turns[part] -= 1
 
     def dequeued(self, entry: Part, queue: str, nth: int) -> Sequence[int] | None:
@@ -231,17 +234,18 @@ class Replayer:
 class _Replayed:
     """The place of a part that changes something."""
 
-    def __init__(self, replayer: Replayer, part: Part, entry: Part):
+    def __init__(self, replayer: Replayer, part: Part, entry: Part, state: Any):
         self._replayer = replayer
         self._part = part
         self._entry = entry
+        self._state = state
         self._takes: list[Take] = []
 
     def commit(self, apply: Callable[[], None]) -> threading.Event:
         return self._replayer.committed(self._entry, apply)
 
     def abandon(self) -> None:
-        self._replayer.abandoned(self._part, self._entry, self._takes)
+        self._replayer.abandoned(self._part, self._entry, self._state, self._takes)
 
     def wanted(self, queue: str) -> Sequence[int] | None:
         nth = sum(take.queue == queue for take in self._takes)

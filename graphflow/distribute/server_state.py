@@ -48,9 +48,9 @@ class ServerState:
 class SharedStore(Store):
     """The variables of a server."""
 
-    def snapshot(self, session: str) -> SharedTransaction:
-        """A transaction of a session on the state as it is now."""
-        return SharedTransaction(self, self._entries, session)
+    def snapshot(self, session: str, state: Any = None) -> SharedTransaction:
+        """A transaction of a session on the state as it is now, or on one of before."""
+        return SharedTransaction(self, self._entries if state is None else state, session)
 
     def drop(self, keys: Iterable[Hashable]) -> None:
         """Forget values."""
@@ -65,8 +65,8 @@ class _View(NamedTuple):
     store: SharedStore
     session: str
 
-    def begin(self) -> SharedTransaction:
-        return self.store.snapshot(self.session)
+    def begin(self, state: Any = None) -> SharedTransaction:
+        return self.store.snapshot(self.session, state)
 
 
 class SharedTransaction(RowTransaction):
@@ -89,6 +89,11 @@ class SharedTransaction(RowTransaction):
 
     def write(self, key: Hashable, value: Any) -> Any:
         return super().write(self._own(key), value)
+
+    @property
+    def snapshot(self) -> Any:
+        """The state that it sees."""
+        return self._snapshot
 
     @property
     def shows(self) -> bool:
@@ -124,9 +129,11 @@ class SharedAttempt(Attempt):
         self.done = False
         self.applied: threading.Event | None = None
 
-    def renew(self) -> None:
-        """See the state as it is now."""
-        self.transaction = self._two_phase = self._view.begin()
+    def renew(self, state: Any = None) -> Any:
+        """See the state as it is now, or one of before; gives it."""
+        fresh = self._view.begin(state)
+        self.transaction = self._two_phase = fresh
+        return fresh.snapshot
 
     @property
     def releases(self) -> int:

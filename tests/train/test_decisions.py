@@ -429,6 +429,29 @@ def test_commits_wait_for_one_that_never_comes_no_longer_than_that(tmp_path, mon
     replay.close()
 
 
+def test_who_failed_and_is_tried_again_sees_what_it_saw(tmp_path):
+    """Others were let go on when it had begun."""
+    replay = log(str(tmp_path / "log"), ("a", 1, 0), ("b", 1, 0))
+    state = [0]
+
+    def snapshot(before: Any = None) -> Any:
+        seen.append(state[0] if before is None else before)
+        return seen[-1]
+
+    def up() -> None:
+        state[0] += 1
+
+    seen: list[int] = []
+    b = replay.begin(part("b"), True, snapshot, threading.Event())
+    a = replay.begin(part("a"), True, snapshot, threading.Event())
+    assert a.commit(up).wait(PATIENCE)
+    b.abandon()
+    b = replay.begin(part("b"), True, snapshot, threading.Event())
+    assert b.commit(up).wait(PATIENCE)
+    assert seen == [0, 0, 0]
+    replay.close()
+
+
 def test_a_server_that_ends_lets_go_who_waits_for_a_turn(tmp_path):
     replay = log(str(tmp_path / "log"), ("a", 1, 0), ("b", 1, 0))
     places = [replay.begin(part(o), True, lambda: None, threading.Event()) for o in "ab"]
