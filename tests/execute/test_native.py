@@ -114,7 +114,8 @@ def test_steps_over_more_elements_than_a_block_has() -> None:
 
     def program() -> Any:
         x = tf.placeholder(tf.float32, [10_000])
-        outputs = [tf.tanh(x[::2]), tf.abs(x[::-2]), tf.reverse(x, [0]) * 2.0]
+        outputs = [tf.tanh(x[::2]), tf.abs(x[::-2]), tf.reverse(x, [0]) * 2.0,
+                   tf.gather(tf.reshape(x, [2, 5000]), [1]) + 1.0]  # fmt: skip
         return outputs, {x: floats(10_000)}
 
     agree(repeatable(program))

@@ -262,9 +262,9 @@ def _scatter(unit: Nest, scatter: Scatter, registers: dict[int, Any]) -> None:
 
 def _reach(unit: Nest, access: Access, stride: int, limit: int) -> None:
     """Check the elements that an index can lead to."""
-    walk = sum((n - 1) * max(0, s) for n, s in zip(unit.shape, access.strides, strict=True))
-    low = min(0, (limit - 1) * stride) + access.offset
-    high = max(0, (limit - 1) * stride) + access.offset + walk
+    low, high = _span(access, unit.shape, unit.length)
+    low += min(0, (limit - 1) * stride)
+    high += max(0, (limit - 1) * stride)
     if low < 0 or high >= max(1, access.value.size):
         raise ValueError(
             f"{unit.name}: an index leads to elements {low}..{high} of {access.value.size}"
@@ -332,17 +332,21 @@ def _result(node: Node) -> np.dtype[Any]:
 
 
 def _within(name: str, access: Access, shape: Shape, length: int | None) -> None:
-    strides = access.strides
-    if len(strides) != len(shape):
-        raise ValueError(f"{name}: {len(strides)} strides in a space of {len(shape)} axes")
-    low = high = access.offset
-    if length is not None and strides[0] == shape[-1] * strides[1]:
-        shape, strides = (length,), strides[1:]  # the last block may be shorter
-    for n, stride in zip(shape, strides, strict=True):
-        low += min(0, (n - 1) * stride)
-        high += max(0, (n - 1) * stride)
+    if len(access.strides) != len(shape):
+        raise ValueError(f"{name}: {len(access.strides)} strides in a space of {len(shape)} axes")
+    low, high = _span(access, shape, length)
     if low < 0 or high >= max(1, access.value.size):
         raise ValueError(f"{name}: elements {low}..{high} of a buffer of {access.value.size}")
+
+
+def _span(access: Access, shape: Shape, length: int | None) -> tuple[int, int]:
+    """First and last element; of blocks of one axis, the last may be shorter."""
+    strides = access.strides
+    if length is not None and strides[0] == shape[-1] * strides[1]:
+        shape, strides = (length,), strides[1:]
+    moves = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
+    return (access.offset + sum(min(0, m) for m in moves),
+            access.offset + sum(max(0, m) for m in moves))  # fmt: skip
 
 
 def _apart(unit: Nest, access: Access) -> None:
