@@ -15,7 +15,7 @@ from graphflow.distribute import failpoints
 from graphflow.distribute.messages import Step
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import same, summed, train
-from tests.until import until
+from tests.until import PATIENCE, asleep, until
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 STEPS = 10
@@ -96,6 +96,23 @@ def test_a_value_that_cannot_be_read_costs_the_worker_and_no_bit(graph, cluster,
     same(summed(cluster, STEPS, after(5, arm)), sums)
     assert len(told) == 1
     assert len(cluster.links[0].former) == 3
+
+
+def test_a_worker_that_breaks_waits_for_no_copy(graph, undisturbed):
+    """Of its state, in the place of a lost one: the deadline would end that, too, but late."""
+    with InProcess(2, every=4, deadline=1000 * PATIENCE) as cluster:
+
+        def exhausted_while_it_waits() -> None:
+            until(lambda: asleep(cluster.host(0)._copies._arrived))
+            exhausted()
+
+        def arm() -> None:
+            cluster.kill(0)
+            failpoints.arm("copy", 1, exhausted_while_it_waits)
+
+        on_step = after(5, arm)
+        same(train(cluster, STEPS, scopes=(T0, T1), on_step=on_step), undisturbed)
+        assert len(cluster.links[0].former) == 4
 
 
 class Late:
