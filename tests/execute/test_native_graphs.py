@@ -92,9 +92,11 @@ def test_random_graphs_have_the_same_bits_on_two_devices(case: Case, where: list
 
     def run(where: list[int]) -> Any:
         turns = itertools.cycle(where)
-        options = {"intra_op_parallelism_threads": 1, "deterministic": True}
-        return steps(case, "native", device=lambda op: f"/cpu:{next(turns)}",
-                     device_count={"CPU": 2}, **options)[0]  # fmt: skip
+        return steps(
+            case, "native", device=lambda op: f"/cpu:{next(turns)}", device_count={"CPU": 2},
+            allow_soft_placement=True,  # a loop and its gradient must share a device
+            intra_op_parallelism_threads=1, deterministic=True,
+        )[0]  # fmt: skip
 
     for first, second in zip(run(where), run([0]), strict=True):
         for i, value in first.items():
