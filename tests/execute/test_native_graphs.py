@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphflow as tf
-from graphflow.compile.loops import shares, strips, sums
+from graphflow.compile.loops import gather, nests, shares, strips, sums
 from graphflow.compile.native import build
 from graphflow.execute import compiling
 from tests.execute.random_graphs import OPS, Case
@@ -58,9 +58,10 @@ def steps(
             return [session.run(chosen, feeds) for _ in range(2)], len(exact)
 
 
-# Small steps, too, are shared by two workers, and run in strips.
+# Small steps, too, are shared by two workers, go through blocks, and run in strips.
 _SHARED = [(build, "_SMALL", 0), (sums, "_ALONE", 0), (shares, "_ALONE", 0), (shares, "_TINY", 0),
-           (strips, "_CACHE", 256), (strips, "_THIN", 1)]  # fmt: skip
+           (nests, "BLOCK", 16), (gather, "_NARROW", 2), (strips, "_CACHE", 256),
+           (strips, "_THIN", 1)]  # fmt: skip
 
 
 @_SETTINGS
