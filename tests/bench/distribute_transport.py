@@ -72,7 +72,7 @@ MEANING = {
 def numbers() -> dict[str, Any]:
     found = _sums()
     with _ray():
-        found |= _steps(2) | _steps(32) | _free(32) | _messages() | _boundaries()
+        found |= _two() | _many() | _messages() | _boundaries()
     return found
 
 
@@ -120,26 +120,29 @@ def _step(
             yield lambda: session.run(reads), lambda: ray.get([a.ping.remote() for a in actors])
 
 
-def _steps(count: int) -> dict[str, float]:
-    names = f"step_us_{count}", f"calls_us_{count}"
+def _two() -> dict[str, float]:
     with ExitStack() as stack:
-        chosen = {"bind_cpus": True, "disable_aslr": count > 2 and refusal() is None}
-        works = dict(zip(names, stack.enter_context(_step(count, "fast", **chosen)), strict=True))
-        if count == 2:  # further clusters of 32 would take time from this one
-            works["step_us_2_free"], _ = stack.enter_context(_step(2, "fast"))
-            works["step_us_2_by_ray"], _ = stack.enter_context(_step(2, "ray"))
-        return _middle(works, count)
+        works: dict[str, Callable[[], Any]] = {}
+        bound = stack.enter_context(_step(2, "fast", bind_cpus=True))
+        works["step_us_2"], works["calls_us_2"] = bound
+        works["step_us_2_free"], _ = stack.enter_context(_step(2, "fast"))
+        works["step_us_2_by_ray"], _ = stack.enter_context(_step(2, "ray"))
+        # Long turns: after others have had the processors, the first ones take 1 ms, not 0.15.
+        return _middle(works, calls=1000)
 
 
-def _free(count: int) -> dict[str, float]:
-    """Steps of workers as they are where no option says otherwise."""
-    with _step(count, "fast") as (step, _):
-        return _middle({f"step_us_{count}_free": step}, count)
+def _many() -> dict[str, float]:
+    """One after the other: after Ray's calls, a hundred steps take up to twice their time, and
+    workers that wait take some of it."""
+    options = {"bind_cpus": True, "disable_aslr": refusal() is None}
+    with _step(32, "fast", **options) as (step, calls):
+        found = _middle({"step_us_32": step}, calls=100) | _middle({"calls_us_32": calls}, calls=20)
+    with _step(32, "fast") as (step, _):
+        return found | _middle({"step_us_32_free": step}, calls=100)
 
 
-def _middle(works: Mapping[str, Callable[[], Any]], count: int) -> dict[str, float]:
-    # Long turns: after others have had the processors, the first steps take 1 ms instead of 0.15.
-    times = interleaved(works, calls=1000 if count == 2 else 100, rounds=ROUNDS)
+def _middle(works: Mapping[str, Callable[[], Any]], calls: int) -> dict[str, float]:
+    times = interleaved(works, calls=calls, rounds=ROUNDS)
     return {name: statistics.median(t) * 1e6 for name, t in times.items()}
 
 
