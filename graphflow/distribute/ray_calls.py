@@ -28,17 +28,25 @@ LOST = (
 )
 
 
-def call(method: Any, arguments: tuple[Any, ...], hear: Hear) -> None:
-    """Call a method of an actor; `hear` gets what comes of it, on a thread of Ray's."""
+# The same of a method that raises nothing: its actor could not read what was sent, or not answer.
+UNTAKEN = (*LOST, RayTaskError)
+
+
+def call(method: Any, arguments: tuple[Any, ...], hear: Hear, lost: Any = LOST) -> None:
+    """Call a method of an actor; `hear` gets what comes of it, on a thread of Ray's.
+
+    Args:
+      lost: classes of errors that tell that the actor is lost, to who calls at least.
+    """
     if not ray.is_initialized():  # a call would start another one
         hear(Gone("the connection to Ray was closed"))
         return
     try:
         future = method.remote(*arguments).future()
     except RayError as error:
-        hear(gone(error))
+        hear(gone(error, lost))
         return
-    future.add_done_callback(lambda done: hear(_result(done)))
+    future.add_done_callback(lambda done: hear(_result(done, lost)))
 
 
 def hand(actor: Any, session: str, ticket: Ticket, key: str, value: Any) -> None:
@@ -55,15 +63,15 @@ def hand(actor: Any, session: str, ticket: Ticket, key: str, value: Any) -> None
     actor.deliver.remote(session, ticket, key, value).future().add_done_callback(handed)
 
 
-def _result(future: Any) -> Any:
+def _result(future: Any, lost: Any) -> Any:
     error = future.exception()  # no deadline: it is done
-    return future.result() if error is None else gone(error)  # no deadline: it is done
+    return future.result() if error is None else gone(error, lost)  # no deadline: it is done
 
 
-def gone(error: BaseException) -> Gone:
-    """What a call comes to that has failed."""
-    lost = isinstance(error, LOST) or isinstance(getattr(error, "cause", None), LOST)
-    return Gone(reason(error).rstrip("."), worker_lost=lost)
+def gone(error: BaseException, lost: Any = LOST) -> Gone:
+    """What a call comes to that has failed, see `call`."""
+    ended = isinstance(error, lost) or isinstance(getattr(error, "cause", None), lost)
+    return Gone(reason(error).rstrip("."), worker_lost=ended)
 
 
 def reason(error: BaseException) -> str:

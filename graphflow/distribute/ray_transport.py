@@ -24,7 +24,7 @@ from graphflow.distribute.channel import Gone, Hear, Link
 from graphflow.distribute.fast.peers import Address
 from graphflow.distribute.messages import Message, Step
 from graphflow.distribute.processors import BIND
-from graphflow.distribute.ray_calls import call, gone, reason
+from graphflow.distribute.ray_calls import UNTAKEN, call, gone, reason
 from graphflow.distribute.ray_worker import GROUPS, LOOPBACK, Description, Executor
 
 # Of a Ray that is started here; `cluster/` has the same.  A machine is given up after a second
@@ -71,8 +71,10 @@ class RayLink(Link):
 
     def send(self, worker: str, message: Message, hear: Hear) -> None:
         actor = self._actors[worker]
-        method = actor.step if isinstance(message, Step) else actor.notice
-        call(method, (self._session, message), hear)
+        if isinstance(message, Step):  # one that it could not read is missing in the sequence
+            call(actor.step, (self._session, message), hear, UNTAKEN)
+        else:
+            call(actor.notice, (self._session, message), hear)
 
     def call(self, worker: str, method: str, *arguments: Any, hear: Hear) -> None:
         call(self._actors[worker].call, (self._session, method, arguments), hear)

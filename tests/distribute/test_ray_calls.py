@@ -10,7 +10,7 @@ import pytest
 
 from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone
-from graphflow.distribute.messages import Ticket
+from graphflow.distribute.messages import Save, Step, Ticket
 
 pytestmark = pytest.mark.ray
 
@@ -73,6 +73,24 @@ def ended() -> Exception:
     from ray.exceptions import RayActorError
 
     return RayActorError()
+
+
+@pytest.mark.parametrize(
+    ("message", "lost"), [(Step(1, (), TICKET, 1, (), False), True), (Save(1, (), 0, 1, 0), False)]
+)
+def test_a_worker_that_cannot_read_a_step_is_lost(message, lost):
+    """It takes nothing that comes after that step.  Of a copy, the answer may be too much."""
+    from ray.exceptions import RayTaskError
+
+    from graphflow.distribute.ray_transport import RayLink
+
+    actor, came = Actor(), []
+    reserve: Any = None
+    RayLink("session", {"a": actor}, reserve).send("a", message, came.append)
+    method = actor.step if lost else actor.notice
+    assert method.calls == [("session", message)]
+    method.answer.set_exception(RayTaskError("step", "", MemoryError("of the worker")))
+    assert came == [Gone("MemoryError: of the worker", worker_lost=lost)]
 
 
 @pytest.mark.parametrize(

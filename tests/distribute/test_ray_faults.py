@@ -14,7 +14,7 @@ import pytest
 
 import graphflow as tf
 from graphflow.base import errors
-from graphflow.distribute.messages import Ticket
+from graphflow.distribute.messages import Step, Ticket
 from tests.distribute.evidence import arm
 from tests.distribute.programs import same, summed, train
 from tests.until import PATIENCE, until
@@ -226,8 +226,8 @@ def _exhausted() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", [{"transport": "ray", "deadline": 20.0}], indirect=True)
-def test_a_value_cannot_be_unpickled_by_the_worker_that_it_was_sent_to(cluster, graph):
-    """Of which Ray tells only who has sent it."""
+def test_a_worker_cannot_unpickle_what_it_is_sent(cluster, graph):
+    """Of which Ray tells only who has sent it: a step, and a value."""
     from graphflow.distribute.ray_calls import hand
 
     first = pids(cluster)
@@ -236,9 +236,16 @@ def test_a_value_cannot_be_unpickled_by_the_worker_that_it_was_sent_to(cluster, 
         up = a.assign_add(1.0)
     with tf.Session(cluster=cluster) as session:
         session.run(a.initializer)
-        name = session.target.conductor._link._session
-        hand(cluster._actors["/job:worker/replica:0/task:1"], name, Ticket(0, 9, 9), "key",
-             Unreadable())  # fmt: skip
+        link, worker, ticket = (
+            session.target.conductor._link,
+            list(cluster.workers)[1],
+            Ticket(0, 9, 9),
+        )
+        heard: list[Any] = []
+        link.send(worker, Step(9, (), ticket, 1, [Unreadable()], False), heard.append)
+        until(lambda: heard)
+        assert heard[0].worker_lost
+        hand(cluster._actors[worker], link._session, ticket, "key", Unreadable())
         values = iter(range(2, 100_000))
         until(lambda: session.run(up) == next(values) and pids(cluster)[1] != first[1])
     assert pids(cluster)[0] == first[0]
