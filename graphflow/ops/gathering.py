@@ -59,9 +59,11 @@ def _rows_grad(g: Tensor, params: Tensor, indices: Tensor) -> Any:
     """The gradient of rows stays sparse: only those that were picked are stored."""
     from graphflow.ops.slices import IndexedSlices
 
-    sizes = shape(params)
-    rows = reshape(g, concat([np.array([-1], np.int32), sizes[1:]], 0))
-    return IndexedSlices(rows, reshape(indices, [-1]), sizes)
+    sizes, flat = shape(params), reshape(indices, [-1])
+    rows = reshape(
+        g, concat([shape(flat), sizes[1:]], 0)
+    )  # -1 leaves open how many rows of nothing
+    return IndexedSlices(rows, flat, sizes)
 
 
 def _gather_cases(s: Sampler) -> list[Case]:

@@ -75,7 +75,7 @@ def _minimise(xp: Any, x: Array, rows: Array, updates: Array) -> None:
 
 def _each(xp: Any, x: Array, rows: Array, updates: Array, function: Any) -> None:
     """In order, so that repeated rows take all their updates: CuPy has no multiply.at."""
-    flat = updates.reshape(-1, *x.shape[1:])
+    flat = updates.reshape(rows.size, *x.shape[1:])
     for i, row in enumerate(rows.ravel().tolist()):
         x[row] = function(x[row], flat[i])
 

@@ -84,3 +84,10 @@ def test_rows_are_added_in_order() -> None:
         wanted[place] += row
     dense = as_tensor(IndexedSlices(rows, places, [20, 3]))
     np.testing.assert_array_equal(evaluate([dense])[0], wanted)
+
+
+def test_rows_of_nothing_have_a_gradient() -> None:
+    """How many of them there are does not follow from their elements."""
+    x = constant(np.zeros((2, 0), np.float32))
+    (slope,) = gradients(gather(x, [0, 1, 1]) * 2.0, [x])
+    assert evaluate([as_tensor(slope)])[0].shape == (2, 0)
