@@ -91,7 +91,8 @@ JOB = """
     nodes = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         nodes.add_node(num_cpus=1, **memory)
-    job = Job(Path(sys.argv[1]), 60, address=nodes.address)
+    STEPS = 400  # more than are done before Ray notices: who lives on is in the midst of them
+    job = Job(Path(sys.argv[1]), STEPS, address=nodes.address)
     job.reach(20)
     server = int(job.read("ps0.pid"))
     raylet = int(Path(f"/proc/{server}/stat").read_text().rsplit(")", 1)[1].split()[1])
@@ -100,7 +101,7 @@ JOB = """
     job.comes_back("ps0", server)
     print("back after", time.monotonic() - start, "s")
     assert job.end() == 0
-    undisturbed(job, 60)
+    undisturbed(job, STEPS)
     print("same True")
     nodes.shutdown()
     """
