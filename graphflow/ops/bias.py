@@ -74,6 +74,11 @@ def _bias_add(xp: Any, value: Num, bias: Num, *, data_format: Any = "NHWC") -> A
 
     That is the last axis, or axis 1 where data_format is "NCHW".
     """
+    # NumPy would repeat a bias of one number, and make more of a value than there is.
+    if value.ndim < 2 or bias.shape != (value.shape[channel_axis(value.ndim, data_format)],):
+        raise InvalidArgumentError(
+            None, None, f"a bias of shape {bias.shape} for a value of shape {value.shape}"
+        )
     return value + _along_channels(bias, value.ndim, data_format)
 
 
@@ -102,8 +107,10 @@ def _bias_grad_grad(gg: Tensor, y: Tensor, g: Tensor, *, data_format: Any) -> Te
 )
 def _bias_grad(xp: Any, g: Num, *, data_format: Any = "NHWC") -> Array:
     """The sum of g over all axes but that of the channels: [channels]."""
-    if not g.ndim:
-        raise InvalidArgumentError(None, None, "a scalar has no channels")
+    if g.ndim < 2:
+        raise InvalidArgumentError(
+            None, None, f"the gradient of a bias has rank at least 2, not shape {g.shape}"
+        )
     axis = channel_axis(g.ndim, data_format)
     return xp.sum(g, axis=tuple([i for i in range(g.ndim) if i != axis]), dtype=g.dtype)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.base.errors import GraphError, InvalidArgumentError, ShapeError
+from graphflow.base.errors import DTypeError, GraphError, InvalidArgumentError, ShapeError
 from graphflow.base.shapes import CLASH, format_dims, merged
 from graphflow.build import as_tensor, op
 from graphflow.build.opdef import Array, Each, Index, Specs, T
@@ -63,6 +63,9 @@ def _partition(xp: Any, data: T, partitions: Index, *, num: Any) -> tuple[Array,
 def _stitch_spec(*inputs: Tensor) -> Specs:
     half = len(inputs) // 2
     indices, data = inputs[:half], inputs[half:]
+    for i in indices:
+        if not i.dtype.is_integer:
+            raise DTypeError(f"indices must be of an integer dtype, not {i.dtype.name}")
     rest: Any = None
     for i, d in zip(indices, data, strict=True):
         if i.dims is None or d.dims is None:
