@@ -6,18 +6,29 @@ from typing import Any, Final
 
 import numpy as np
 
-from graphflow.build.opdef import Array, Integer, op
+from graphflow.base.errors import GraphError
+from graphflow.build.opdef import Array, Integer, Specs, op
+from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case
-from graphflow.ops.rules import same
+from graphflow.ops.rules import same, whole
 
 _ROUNDS: Final = 4  # enough for a permutation that nobody can tell from a random one
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 _MIXERS: Final = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
+def _places(number: Tensor, *, rows: Any, seed: Any) -> Specs:
+    """Without rows the search for one would have no end."""
+    whole(seed, "seed")
+    most = np.iinfo(number.dtype.np).max
+    if not 1 <= whole(rows, "rows") <= most:
+        raise GraphError(f"rows must be from 1 to {most}, as numbers are {number.dtype.name}")
+    return same(number)
+
+
 @op(
     "ShuffledRow",
-    infer=same,
+    infer=_places,
     grad=None,
     cost=lambda number, **_: 60.0 * np.prod([d or 1 for d in number.dims or ()]),
     cases=lambda s: [
@@ -33,6 +44,7 @@ def shuffled_row(xp: Any, number: Integer, *, rows: int, seed: int = 0) -> Array
     applied until the result is a row (Black and Rogaway, CT-RSA 2002, "cycle walking"); its rounds
     mix as SplitMix64 does (Steele, Lea and Flood, OOPSLA 2014).
     """
+    rows, seed = int(rows), int(seed)
     flat = number.reshape(-1).astype(np.int64)
     turn = flat // rows
     key = _mixed(xp.asarray(turn.astype(np.uint64)) * np.uint64(_GOLDEN) + np.uint64(seed % 2**64))

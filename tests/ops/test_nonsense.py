@@ -290,6 +290,13 @@ def test_indices_of_rows_are_integers(indices: Any) -> None:
     refused(found.value)
 
 
+@pytest.mark.parametrize("rows", [0, -1, 1.5, 2**40, None])
+def test_rows_that_are_none_are_refused(rows: Any) -> None:
+    with tf.Graph().as_default(), pytest.raises((DTypeError, GraphError), match="rows") as found:
+        ENTRIES["ShuffledRow"](tf.constant([1, 2]), rows=rows)
+    refused(found.value)
+
+
 @pytest.mark.parametrize("what", REFUSED)
 def test_values_are_checked_when_run(what: str) -> None:
     error = tf.errors.InvalidArgumentError
