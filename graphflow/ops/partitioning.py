@@ -66,6 +66,9 @@ def _stitch_spec(*inputs: Tensor) -> Specs:
     for i in indices:
         if not i.dtype.is_integer:
             raise DTypeError(f"indices must be of an integer dtype, not {i.dtype.name}")
+    for d in data:
+        if d.dtype is not data[0].dtype:
+            raise DTypeError(f"data must have one dtype, not {data[0].dtype.name}, {d.dtype.name}")
     rest: Any = None
     for i, d in zip(indices, data, strict=True):
         if i.dims is None or d.dims is None:
@@ -76,8 +79,6 @@ def _stitch_spec(*inputs: Tensor) -> Specs:
             raise ShapeError(
                 f"data do not fit together: {', '.join(format_dims(t.dims) for t in data)}"
             )
-        if d.dtype is not data[0].dtype:
-            raise ShapeError("data must have one dtype")
     values = [constant_value(i) for i in indices]
     known = [v for v in values if v is not None]
     count = None

@@ -290,6 +290,11 @@ def test_indices_of_rows_are_integers(indices: Any) -> None:
     refused(found.value)
 
 
+def test_rows_of_two_dtypes_are_refused_though_their_shapes_are_not_known() -> None:
+    with tf.Graph().as_default(), pytest.raises(DTypeError, match="one dtype, not float32, int32"):
+        tf.dynamic_stitch([[0], [1]], [unknown([1]), tf.placeholder(tf.int32)])
+
+
 @pytest.mark.parametrize("rows", [0, -1, 1.5, 2**40, None])
 def test_rows_that_are_none_are_refused(rows: Any) -> None:
     with tf.Graph().as_default(), pytest.raises((DTypeError, GraphError), match="rows") as found:
