@@ -47,10 +47,12 @@ class RecordFile:
             except FileNotFoundError:
                 data = b""
         while (found := _parsed(data, self._end)) is not None:
-            value, self._end = found
-            self.records.append(value)
-        if self.records and (first := self.records.pop(0)) != self._first:
-            raise FailedPreconditionError(None, None, self._foreign(first))
+            value, end = found
+            if self._end:
+                self.records.append(value)
+            elif value != self._first:  # before the rest, of which this version may not know a kind
+                raise FailedPreconditionError(None, None, self._foreign(value))
+            self._end = end
 
     def _foreign(self, first: Any) -> str:
         known = len(first) == 2 and isinstance(first[1], int)

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -215,6 +215,21 @@ def test_a_folder_of_another_form_is_refused(tmp_path, graph, monkeypatch):
     formless.close()
     with pytest.raises(errors.FailedPreconditionError, match="holds records without a form"):
         tf.Session(resume=tmp_path / "before")
+
+
+def test_a_folder_of_a_later_form_is_refused_whatever_it_holds(tmp_path, monkeypatch):
+    class Later(NamedTuple):
+        number: int
+
+    path = str(tmp_path / "runs")
+    later = RecordFile(path, "runs of a session", resume.FORM + 1)
+    with monkeypatch.context() as patch:
+        patch.setitem(tree._TUPLES, "Later", Later)
+        later.open()
+        later.append([Later(1)])
+        later.close()
+    with pytest.raises(errors.FailedPreconditionError, match=f"form {resume.FORM + 1}, and this"):
+        tf.Session(resume=tmp_path)
 
 
 _QUEUE = "_came _drawn _items _refuses _reserved capacity closed name"
