@@ -12,10 +12,11 @@ else follows from the values, and so has the same bits.
     ["taken", accumulator, [[rank, gift], …]]          what a mean was made of
     ["passed", gate, rank, step]                       to which step a worker was let on
 
-What a program reads may decide on what it runs, so runs that change nothing are logged, too.  A run
-that fails is tried in the turn of the next one of its plan that does not; where there is none, when
-it was tried.  A log that ends leaves the rest to chance, but for elements of queues that others are
-yet to take.  Elements are numbered as they come, which is in the order of commits.
+What a program reads may decide on what it runs, so runs that change nothing are logged, too.  Of a
+plan of which none was committed, a run that fails is tried when it was tried; of another plan, in
+the turn of the next one that was committed, or at the end of the log.  A log that ends leaves the
+rest to chance, but for elements of queues that others are yet to take.  Elements are numbered as
+they come, which is in the order of commits.
 """
 
 from __future__ import annotations
