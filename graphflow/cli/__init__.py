@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Options that say how to run on workers.
-_OF_WORKERS = (
-    "ps", "address", "restarts", "heartbeat", "record_decisions", "replay_decisions",
-)  # fmt: skip
+# Options that say how to run on workers, and what they are where they are not given.
+_OF_WORKERS = {
+    "ps": None, "address": None, "cpus_per_worker": 1, "gpus_per_worker": 0, "tls": False,
+    "restarts": None, "heartbeat": None, "record_decisions": None, "replay_decisions": None,
+}  # fmt: skip
 FORMS = ("fused", "memory", "ir", "llvm", "assembly", "cuda")  # of code, for `inspect`
 
 
@@ -28,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
-    for name in _OF_WORKERS if getattr(options, "workers", 0) is None else ():
-        if getattr(options, name) is not None:
+    for name, default in _OF_WORKERS.items() if getattr(options, "workers", 0) is None else ():
+        if getattr(options, name) != default:
             option = name.replace("_", "-")
             parser.error(f"--{option} is about workers: say how many, by --workers N")
     if options.command == "demo":
@@ -112,6 +114,18 @@ def _whole(least: int) -> Callable[[str], int]:
     return number
 
 
+def _cpus(text: str) -> float:
+    """A number of the command line of processors, which workers may share.
+
+    Raises:
+      ArgumentTypeError: it is none.
+    """
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+
+
 def _seconds(text: str) -> float:
     """A duration of the command line.
 
@@ -157,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
             "--ps", type=_whole(0), help="parameter servers; 1 where a program has tasks"
         )
         each.add_argument("--address", help=f"{where}; by default one of its own")
-        each.add_argument("--cpus-per-worker", type=float, default=1, help="CPUs of each; 1")
+        each.add_argument("--cpus-per-worker", type=_cpus, default=1, help="CPUs of each; 1")
         each.add_argument("--gpus-per-worker", type=_whole(0), default=0, help="GPUs of each; 0")
         each.add_argument("--tls", action="store_true", help="encrypt values between machines, too")
         each.add_argument(

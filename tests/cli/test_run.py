@@ -79,7 +79,10 @@ def test_a_heartbeat_is_a_positive_number(text, capsys):
         (["--workers", "0"], "'0' is no whole number from 1 on"),
         (["--workers", "1", "--ps", "-1"], "'-1' is no whole number from 0 on"),
         (["--workers", "1", "--restarts", "often"], "'often' is no whole number from 0 on"),
+        (["--workers", "1", "--cpus-per-worker", "nan"], "'nan' is no number from 0 on"),
         (["--ps", "2"], "--ps is about workers: say how many"),
+        (["--cpus-per-worker", "2"], "--cpus-per-worker is about workers"),
+        (["--tls"], "--tls is about workers"),
         (["--record-decisions", "there"], "--record-decisions is about workers"),
     ],
 )
