@@ -189,7 +189,7 @@ def as_dtype(value: Any) -> DType:
         return found
     try:
         dtype = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # the latter ones of texts with a comma
         raise TypeError(f"cannot convert {value!r} to a dtype") from None
     if (found := _BY_NUMPY.get(dtype)) is not None:
         return found

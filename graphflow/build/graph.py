@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 from graphflow.base.dtypes import DType
-from graphflow.base.errors import GraphError, ShapeError
+from graphflow.base.errors import DTypeError, GraphError, ShapeError
 from graphflow.base.shapes import CLASH, Dims, format_dims, holds, merged
 from graphflow.base.state import StateKey
 from graphflow.build import defaults
@@ -74,6 +74,8 @@ class Graph:
             inputs = tuple([t if t.op.graph is self else self.own(t) for t in inputs])
             specs = opdef.infer(*inputs, **attrs)
             for dims, dtype in specs:
+                if type(dtype) is not DType:
+                    raise DTypeError(f"{dtype!r} is no dtype of a tensor")
                 if dims and not holds(dims, dtype.size):
                     raise ShapeError(f"no memory holds {dtype.name}{format_dims(dims)}")
         except Exception as error:

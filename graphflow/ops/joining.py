@@ -239,7 +239,7 @@ def _cut(value: Array, sizes: list[int], axis: int) -> tuple[Array, ...]:
 
 
 def _split_v_spec(value: Tensor, sizes: Tensor, *, num: int, axis: int) -> Specs:
-    known = known_dims(sizes)
+    known, num = known_dims(sizes), output_count(num)
     if known is not None and len(known) != num:
         raise ShapeError(f"{len(known)} sizes were given for {num} parts")
     if value.dims is None:

@@ -295,6 +295,18 @@ def test_rows_of_two_dtypes_are_refused_though_their_shapes_are_not_known() -> N
         tf.dynamic_stitch([[0], [1]], [unknown([1]), tf.placeholder(tf.int32)])
 
 
+def test_a_dtype_that_is_none_is_refused() -> None:
+    with tf.Graph().as_default(), pytest.raises(DTypeError, match="'i,j' is no dtype") as found:
+        ENTRIES["RandomPoissonV2"](tf.placeholder(tf.int32), 1.0, dtype="i,j", stream=0)
+    refused(found.value)
+
+
+def test_so_many_parts_are_refused() -> None:
+    with tf.Graph().as_default(), pytest.raises(GraphError, match="outputs") as found:
+        ENTRIES["SplitV"](unknown([1]), tf.placeholder(tf.int32), num=2**40)
+    refused(found.value)
+
+
 @pytest.mark.parametrize("rows", [0, -1, 1.5, 2**40, None])
 def test_rows_that_are_none_are_refused(rows: Any) -> None:
     with tf.Graph().as_default(), pytest.raises((DTypeError, GraphError), match="rows") as found:
