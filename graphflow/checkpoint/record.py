@@ -73,7 +73,11 @@ class RecordFile:
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115  (see `close`)
             os.ftruncate(self._file.fileno(), self._end)
         if not self._end:
-            self.append(self._first)
+            try:
+                self.append(self._first)
+            except BaseException:
+                self.close()
+                raise
 
     def append(self, value: Any) -> None:
         """Add a record; it is safe only after the next `sync`.

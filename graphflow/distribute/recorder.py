@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graphflow.base.errors import AlreadyExistsError, OpError
+from graphflow.checkpoint import files
 from graphflow.distribute.decisions import Part, Place, Take, at_once, log_of
 
 _log = logging.getLogger("graphflow")
@@ -25,6 +26,7 @@ class Recorder:
 
         Raises:
           AlreadyExistsError: there is one.
+          OpError: the disk fails.
         """
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         if Path(path).exists():
@@ -39,7 +41,11 @@ class Recorder:
         self._failed: deque[tuple[Part, int]] = deque()  # yet to be written down
         self._broken = False
         self._file = log_of(path)
-        self._file.open()
+        try:
+            self._file.open()
+        except OpError:
+            files.remove_file(path)  # else it would be in the way once there is room
+            raise
 
     def begin(
         self, part: Part, changes: bool, snapshot: Callable[..., Any], cancelled: threading.Event

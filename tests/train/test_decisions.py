@@ -380,6 +380,19 @@ def test_a_log_for_which_there_is_no_room_ends_and_what_it_would_tell_goes_on(
     assert counted(5, replay_decisions=str(tmp_path)) == 5.0
 
 
+def test_a_log_that_has_no_room_to_begin_is_not_in_the_way_of_the_next_one(tmp_path, monkeypatch):
+    class Full(files.Disk):
+        def write(self, file: Any, data: Any) -> None:
+            super().write(file, data[:7])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "DISK", Full())
+    with pytest.raises(errors.ResourceExhaustedError, match="No space left"):
+        tf.train.Server({"ps": ["a:1"]}, "ps", 0, record_decisions=str(tmp_path))
+    monkeypatch.undo()
+    assert counted(1, record_decisions=str(tmp_path)) == 1.0
+
+
 def test_what_had_failed_and_does_not_is_told(tmp_path, caplog):
     path, never = str(tmp_path / "log"), threading.Event()
     log(path, ("a", 1, 0), ("a", 2, 1)).close()
