@@ -51,6 +51,7 @@ class Serving:
     Attributes:
       name: "/job:worker/replica:0/task:1".
       address: what its target is called.
+      told: what its cluster calls that; another one where it stands for any port.
       tasks: the names of all tasks of its cluster.
       opener: as whom its sessions are known.
     """
@@ -80,6 +81,7 @@ class Serving:
         """
         self.name = task_name(job, task)
         self.address = address
+        self.told = cluster.get(self.name, address)
         self.tasks = tuple(cluster)
         self.opener = Opener(self.name, incarnations().get(self.name, 0))
         self._cluster = {**cluster, self.name: address}
@@ -245,7 +247,7 @@ def _in_process(cluster: Mapping[str, str]) -> dict[str, Member]:
         with _lock:
             every = [s for servers in _servers.values() for s in servers]
             found: dict[str, Member] = {
-                s.name: s._member for s in every if cluster.get(s.name) == s.address
+                s.name: s._member for s in every if cluster.get(s.name) in (s.address, s.told)
             }
         missing = [name for name in cluster if name not in found]
         if not missing:

@@ -439,6 +439,18 @@ def test_a_local_server_is_a_cluster_of_its_own():
         server.stop()
 
 
+def test_tasks_at_any_port_find_each_other():
+    spec = {"ps": ["localhost:0"], "worker": ["localhost:0"]}
+    ps, worker = [tf.train.Server(spec, job, 0) for job in spec]
+    with tf.Graph().as_default(), tf.device("/job:ps/task:0"):
+        v = tf.Variable(1.0)
+        with tf.Session(worker.target) as session:
+            session.run(v.initializer)
+            assert session.run(v) == 1.0
+    for server in (ps, worker):
+        server.stop()
+
+
 @pytest.mark.parametrize("local", [True, False])
 def test_clusters_with_tasks_of_the_same_names_are_apart(local):
     def start(ports: str) -> list[tf.train.Server]:
