@@ -77,8 +77,15 @@ def remove_file(path: str) -> None:
 
 
 @contextlib.contextmanager
-def typed_errors(path: str) -> Iterator[None]:
-    """Errors of the operating system become those of runs."""
+def typed_errors(
+    path: str, failed: str = "write", then: str = "; the checkpoint before it stands"
+) -> Iterator[None]:
+    """Errors of the operating system become those of runs.
+
+    Args:
+      failed: what cannot be done with the path.
+      then: how things stand.
+    """
     try:
         yield
     except OSError as error:
@@ -91,5 +98,5 @@ def typed_errors(path: str) -> Iterator[None]:
             errno.EROFS: PermissionDeniedError,
         }
         kind = kinds.get(error.errno or 0, UnknownError)
-        message = f"cannot write {path}: {error.strerror or error}; the checkpoint before it stands"
+        message = f"cannot {failed} {path}: {error.strerror or error}{then}"
         raise kind(None, None, message) from error

@@ -40,7 +40,7 @@ class RecordFile:
         self._first = [holds, form]
         self._file: Any = None
         self._end = 0
-        with files.typed_errors(path):
+        with files.typed_errors(path, "read", ""):
             try:
                 with open(path, "rb") as file:
                     data = file.read()
@@ -69,7 +69,7 @@ class RecordFile:
         Raises:
           OpError: the disk fails.
         """
-        with files.typed_errors(self.path):
+        with files.typed_errors(self.path, then=""):
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115  (see `close`)
             os.ftruncate(self._file.fileno(), self._end)
         if not self._end:
@@ -92,12 +92,12 @@ class RecordFile:
         head = json.dumps([plain, index]).encode()
         body = pack(tensors) if tensors else b""
         frame = _FRAME.pack(len(head), len(body), digest_of(head + body).encode())
-        with files.typed_errors(self.path):
+        with files.typed_errors(self.path, then=""):
             files.DISK.write(self._file, frame + head + body)
 
     def sync(self) -> None:
         """Return when all records are on the disk."""
-        with files.typed_errors(self.path):
+        with files.typed_errors(self.path, then=""):
             files.DISK.sync(self._file)
 
     def close(self) -> None:

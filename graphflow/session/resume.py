@@ -69,7 +69,7 @@ class Resumption:
           FailedPreconditionError: a version of graphflow has made it that keeps other things.
           OpError: the disk fails, or the folder is corrupt.
         """
-        with files.typed_errors(folder):
+        with files.typed_errors(folder, "make", ""):
             os.makedirs(folder, exist_ok=True)
         self.folder = folder
         self.run = 0

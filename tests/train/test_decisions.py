@@ -272,6 +272,16 @@ def test_a_log_is_not_overwritten_and_must_be_there(tmp_path):
         tf.train.Server({"ps": ["a:1"]}, "ps", 0, record_decisions="a", replay_decisions="b")
 
 
+def test_a_log_that_cannot_be_read_is_told_of(tmp_path):
+    with servers(1, record_decisions=str(tmp_path)):
+        pass
+    (path,) = tmp_path.iterdir()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(errors.UnknownError, match=f"cannot read {path}: Is a directory$"):
+        tf.train.Server({"ps": ["a:1"]}, "ps", 0, replay_decisions=str(tmp_path))
+
+
 def test_a_log_of_another_form_is_refused(tmp_path, monkeypatch):
     with servers(1, record_decisions=str(tmp_path)):
         pass
@@ -387,7 +397,9 @@ def test_a_log_that_has_no_room_to_begin_is_not_in_the_way_of_the_next_one(tmp_p
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "DISK", Full())
-    with pytest.raises(errors.ResourceExhaustedError, match="No space left"):
+    with pytest.raises(
+        errors.ResourceExhaustedError, match=r"cannot write .*: No space left on device$"
+    ):
         tf.train.Server({"ps": ["a:1"]}, "ps", 0, record_decisions=str(tmp_path))
     monkeypatch.undo()
     assert counted(1, record_decisions=str(tmp_path)) == 1.0
