@@ -3,7 +3,11 @@ training goes on bit for bit, or the user gets a typed error; nobody waits for e
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +16,8 @@ import pytest
 import graphflow as tf
 from graphflow.base import errors
 from graphflow.distribute import failpoints
-from graphflow.distribute.messages import Step
+from graphflow.distribute.host import Host
+from graphflow.distribute.messages import Broken, Rebuild, Step, Ticket
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import same, summed, train
 from tests.until import PATIENCE, asleep, until
@@ -84,10 +89,13 @@ def test_a_value_that_cannot_be_read_costs_the_worker_and_no_bit(graph, cluster,
     told: list[str] = []
 
     def arm() -> None:
-        host = cluster.host(1)
+        host, count = cluster.host(1), itertools.count()
+        whole = host.deliver
 
         def deliver(ticket: Any, key: str, value: Any) -> None:
-            del host.deliver  # type: ignore[attr-defined]
+            if next(count):
+                whole(ticket, key, value)
+                return
             told.append(key)
             host.undelivered(ticket, key, "it does not unpickle")
 
@@ -98,33 +106,34 @@ def test_a_value_that_cannot_be_read_costs_the_worker_and_no_bit(graph, cluster,
     assert len(cluster.links[0].former) == 3
 
 
-def test_a_worker_that_breaks_waits_for_no_copy(graph, undisturbed):
+def test_a_worker_that_breaks_waits_for_no_copy():
     """Of its state, in the place of a lost one: the deadline would end that, too, but late."""
-    with InProcess(2, every=4, deadline=1000 * PATIENCE) as cluster:
-
-        def exhausted_while_it_waits() -> None:
-            until(lambda: asleep(cluster.host(0)._copies._arrived))
-            exhausted()
-
-        def arm() -> None:
-            cluster.kill(0)
-            failpoints.arm("copy", 1, exhausted_while_it_waits)
-
-        on_step = after(5, arm)
-        same(train(cluster, STEPS, scopes=(T0, T1), on_step=on_step), undisturbed)
-        assert len(cluster.links[0].former) == 4
+    channel: Any = SimpleNamespace()
+    host = Host(0, channel, patience=1000 * PATIENCE)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(host.notice, Rebuild(1, 4, worker=T0))
+        try:
+            until(lambda: asleep(host._copies._arrived))
+            failpoints.arm("copy", 1, exhausted)
+            host.deliver(Ticket(1, 0, 4), T0, None)
+            assert isinstance(answer.result(PATIENCE), Broken)
+        finally:
+            host.close()
 
 
 class Late:
-    """A lock that is first taken when something else is so."""
+    """A lock that one thread first takes when something else is so."""
 
     def __init__(self, lock: Any, condition: Callable[[], bool]):
+        self.thread: int | None = None
+        self.waits = False
         self._lock = lock
-        self._late = [condition]
+        self._condition = condition
 
     def __enter__(self) -> None:
-        if self._late:
-            until(self._late.pop())
+        if threading.get_ident() == self.thread and not self.waits:
+            self.waits = True
+            until(self._condition)
         self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
@@ -132,22 +141,33 @@ class Late:
 
 
 def test_a_value_that_is_lost_just_before_its_step_is_known_wakes_that_step(graph, cluster, sums):
-    """The step has found the worker sound when it came; the peer's chunk comes, and cannot be
-    taken, before anybody could tell the step."""
-    step: list[Any] = []
+    """The step has found the worker sound when it came; the peer's chunk cannot be taken, and that
+    is over before anybody knows of the step."""
+    locks: list[Late] = []
 
     def before(worker: str, message: Any) -> None:
-        if worker == cluster.names[1] and isinstance(message, Step) and not step:
-            host = cluster.host(1)
-            step.append(message)
-            host._lock = Late(host._lock, lambda: host._broken is not None)
+        if worker != cluster.names[1] or not isinstance(message, Step) or locks:
+            return
+        host = cluster.host(1)
+        whole, lock = host.step, Late(host._lock, lambda: host._broken is not None)
+
+        def step(message: Step) -> Any:
+            lock.thread = threading.get_ident()
+            return whole(message)
+
+        host.step, host._lock = step, lock  # type: ignore
+        locks.append(lock)
+
+    def lost() -> None:
+        until(lambda: locks and locks[0].waits)
+        exhausted()
 
     def arm() -> None:
-        failpoints.arm("receive", 1, exhausted)
+        failpoints.arm("receive", 1, lost)
         cluster.before = before
 
     same(summed(cluster, STEPS, after(5, arm)), sums)
-    assert step
+    assert locks
     assert len(cluster.links[0].former) == 3
 
 
