@@ -95,6 +95,7 @@ class Host(Performer):
         # the session's lock.
         self._opening = threading.Lock()
         self._broken: str | None = None  # what failed outside of the kernels
+        self._closed = False
         for plan, shipment in (shipments or {}).items():
             self.load(plan, shipment)
 
@@ -184,12 +185,15 @@ class Host(Performer):
             raise UnavailableError(None, None, self._broken)
 
     def _wake_all(self) -> None:
+        """Nobody waits any more, and what has not begun will not."""
         self._copies.enter(math.inf)
         for work in self._work.values():
             work.wake(cancelled())
             if work.started is not None:
+                work.abandoned |= work.attempt is None
                 work.started.set()
         for notice in self._notices.values():
+            notice.error = cancelled()
             notice.taken.set()
 
     def _step(self, step: Step) -> Prepared | Refused:
@@ -201,6 +205,8 @@ class Host(Performer):
             self._handle(made(machine.Arrived, (step,)))
             if work.attempt is None and not work.abandoned:
                 work.started = threading.Event()
+            if self._closed:
+                self._wake_all()
         if not self._starts(work):
             reason = cancelled() if work.cancelled.is_set() else self._stuck()
             return Refused(ticket, self._machine.applied, reason)
@@ -269,6 +275,8 @@ class Host(Performer):
             self._known_state()
             self._notices[key] = notice
             self._handle(machine.Arrived(message))
+            if self._closed:
+                self._wake_all()
         _set(notice.taken, self._patience)
         with self._lock:
             self._notices.pop(key, None)
@@ -323,9 +331,7 @@ class Host(Performer):
         """Give up everything that belongs to the session; wakes whoever waits."""
         with self._lock:
             self._closed = True
-            for work in self._work.values():
-                work.wake(cancelled())
-        self._copies.enter(math.inf)
+            self._wake_all()
         self._resources.close()
         self._tiers.close()
         if self._pool is not None:

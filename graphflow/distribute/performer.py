@@ -60,7 +60,6 @@ class Performer:
         self._abandoned: list[Ticket] = []
         self._failures: deque[tuple[Ticket, OpError]] = deque(maxlen=8)
         self._late = 0  # values that nobody waited for any more
-        self._closed = False
 
     def _handle(self, event: machine.Event) -> str:
         """Perform what the machine wants; the outcome of a step, where it answers one."""
@@ -86,8 +85,6 @@ class Performer:
         work.attempt = self._attempt(ticket, work, quiet)
         for key, value in command.early.items():
             work.rendezvous.send(key, value)
-        if self._closed:
-            work.wake(cancelled())
         if work.abandoned:
             self._abandoned.append(ticket)
         if work.started is not None:
