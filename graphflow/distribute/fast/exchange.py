@@ -70,6 +70,17 @@ class Invitation(NamedTuple):
     key: bytes
 
 
+def _told(tell: Callable[..., None], *what: Any) -> Exception | None:
+    """Call somebody who waits.  What fails there is logged and returned: it is no fault of the
+    worker's, and others wait, too."""
+    try:
+        tell(*what)
+    except Exception as error:
+        _log.error("what comes of a worker cannot be taken up", exc_info=error)
+        return error
+    return None
+
+
 class _Waiting(NamedTuple):
     worker: str
     hear: Hear
@@ -222,9 +233,9 @@ class Exchange:
         if line is not None:
             line.close()
         for hear in hears:
-            hear(Gone(reason))
+            _told(hear, Gone(reason))
         for listener in audience:
-            listener.lost(worker, reason)
+            _told(listener.lost, worker, reason)
 
     # ---- messages
 
@@ -364,13 +375,15 @@ class Exchange:
                     self._connections[source.get(zmq.SRCFD)] = waiting.worker, member
         if waiting is None:
             self._gate.dropped["replayed"] += 1
-        elif isinstance(body, Failed):
-            waiting.hear(Gone(body.reason, worker_lost=False))
+            return
+        tell: Any = waiting.hear
+        if isinstance(body, Failed):
+            body = Gone(body.reason, worker_lost=False)
         elif isinstance(body, Elsewhere):
-            if waiting.collect is not None:
-                waiting.collect(serial)
-        else:
-            waiting.hear(body)
+            tell, body = waiting.collect, serial
+        error = _told(tell, body)
+        if error is not None:  # else he would wait; where that fails, too, the worker is lost
+            waiting.hear(Gone(f"{type(error).__name__}: {error}", worker_lost=False))
 
     def _monitored(self, monitor: Any) -> None:
         # no deadline: `poll` has told of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -399,6 +400,57 @@ def test_a_worker_whose_answer_finds_no_memory_is_lost(exchange, services, monke
         "its answer cannot be read",
     )
     assert ask(exchange, "b", step(1, 3)).result().values == (3,)
+
+
+@pytest.mark.parametrize("plan", [1, 8, 9], ids=["answer", "failure", "elsewhere"])
+def test_an_error_of_who_hears_an_answer_is_not_the_workers(exchange, services, caplog, plan):
+    """He hears that none will come; what else that worker owes comes."""
+    answer, waiting = Answer(exchange), ask(exchange, "a", step(7))
+    count = itertools.count()
+
+    def hear(what):
+        if next(count) == 0:
+            raise MemoryError("so a test wants it")
+        answer.hear(what)
+
+    exchange.send("a", SESSION, Kind.MESSAGE, hear, step(plan), collect=hear)
+    assert answer.result() == Gone("MemoryError: so a test wants it", worker_lost=False)
+    assert "so a test wants it" in caplog.text
+    services["a"]._find(SESSION).go_on.set()
+    assert isinstance(waiting.result(), Prepared)
+    assert ask(exchange, "a", step(1, 3)).result().values == (3,)
+
+
+def test_who_cannot_even_hear_that_no_answer_comes_loses_the_worker(exchange, services):
+    """Else he would wait for ever."""
+    waiting = ask(exchange, "a", step(7))
+
+    def hear(what):
+        raise MemoryError("so a test wants it")
+
+    exchange.send("a", SESSION, Kind.MESSAGE, hear, step(1))
+    gone(waiting)
+    services["a"]._find(SESSION).go_on.set()
+    assert ask(exchange, "b", step(1, 3)).result().values == (3,)
+
+
+def test_all_hear_of_a_loss_whatever_one_of_them_raises(exchange, services, caplog):
+    class Listener:
+        def lost(self, worker, reason):
+            raise MemoryError(reason)
+
+    def hear(what):
+        raise MemoryError(what.reason)
+
+    listeners = [Listener() for _ in range(3)]
+    exchange.audience.update(listeners)
+    first = ask(exchange, "a", step(7))
+    exchange.send("a", SESSION, Kind.MESSAGE, hear, step(7))
+    last = ask(exchange, "a", step(7))
+    exchange.lose("a", "killed by a test")
+    assert first.result() == last.result() == Gone("killed by a test")
+    assert caplog.text.count("MemoryError: killed by a test") == 4
+    services["a"]._find(SESSION).go_on.set()
 
 
 def test_a_worker_that_gets_nonsense_hangs_up(exchange, services):
