@@ -275,12 +275,15 @@ def join(
     return ray_transport.join({name: members[name].handle for name in given}, given, patience)
 
 
-def locate(members: Mapping[str, Any], addresses: Mapping[str, Address], patience: float) -> None:
+def locate(
+    members: Mapping[str, Any], addresses: Mapping[str, Address], patience: float
+) -> dict[str, str]:
     """See `fast.network.Calls`; this process's own task learns of the others, too."""
     if served is not None:
         addresses = {**addresses, here.task.name: served.address}  # type: ignore[union-attr]
         served.locate(addresses)
-    ray_transport.locate({n: m.handle for n, m in members.items()}, addresses, patience)
+    handles = {name: member.handle for name, member in members.items()}
+    return ray_transport.locate(handles, addresses, patience)
 
 
 def outlive(member: Any, ended: Callable[[str], None]) -> None:

@@ -305,18 +305,24 @@ def join(
         raise UnavailableError(None, None, f"a worker did not join: {reason(error)}") from error
 
 
-def locate(actors: Mapping[str, Any], addresses: Mapping[str, Address], patience: float) -> None:
+def locate(
+    actors: Mapping[str, Any], addresses: Mapping[str, Address], patience: float
+) -> dict[str, str]:
     """See `fast.network.Calls`."""
-    calls = [actor.locate.remote(dict(addresses)) for actor in actors.values()]
-    answered, _ = ray.wait(calls, num_returns=len(calls), timeout=patience)
-    for each in answered:
+    calls = {name: actor.locate.remote(dict(addresses)) for name, actor in actors.items()}
+    answered, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=patience)
+    deaf = {}
+    for name, asked in calls.items():
+        if asked not in answered:
+            deaf[name] = f"it did not answer within {patience:g} s"
+            continue
         try:
-            ray.get(each)
+            ray.get(asked)
         except RayError as error:
             told = gone(error)
-            if not told.worker_lost:  # it would send values to where nobody takes them
-                what = "a worker does not learn where the others take values"
-                raise UnavailableError(None, None, f"{what}: {told.reason}") from error
+            if not told.worker_lost:  # else that is noticed elsewhere
+                deaf[name] = told.reason
+    return deaf
 
 
 def outlive(actor: Any, ended: Callable[[str], None]) -> None:

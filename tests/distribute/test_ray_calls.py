@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from graphflow.base.errors import UnavailableError
 from graphflow.distribute.channel import Gone
 from graphflow.distribute.messages import Save, Step, Ticket
 
@@ -120,20 +119,25 @@ def test_a_worker_in_the_place_of_another_waits_until_peers_know_it(answer, hear
     assert came == [heard]
 
 
-def test_a_worker_that_does_not_learn_where_values_go_is_told_of(monkeypatch):
+def test_workers_that_live_and_do_not_learn_where_values_go_are_named(monkeypatch):
     import ray
     from ray.exceptions import RayTaskError
 
     from graphflow.distribute.ray_transport import locate
 
     def get(reference: Any) -> None:
-        raise reference
+        if isinstance(reference, Exception):
+            raise reference
+
+    failed = RayTaskError("locate", "MemoryError: of a peer", MemoryError("of a peer"))
+    calls = {"a": "answers", "b": ended(), "c": failed, "d": "does not"}
+
+    def actor(what: Any) -> Any:
+        return SimpleNamespace(locate=SimpleNamespace(remote=lambda _: what))
 
     monkeypatch.setattr(ray, "get", get)
-    monkeypatch.setattr(ray, "wait", lambda references, **_: (references, []))
-    actor: Any = SimpleNamespace(locate=SimpleNamespace(remote=lambda _: ended()))
-    locate({"a": actor}, {}, 1.0)
-    failed = RayTaskError("locate", "MemoryError: of a peer", MemoryError("of a peer"))
-    actor.locate.remote = lambda _: failed
-    with pytest.raises(UnavailableError, match=r"where the others take values: .*of a peer"):
-        locate({"a": actor}, {}, 1.0)
+    monkeypatch.setattr(ray, "wait", lambda references, **_: (references[:3], references[3:]))
+    assert locate({name: actor(what) for name, what in calls.items()}, {}, 0.5) == {
+        "c": "MemoryError: of a peer",
+        "d": "it did not answer within 0.5 s",
+    }

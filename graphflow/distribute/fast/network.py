@@ -32,12 +32,8 @@ class Calls(Protocol):
 
     def locate(
         self, actors: Mapping[str, Any], addresses: Mapping[str, Address], patience: float
-    ) -> None:
-        """Tell workers where all take values; those that are gone are passed over.
-
-        Raises:
-          UnavailableError: one lives, and cannot take that.
-        """
+    ) -> Mapping[str, str]:
+        """Tell workers where all take values; those that live and do not know it, and why."""
         ...
 
     def outlive(self, actor: Any, ended: Any) -> None:
@@ -113,7 +109,12 @@ class Network:
     def _connect(self, actors: Mapping[str, Any], invitations: Mapping[str, Invitation]) -> None:
         given = {worker: (worker, i, self._access) for worker, i in invitations.items()}
         self._addresses |= self._calls.join(actors, given, self._patience)
-        self._calls.locate(actors, self._addresses, self._patience)
+        deaf = self._calls.locate(actors, self._addresses, self._patience)
+        for worker, reason in deaf.items():  # it would send them to where nobody takes them
+            what = f"it does not learn where the others take values: {reason}"
+            self.exchange.lose(worker, what)
+            if worker in invitations:
+                raise UnavailableError(None, None, f"{worker} was lost: {what}")
         for worker, invitation in invitations.items():
             self.exchange.settle(invitation, self._addresses[worker].local)
             self._calls.outlive(actors[worker], _Ended(self.exchange, worker, invitation))
