@@ -94,6 +94,7 @@ class Membership:
         while not self._closed.wait(LOOKS):
             try:
                 self.look()
+                told = ""
             except OpError as error:  # all is as it was, and is tried again
                 _log.info("the workers stay as they are: %s", error)
             except ReferenceError:  # nobody has the cluster any more
