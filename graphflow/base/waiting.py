@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from graphflow.base.interrupts import interruptible
+
 _here = threading.local()
 _SLICE = 0.25  # seconds
 
@@ -46,6 +48,7 @@ def patiently(wait: Callable[[float], object], seconds: float) -> bool:
     while seconds > _SLICE:
         if wait(_SLICE):
             return True
+        interruptible()
         seconds -= _SLICE
     return bool(wait(seconds))
 

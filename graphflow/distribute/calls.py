@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from graphflow.base.errors import InvalidArgumentError, OpError, UnavailableError
+from graphflow.base.interrupts import uninterrupted
 from graphflow.base.waiting import patiently
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
@@ -58,6 +59,7 @@ def gather(
 class Calls(Driver):
     """What is done with a session beside running it."""
 
+    @uninterrupted
     def open(self, seed: int, tier: str = "reference") -> None:
         """Make the session known to the workers.
 
@@ -85,6 +87,7 @@ class Calls(Driver):
         with self._lock:
             return self._replacements.shapes(worker, plan)
 
+    @uninterrupted
     def load(self, plan: int, shipments: Mapping[str, Shipment]) -> None:
         """Ship a plan.
 
@@ -101,6 +104,7 @@ class Calls(Driver):
                 self._replacements.keep(worker, plan, shipment)
         self._call("load", {worker: (plan, s) for worker, s in shipments.items()})
 
+    @uninterrupted
     def lose(self, worker: str, reason: str) -> None:
         """Replace a worker that was found to be gone; returns when its state is back.
 
@@ -110,6 +114,7 @@ class Calls(Driver):
         self._hears(worker)(Gone(reason))
         self._until(lambda: True)
 
+    @uninterrupted
     def capture(self) -> Mapping[str, Any]:
         """Worker -> its state, as it is between two runs; none may be under way.
 
@@ -126,6 +131,7 @@ class Calls(Driver):
                 raise self._machine.unsaved
         return self._machine.snapshots
 
+    @uninterrupted
     def restore(self, snapshots: Mapping[str, Any]) -> None:
         """Go on from the state of an earlier session.
 
@@ -144,6 +150,7 @@ class Calls(Driver):
             self._handle(machine.Restore(snapshots))
         self._until(lambda: True)
 
+    @uninterrupted
     def statistics(self) -> dict[str, dict[str, int]]:
         """See `ClusterTarget.statistics`."""
         answers = self._call("statistics", dict.fromkeys(self.workers, ()))
@@ -191,6 +198,7 @@ class Calls(Driver):
             failure = self._machine.failure
             return failure or UnavailableError(None, None, f"{worker} was lost: {gone.reason}")
 
+    @uninterrupted
     def close(self) -> None:
         """End the session: runs fail, and its state on the workers is dropped.
 
@@ -216,6 +224,7 @@ class Calls(Driver):
                     taken = self._taken
                 self._await_news(taken, left)
 
+    @uninterrupted
     def abandon(self) -> bool:
         """End the session without a word to the workers, which are about to be ended; was it
         open?"""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from graphflow.base.errors import DeadlineExceededError, ResourceExhaustedError
+from graphflow.base.interrupts import in_slices, interruptible, uninterrupted
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.calls import Calls
 from graphflow.distribute.channel import Link
@@ -52,6 +53,7 @@ class Conductor(Calls):
         self._admits = threading.Event()  # runs begin; see `quiesce`
         self._admits.set()
 
+    @uninterrupted
     def run(
         self,
         plan: int,
@@ -73,6 +75,7 @@ class Conductor(Calls):
         finally:
             self._slots.append(None)
 
+    @uninterrupted
     def begin(
         self, plan: int, feeds: Mapping[str, Sequence[Any]], after: Outcome | None
     ) -> Outcome:
@@ -92,6 +95,7 @@ class Conductor(Calls):
             self._slots.append(None)
             raise
 
+    @uninterrupted
     def claim(self, outcome: Outcome, timeout: float | None = None) -> Mapping[str, Prepared]:
         """The result of a run that began ahead, as of `run`: now it is its turn.
 
@@ -111,6 +115,7 @@ class Conductor(Calls):
         finally:
             self._slots.append(None)
 
+    @uninterrupted
     def withdraw(self, outcome: Outcome) -> None:
         """Nobody wants a run that began ahead: it has no effect, nor has what comes after it."""
         with self._lock:
@@ -192,7 +197,8 @@ class Conductor(Calls):
             if outcome.expires is not None or wakes is not None:
                 due = min([t for t in (look, outcome.expires, wakes) if t is not None])
             with self._bell:
-                self._bell.wait_for(goes_on, max(0.0, due - now))
+                self._bell.wait_for(goes_on, in_slices(max(0.0, due - now)))
+            interruptible()
             with self._lock:
                 self._take_up()
                 now = self._clock()
@@ -202,6 +208,7 @@ class Conductor(Calls):
 
     # ---- changes of the workers
 
+    @uninterrupted
     def quiesce(self) -> None:
         """Wait until no run is under way; then none begins until `admit`.
 
@@ -226,6 +233,7 @@ class Conductor(Calls):
                 raise DeadlineExceededError(
                     None, None, f"runs are still under way after {self._deadline:g} s"
                 )
+            interruptible()
             time.sleep(_SHORT)
 
     def admit(self) -> None:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from graphflow.base.errors import OpError, UnavailableError
+from graphflow.base.interrupts import in_slices, interruptible
 from graphflow.base.tuples import made
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
@@ -166,7 +167,8 @@ class Driver:
     def _await_news(self, taken: int, pause: float) -> None:
         """Wait until something comes in, or more than that has been taken up."""
         with self._bell:
-            self._bell.wait_for(lambda: self._inbox or self._taken != taken, pause)
+            self._bell.wait_for(lambda: self._inbox or self._taken != taken, in_slices(pause))
+        interruptible()
 
     def _mind_the_time(self, number: int, outcome: Outcome, timeout: float) -> None:
         now = self._clock()

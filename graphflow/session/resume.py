@@ -88,7 +88,7 @@ class Resumption:
         self._past = [Done(*record) for record in records[1:]]
         self._state, self._restored = self._last_state()
         self._tried = self._restored  # the run after which the state was to be kept
-        self._failed: OpError | None = None  # why a run was not written down
+        self._lost: str | None = None  # that a run was not written down
 
     @property
     def tier(self) -> str | None:
@@ -142,9 +142,9 @@ class Resumption:
                 "a session that can be resumed executes one run at a time: the order of runs on "
                 "several threads would be another one the next time",
             )
-        if self._failed is not None:
+        if self._lost is not None:
             self._busy.release()
-            raise FailedPreconditionError(None, None, self._lost(self._failed))
+            raise FailedPreconditionError(None, None, self._lost)
 
     def __exit__(self, *_: object) -> None:
         self._busy.release()
@@ -207,15 +207,23 @@ class Resumption:
         try:
             self._log.append(list(done))
         except OpError as error:
-            self._failed = error
-            error.add_note(self._lost(error))
+            self._lost = (
+                f"run {self.run + 1} was executed, but not written down: {error.message}.  Make "
+                f"room, and {self._how()}"
+            )
+            error.add_note(self._lost)
             raise
 
-    def _lost(self, error: OpError) -> str:
-        return (
-            f"run {self.run + 1} was executed, but not written down: {error.message}.  Make room, "
-            f"and start the script again with resume={self.folder!r}: it goes on with that run"
+    def tear(self) -> None:
+        """A run was interrupted, and nobody knows whether it has taken effect: no other one may
+        follow, either."""
+        self._lost = (
+            f"run {self.run + 1} was interrupted, and may have been executed without being written "
+            f"down: {self._how()}"
         )
+
+    def _how(self) -> str:
+        return f"start the script again with resume={self.folder!r}: it goes on with that run"
 
     def save(self, state: Any) -> None:
         """Keep the session's state as it is now.  A crash on the way leaves the last one, and so

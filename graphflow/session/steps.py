@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, repeat
 from typing import Any, Protocol
 
+from graphflow.base.interrupts import uninterrupted
 from graphflow.rewrite.effects import is_droppable, touches
 from graphflow.rewrite.subgraph import Subgraph
 
@@ -122,18 +123,29 @@ def _in_series(
             if not waiting:
                 break
             _begin_all(begin, waiting)
-            step = waiting.popleft()
-            # no deadline: that of the run, as above
-            yield run(step.feeds) if step.begun is None else step.begun.result()
+            yield _next_result(run, waiting)
     finally:
-        while waiting:  # after a failure, or when nobody wants the rest: the last first
-            begun = waiting.pop().begun
-            if begun is not None:
-                begun.withdraw()
+        _withdraw_all(waiting)  # after a failure, or when nobody wants the rest
     if failure is not None:
         raise failure
 
 
+@uninterrupted
+def _next_result(run: Callable[[Feeds], Any], waiting: deque[_Step]) -> Any:
+    step = waiting.popleft()
+    # no deadline: that of the run, as above
+    return run(step.feeds) if step.begun is None else step.begun.result()
+
+
+@uninterrupted
+def _withdraw_all(waiting: deque[_Step]) -> None:
+    while waiting:  # the last first
+        begun = waiting.pop().begun
+        if begun is not None:
+            begun.withdraw()
+
+
+@uninterrupted
 def _begin_all(begin: Begin, waiting: Iterable[_Step]) -> None:
     """Begin what has not begun, or was taken back, in order, as far as that can be."""
     before: Begun | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -120,6 +121,22 @@ def test_what_comes_after_a_failure_has_no_effect(cluster, bad):
     expected = told(cluster, 1, None, bad)
     assert told(cluster, 4, None, bad) == expected
     assert len(expected) == bad + 1 + 3
+
+
+def test_an_interrupt_leaves_no_run_that_nobody_asks_for(cluster):
+    """Each would keep its place among those that may be under way."""
+    free = len(cluster.slots)
+    for when in range(1, 12):
+        steps = iter(range(1, 100))
+
+        def interrupts(worker: str, message: Any, when: int = when, steps: Any = steps) -> None:
+            if isinstance(message, Step) and message.after is not None and next(steps) == when:
+                signal.raise_signal(signal.SIGINT)
+
+        cluster.before = interrupts
+        with pytest.raises(KeyboardInterrupt):
+            told(cluster, 4)
+        assert len(cluster.slots) == free
 
 
 @pytest.mark.parametrize("worker", [0, 1])

@@ -395,6 +395,24 @@ def test_an_interrupt_undoes_the_run(cluster, session, two):
     assert not session._target.conductor._machine.running
 
 
+def test_an_interrupt_tears_no_message_from_those_it_belongs_to(cluster, session, two):
+    a, b, grow = two
+    session.run(grow)
+    sent = []
+
+    def interrupts(worker, message):
+        sent.append(message)
+        if len(sent) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    cluster.before = interrupts
+    with pytest.raises(KeyboardInterrupt):
+        session.run(grow)
+    assert len(sent) > 1  # the other worker has its part, too
+    assert session.run([a, b]) in ([3.0, 3.0], [6.0, 4.0])
+    assert not session._target.conductor._machine.running
+
+
 def test_a_traced_run_tells_of_all_workers(session, two):
     metadata = tf.RunMetadata()
     options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)

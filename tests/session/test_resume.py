@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -266,6 +267,31 @@ def test_what_a_folder_holds_has_the_fields_that_it_had():
         "SparseAccumulatorState": _ACCUMULATOR,
         "Gate": "_ahead name step",
     }
+
+
+def test_after_an_interrupt_the_script_has_to_start_again(tmp_path, graph):
+    """Whether a run that was interrupted has taken effect nobody knows; the log must not go on as
+    if it had not."""
+    hits = iter([False, True, False, False])
+
+    def hit(x: Any) -> Any:
+        if next(hits):
+            signal.raise_signal(signal.SIGINT)
+        return x
+
+    v = tf.Variable(1.0)
+    grow = tf.assign(v, tf.py_func(hit, [v * 2.0], tf.float32))
+    with tf.Session(resume=tmp_path, seed=1) as session:
+        session.run(v.initializer)
+        session.run(grow)
+        with pytest.raises(KeyboardInterrupt):
+            session.run(grow)
+        for _ in range(2):
+            with pytest.raises(errors.FailedPreconditionError, match="run 3 was interrupted"):
+                session.run(grow)
+    with tf.Session(resume=tmp_path) as session:
+        session.run(v.initializer)
+        assert [session.run(grow), session.run(grow)] == [2.0, 4.0]
 
 
 def test_a_record_that_was_cut_short_does_not_count(tmp_path):
