@@ -7,6 +7,7 @@ belong together, and Ray which of them are there.  Addresses are names and nothi
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import threading
 import time
@@ -41,6 +42,8 @@ NOT_HERE = (
     "`graphflow run` as --record-decisions or --replay-decisions"
 )
 
+_ANY = ":0"
+_ports = itertools.count(20001)  # which `_ANY` stands for
 _servers: dict[str, list[Serving]] = {}  # by address; the last one counts
 _lock = threading.Lock()
 
@@ -51,8 +54,9 @@ class Serving:
     Attributes:
       name: "/job:worker/replica:0/task:1".
       address: what its target is called.
-      told: what its cluster calls that; another one where it stands for any port.
       tasks: the names of all tasks of its cluster.
+      given: the addresses of these, as the user gives them.
+      addresses: the same with ports, which servers of this process have in common that meet.
       opener: as whom its sessions are known.
     """
 
@@ -60,7 +64,6 @@ class Serving:
         self,
         job: str,
         task: int,
-        address: str,
         cluster: Mapping[str, str],
         protocol: str = "grpc",
         decisions: tuple[str | None, str | None] = (None, None),
@@ -69,8 +72,7 @@ class Serving:
 
         Args:
           job, task: which one.
-          address: what it is called.
-          cluster: names of all tasks, and their addresses.
+          cluster: names of all tasks, and their addresses; port 0 stands for any.
           protocol: "ray": the messages and values of its sessions go by Ray's calls; otherwise
             past them, where the tasks are other processes.
           decisions: folders of a log to write, and of one to follow.
@@ -80,11 +82,9 @@ class Serving:
           UnavailableError: Ray cannot be reached.
         """
         self.name = task_name(job, task)
-        self.address = address
-        self.told = cluster.get(self.name, address)
         self.tasks = tuple(cluster)
         self.opener = Opener(self.name, incarnations().get(self.name, 0))
-        self._cluster = {**cluster, self.name: address}
+        self.given = cluster
         self.stopped = threading.Event()
         self._slots = deque([None] * OVERLAPPING)
         self._space = os.environ.get(JOB, "")
@@ -107,7 +107,9 @@ class Serving:
             served.state.decisions = decided(self.name, *decisions)
             self._member = LocalMember(served)
         with _lock:
-            _servers.setdefault(address, []).append(self)
+            self.addresses = _with_ports(cluster, self.name)
+            self.address = self.addresses[self.name]
+            _servers.setdefault(self.address, []).append(self)
 
     @property
     def target(self) -> str:
@@ -166,7 +168,7 @@ class Serving:
             if self._space:
                 found = _ray_tasks().find(names, self._space, START)
             else:
-                found = _in_process({name: self._cluster[name] for name in names})
+                found = _in_process({name: self.addresses[name] for name in names})
         except TimeoutError as missing:
             hint = "" if self._space else (
                 "; no server of this process has that task, and neither RAY_ADDRESS nor "
@@ -232,6 +234,27 @@ def serving(target: str) -> Serving:
     )
 
 
+def _all() -> list[Serving]:
+    """The servers of this process.  The lock is held."""
+    return [serving for servers in _servers.values() for serving in servers]
+
+
+def _with_ports(cluster: Mapping[str, str], name: str) -> Mapping[str, str]:
+    """The addresses of a cluster of which a task is about to be served; where that is at any port,
+    this is the last such cluster in which nobody serves it, or one more.  The lock is held."""
+    if not any(address.endswith(_ANY) for address in cluster.values()):
+        return cluster
+    alike = [serving for serving in _all() if serving.given == cluster]
+    served = [serving.addresses for serving in alike if serving.name == name]
+    for serving in reversed(alike):
+        if serving.addresses not in served:
+            return serving.addresses
+    return {
+        task: f"{address.removesuffix(_ANY)}:{next(_ports)}" if address.endswith(_ANY) else address
+        for task, address in cluster.items()
+    }
+
+
 def _visible(tasks: Sequence[str], filters: Sequence[str], own: str) -> tuple[str, ...]:
     """The tasks that a session sees; its own one always."""
     if not filters:
@@ -245,9 +268,8 @@ def _in_process(cluster: Mapping[str, str]) -> dict[str, Member]:
     ends = time.monotonic() + START
     while True:
         with _lock:
-            every = [s for servers in _servers.values() for s in servers]
             found: dict[str, Member] = {
-                s.name: s._member for s in every if cluster.get(s.name) in (s.address, s.told)
+                s.name: s._member for s in _all() if cluster.get(s.name) == s.address
             }
         missing = [name for name in cluster if name not in found]
         if not missing:

@@ -8,7 +8,6 @@ the processes, as one Ray job; servers then find each other through Ray, and the
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -165,8 +164,6 @@ class Server:
     on this task.
     """
 
-    _ports = itertools.count(1)
-
     def __init__(
         self,
         server_or_cluster_def: Any,
@@ -219,13 +216,9 @@ class Server:
         if self._serving is None:
             from graphflow.distribute.servers import Serving
 
-            address = self._spec.task_address(self._job, self._task)
-            if address.endswith(":0"):  # any port
-                address = f"{address[:-2]}:{20000 + next(self._ports)}"
             self._serving = Serving(
-                self._job, self._task, address, self._spec._addresses(), self._protocol,
-                self._decisions,
-            )  # fmt: skip
+                self._job, self._task, self._spec._addresses(), self._protocol, self._decisions
+            )
 
     @property
     def target(self) -> str:

@@ -451,16 +451,16 @@ def test_tasks_at_any_port_find_each_other():
         server.stop()
 
 
-@pytest.mark.parametrize("local", [True, False])
-def test_clusters_with_tasks_of_the_same_names_are_apart(local):
+@pytest.mark.parametrize("ports", ["", "1234", "0000"], ids=["local", "named", "any"])
+def test_clusters_with_tasks_of_the_same_names_are_apart(ports):
     def start(ports: str) -> list[tf.train.Server]:
-        if local:
+        if not ports:
             return [tf.train.Server.create_local_server()]
         spec = {"local": [f"h:{ports[0]}"], "other": [f"h:{ports[1]}"]}
         return [tf.train.Server(spec, job, 0) for job in spec]
 
-    (one, *others), (two, *more) = start("12"), start("34")
-    with tf.Graph().as_default(), tf.device("" if local else "/job:other/task:0"):
+    (one, *others), (two, *more) = start(ports[:2]), start(ports[2:])
+    with tf.Graph().as_default(), tf.device("/job:other/task:0" if ports else ""):
         v = tf.Variable(1.0, name="v")
         with tf.Session(one.target) as a, tf.Session(two.target) as b:
             a.run(v.initializer)
@@ -468,6 +468,25 @@ def test_clusters_with_tasks_of_the_same_names_are_apart(local):
                 b.run(v)
     for server in (one, two, *others, *more):
         server.stop()
+
+
+def test_a_task_at_any_port_that_is_started_again_takes_its_place():
+    spec = {"ps": ["h:0"], "worker": ["h:0"]}
+    clusters = [{job: tf.train.Server(spec, job, 0) for job in spec} for _ in range(3)]
+    clusters[1]["ps"].stop()
+    clusters[1]["ps"] = tf.train.Server(spec, "ps", 0)
+    with tf.Graph().as_default(), tf.device("/job:ps/task:0"):
+        v = tf.Variable(0.0)
+        for number, cluster in enumerate(clusters):
+            with tf.Session(cluster["worker"].target) as session:
+                session.run(v.initializer)
+                session.run(v.assign(number))
+        for number, cluster in enumerate(clusters):
+            with tf.Session(cluster["ps"].target) as session:
+                assert session.run(v) == number
+    for cluster in clusters:
+        for server in cluster.values():
+            server.stop()
 
 
 def test_threads_for_further_devices_are_had_while_a_decision_is_carried_out():
