@@ -114,22 +114,22 @@ def _leaky_relu(xp: Any, features: RealFloat, *, alpha: float = 0.2) -> Array:
 
 
 def _elu_grad(g: Any, y: Any, x: Any) -> Any:
-    # Where y < 0 the slope is exp(x) = y + 1; of the rest the minimum with 0 makes 1.
+    # Where y < 0 the slope is exp(x) = y + 1; of the rest, 0 too, the minimum makes a constant 1.
     from graphflow.ops.arithmetic import minimum
 
-    return g * (minimum(y, 0) + 1)
+    return g * (minimum(0, y) + 1)
 
 
 @op("Elu", infer=same, grad=_elu_grad, elementwise=True, cases=_away)
 def _elu(xp: Any, features: RealFloat) -> Array:
-    """features where positive, else exp(features) - 1; elementwise, slope 1 at 0."""
-    return xp.where(features > 0, features, xp.expm1(xp.minimum(features, 0)))
+    """exp(features) - 1 where negative, else features; elementwise, slope 1 at 0."""
+    return xp.where(features < 0, xp.expm1(xp.minimum(0, features)), features)
 
 
 def _selu_grad(g: Any, y: Any, x: Any) -> Any:
     from graphflow.ops.arithmetic import minimum
 
-    below = keep(less(x, 0), exp(minimum(x, 0))) * (SELU_SCALE * SELU_ALPHA)
+    below = keep(less(x, 0), exp(minimum(0, x))) * (SELU_SCALE * SELU_ALPHA)
     above = g - keep(less(x, 0), g)
     return g * below + above * SELU_SCALE
 
@@ -137,8 +137,8 @@ def _selu_grad(g: Any, y: Any, x: Any) -> Any:
 @op("Selu", infer=same, grad=_selu_grad, elementwise=True, cases=_away)
 def _selu(xp: Any, features: RealFloat) -> Array:
     """The scaled exponential linear unit, elementwise."""
-    low = xp.expm1(xp.minimum(features, 0)) * (SELU_SCALE * SELU_ALPHA)
-    return xp.where(features > 0, features * SELU_SCALE, low).astype(features.dtype)
+    low = xp.expm1(xp.minimum(0, features)) * (SELU_SCALE * SELU_ALPHA)
+    return xp.where(features < 0, low, features * SELU_SCALE).astype(features.dtype)
 
 
 @op(

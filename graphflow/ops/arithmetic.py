@@ -127,12 +127,16 @@ def _mod_cases(s: Sampler) -> list[Case]:
 def floormod(xp: Any, x: Real, y: Real) -> Array:
     """x - floor(x / y) * y: the remainder with the sign of y, elementwise, with broadcasting.
 
+    One that is 0 has the sign of x, as in TensorFlow.
+
     Raises:
       InvalidArgumentError: integer division by zero.
     """
     if _is_integer(x):
         _divisible(xp, y)
-    return xp.remainder(x, y)
+        return xp.remainder(x, y)
+    rest = xp.fmod(x, y)
+    return xp.where(((y < 0) & (rest > 0)) | ((y > 0) & (rest < 0)), rest + y, rest)
 
 
 @function
@@ -207,7 +211,7 @@ def _maximum_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
 def maximum(xp: Any, x: Real, y: Real) -> Array:
     """The larger of x and y, elementwise, with broadcasting; NaN where either is.
 
-    The gradient of a tie goes to x.
+    Of 0.0 and -0.0 it is y.  The gradient of a tie goes to x.
     """
     return xp.maximum(x, y)
 
@@ -224,7 +228,7 @@ def _minimum_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
 def minimum(xp: Any, x: Real, y: Real) -> Array:
     """The smaller of x and y, elementwise, with broadcasting; NaN where either is.
 
-    The gradient of a tie goes to x.
+    Of 0.0 and -0.0 it is y.  The gradient of a tie goes to x.
     """
     return xp.minimum(x, y)
 
@@ -280,7 +284,7 @@ def _no_nan_cases(s: Sampler) -> list[Case]:
 def div_no_nan(xp: Any, x: Float, y: Float) -> Array:
     """x / y, but 0 where y is 0, also if x is infinite or NaN; elementwise, with broadcasting."""
     zero = xp.equal(y, 0)
-    return xp.where(zero, y * 0, xp.divide(x, xp.where(zero, 1, y)))
+    return xp.where(zero, 0, xp.divide(x, xp.where(zero, 1, y)))
 
 
 def _sum_spec(*inputs: Tensor) -> Specs:

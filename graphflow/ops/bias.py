@@ -11,6 +11,7 @@ from graphflow.build.opdef import Array, Num, Specs
 from graphflow.build.tensor import Tensor
 from graphflow.ops.cases import Case, Sampler
 from graphflow.ops.filling import zeros_like
+from graphflow.ops.sums import total
 
 
 def channels_first(data_format: Any) -> bool:
@@ -112,7 +113,7 @@ def _bias_grad(xp: Any, g: Num, *, data_format: Any = "NHWC") -> Array:
             None, None, f"the gradient of a bias has rank at least 2, not shape {g.shape}"
         )
     axis = channel_axis(g.ndim, data_format)
-    return xp.sum(g, axis=tuple([i for i in range(g.ndim) if i != axis]), dtype=g.dtype)
+    return total(xp, g, tuple([i for i in range(g.ndim) if i != axis]))
 
 
 def bias_add(

@@ -18,7 +18,7 @@ from graphflow.ops.known import static_ints
 from graphflow.ops.public import renamed
 from graphflow.ops.rules import axes_in, axis_in
 from graphflow.ops.select import keep
-from graphflow.ops.sums import shape_of
+from graphflow.ops.sums import shape_of, total
 
 
 def reduced(dims: Dims, axis: Any, keepdims: bool) -> Dims:
@@ -120,7 +120,7 @@ def _count(x: Tensor, axis: Any) -> Any:
     cost=_size, cases=_axes_cases)  # fmt: skip
 def _sum(xp: Any, x: Num, *, axis: Any = None, keepdims: bool = False) -> Array:
     """The sum over axes, in pairs; 0 of nothing."""
-    return xp.sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+    return total(xp, x, axis, keepdims)
 
 
 def _mean_grad(g: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
@@ -134,12 +134,12 @@ def _mean(xp: Any, x: Num, *, axis: Any = None, keepdims: bool = False) -> Array
     Of no integers and of no complex numbers it is 0, as TensorFlow's.  float16 is added in float32.
     """
     wide = np.float32 if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x.dtype
-    total = xp.sum(x, axis=axis, keepdims=keepdims, dtype=wide)
-    count = x.size // total.size if total.size else 1
+    added = total(xp, x, axis, keepdims, wide)
+    count = x.size // added.size if added.size else 1
     if x.dtype.kind in "iu":
-        return (xp.sign(total) * (xp.abs(total) // max(count, 1))).astype(x.dtype)
+        return (xp.sign(added) * (xp.abs(added) // max(count, 1))).astype(x.dtype)
     least = 1 if x.dtype.kind == "c" else 0
-    return (total / np.asarray(max(count, least), dtype=wide)[()]).astype(x.dtype)
+    return (added / np.asarray(max(count, least), dtype=wide)[()]).astype(x.dtype)
 
 
 def _prod_grad(g: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
@@ -202,13 +202,19 @@ def _extreme(xp: Any, function: Any, x: Any, axis: Any, keepdims: bool, neutral:
 
 @op("Max", infer=_spec, grad=_extreme_grad, cost=_size, cases=_distinct_cases)
 def _max(xp: Any, x: Real, *, axis: Any = None, keepdims: bool = False) -> Array:
-    """The largest element over axes; -inf, or the dtype's least value, of nothing."""
+    """The largest element over axes; -inf, or the dtype's least value, of nothing.
+
+    Of 0.0 and -0.0 it is either.
+    """
     return _extreme(xp, xp.max, x, axis, keepdims, "-")
 
 
 @op("Min", infer=_spec, grad=_extreme_grad, cost=_size, cases=_distinct_cases)
 def _min(xp: Any, x: Real, *, axis: Any = None, keepdims: bool = False) -> Array:
-    """The least element over axes; inf, or the dtype's largest value, of nothing."""
+    """The least element over axes; inf, or the dtype's largest value, of nothing.
+
+    Of 0.0 and -0.0 it is either.
+    """
     return _extreme(xp, xp.min, x, axis, keepdims, "+")
 
 

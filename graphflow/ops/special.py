@@ -271,7 +271,7 @@ def _product_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
 @op("MulNoNan", infer=broadcast, grad=_product_grad, elementwise=True, cases=_product_cases)
 def multiply_no_nan(xp: Any, x: RealFloat, y: RealFloat) -> Array:
     """x y, but 0 where y is 0, also if x is infinite or NaN; with broadcasting."""
-    return xp.where(xp.equal(y, 0), y * 0, x * y)
+    return xp.where(xp.equal(y, 0), 0, x * y)
 
 
 def _xlog1py_grad(g: Any, z: Any, x: Any, y: Any) -> Any:

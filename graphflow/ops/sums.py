@@ -52,6 +52,17 @@ def _unstretched(dims: Dims, others: list[Dims]) -> bool:
     return True
 
 
+def total(xp: Any, x: Array, axis: Any, keepdims: bool = False, dtype: Any = None) -> Array:
+    """The sum over axes, a new array; a sum of one term is that term, of -0.0, too.
+
+    So it is in TensorFlow, and where native code leaves out an axis of size 1.  NumPy begins
+    with 0.0, as all do where there are more terms.
+    """
+    dtype = x.dtype if dtype is None else dtype
+    result = xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype)
+    return x.astype(dtype).reshape(result.shape) if x.size == result.size else result
+
+
 def _sum_to_spec(x: Tensor, shape: Tensor) -> Specs:
     return [(shape_from(shape), x.dtype)]
 
@@ -77,4 +88,4 @@ def _sum_to(xp: Any, x: Num, shape: Index) -> Array:
         return x
     lead = x.ndim - len(target)
     kept = [lead + i for i, n in enumerate(target) if n == 1 and x.shape[lead + i] != 1]
-    return xp.sum(x, axis=(*range(lead), *kept), dtype=x.dtype).reshape(target)
+    return total(xp, x, (*range(lead), *kept)).reshape(target)

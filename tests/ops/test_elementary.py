@@ -10,6 +10,8 @@ import pytest
 from graphflow import ops as tf
 from graphflow.base.errors import DTypeError
 from graphflow.build import Graph
+from graphflow.differentiate import gradients
+from graphflow.ops.special import multiply_no_nan
 from tests.ops.values import grads, value
 
 X = np.float32([0, 1, 6, 7, -1])
@@ -45,6 +47,41 @@ def test_values_and_subgradients(name: str) -> None:
     f, values, slopes = ACTIVATIONS[name]
     np.testing.assert_allclose(value(f, X), values, rtol=1e-6)
     np.testing.assert_allclose(grads(f, X)[0], slopes, rtol=2e-6)
+
+
+@pytest.mark.parametrize(("f", "below"), [(tf.elu, 0.36787945), (tf.selu, 0.64676853)])
+def test_slopes_of_slopes_are_0_from_0_on(f: Any, below: float) -> None:
+    """As in TensorFlow 2.21."""
+
+    def slope(x: Any) -> Any:
+        return gradients(f(x), x)[0]
+
+    found = grads(slope, np.float32([-1.0, 0.0, -0.0, 2.0]))[0]
+    np.testing.assert_allclose(found, [below, 0, 0, 0], rtol=1e-6)
+
+
+# Of 0.0, -0.0, -4.0 and 4.0, as TensorFlow 2.21 gives them: is the zero negative, and where?
+ZEROS: dict[str, tuple[Any, list[float]]] = {
+    "relu": (tf.relu, [0.0, 0.0, 0.0, 4.0]),
+    "relu6": (tf.relu6, [0.0, 0.0, 0.0, 4.0]),
+    "leaky_relu": (tf.leaky_relu, [0.0, -0.0, -0.8, 4.0]),
+    "elu": (tf.elu, [0.0, -0.0, -0.9816844, 4.0]),
+    "selu": (tf.selu, [0.0, -0.0, -1.7258986, 4.2028041]),
+    "sign": (tf.sign, [0.0, 0.0, -1.0, 1.0]),
+    "div_no_nan": (lambda x: tf.div_no_nan(x, -0.0), [0.0, 0.0, 0.0, 0.0]),
+    "multiply_no_nan": (lambda x: multiply_no_nan(x, -0.0), [0.0, 0.0, 0.0, 0.0]),
+    "floormod by 2": (lambda x: tf.floormod(x, 2.0), [0.0, -0.0, -0.0, 0.0]),
+    "floormod by -2": (lambda x: tf.floormod(x, -2.0), [0.0, -0.0, -0.0, 0.0]),
+    "truncatemod by 2": (lambda x: tf.truncatemod(x, 2.0), [0.0, -0.0, -0.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize("name", ZEROS)
+def test_zeros_have_tensorflows_signs(name: str) -> None:
+    f, expected = ZEROS[name]
+    found = value(f, np.float32([0.0, -0.0, -4.0, 4.0]))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
 
 
 @pytest.mark.parametrize(

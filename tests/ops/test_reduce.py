@@ -35,6 +35,14 @@ def test_reductions_are_numpy_s(ours: Any, theirs: Any, axis: Any, keepdims: boo
     np.testing.assert_allclose(value(lambda x: ours(x, axis, keepdims=keepdims), X), want)
 
 
+@pytest.mark.parametrize("f", [tf.reduce_sum, tf.reduce_mean])
+def test_a_sum_of_one_negative_zero_is_negative(f: Any) -> None:
+    """As TensorFlow's; of more terms it is positive."""
+    row = np.full((1, 3), -0.0, np.float32)
+    assert np.signbit(value(lambda x: f(x, 0), row)).tolist() == [True] * 3
+    assert np.signbit(value(lambda x: f(x, 1), row)).tolist() == [False]
+
+
 @pytest.mark.parametrize("axis", [None, (1,), (-1, 0)])
 @pytest.mark.parametrize("f", [p[0] for p in PAIRS] + [tf.reduce_logsumexp, tf.norm])
 @pytest.mark.parametrize("dims", [(None, None, None), None])

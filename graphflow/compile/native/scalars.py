@@ -86,6 +86,20 @@ def _is_square(node: Node) -> bool:
     return exponent.op == "const" and exponent.value == 2
 
 
+def _one_rule_of_zeros(node: Node) -> bool:
+    """Does LLVM's extreme, by which 0.0 is larger than -0.0, agree with the second of equal ones?
+
+    It does beside a constant that is not 0, and where a constant is the zero that it prefers and
+    comes second, or the other one and comes first.  A loop that clips is up to three times as fast
+    with it; of two variables both take as long.
+    """
+    for place, bound in enumerate(node.args):
+        if bound.op == "const":
+            preferred = np.signbit(bound.value) == (node.op == "minimum")
+            return bool(bound.value != 0 or preferred == (place == 1))
+    return False
+
+
 def literal(value: Any, kind: str) -> str:
     """A constant in IR; floats as the hexadecimal bits of a double."""
     if kind == "i1":
@@ -269,6 +283,8 @@ class Emitter:
         if op in FUNCTIONS:
             result: Name = FUNCTIONS[op](self, *args)
             return result
+        if op in ("maximum", "minimum") and dtype.kind == "f":
+            return self._extreme(node, args[0], args[1], kind)
         if dtype.kind == "f":
             return self._float(op, args, kind)
         if op in _INT_BINARY:
@@ -296,7 +312,7 @@ class Emitter:
             return self.binary(_FLOAT_BINARY[op], args[0], args[1], kind, flags)
         if op == "negative":
             return self.emit(kind, f"fneg {kind} {args[0].text}")
-        if op in ("maximum", "minimum", "sqrt"):
+        if op == "sqrt":
             return self.call(op, kind, *args)
         if op == "abs":
             return self.call("fabs", kind, args[0])
@@ -305,12 +321,22 @@ class Emitter:
         if op == "sign":
             one = self.call("copysign", kind, 1.0, args[0])
             ordered = self.emit("i1", f"fcmp one {kind} {args[0].text}, {literal(0.0, kind)}")
-            return self.select(ordered, one, args[0], kind)
+            size = self.call("fabs", kind, args[0])  # 0.0 of both zeros, and NaN
+            return self.select(ordered, one, size, kind)
         if op == "isnan":
             return self.emit("i1", f"fcmp uno {kind} {args[0].text}, {args[0].text}")
         size = self.call("fabs", kind, args[0])
         test = "oeq" if op == "isinf" else "one"
         return self.emit("i1", f"fcmp {test} {kind} {size.text}, {literal(float('inf'), kind)}")
+
+    def _extreme(self, node: Node, a: Name, b: Name, kind: str) -> Name:
+        """NaN where either is, and the second of equal ones, as NumPy takes it, and CUDA C++."""
+        if _one_rule_of_zeros(node):
+            return self.call(node.op, kind, a, b)
+        test = "ogt" if node.op == "maximum" else "olt"
+        first = self.emit("i1", f"fcmp {test} {kind} {a.text}, {b.text}")
+        nan = self.emit("i1", f"fcmp uno {kind} {a.text}, {a.text}")
+        return self.select(self.binary("or", first, nan, "i1"), a, b, kind)
 
     def _compare(self, op: str, args: list[Name], dtype: Any, kind: str) -> Name:
         test = _COMPARED[op]

@@ -72,7 +72,10 @@ class Aside:
         for i in range(self._columns):
             at = self._term(str(i))
             terms.append(self._e.emit(self._kind, f"load {self._kind}, ptr {at.text}"))
-        return _in_pairs(self._e, self._op, terms)
+        result = _in_pairs(self._e, self._op, terms)
+        if self._op != "add":
+            return result
+        return self._e.emit(self._kind, f"fadd {self._kind} {result.text}, 0.0")  # if all are -0.0
 
     def _term(self, index: str) -> Name:
         return self._e.emit("ptr", f"getelementptr {self._kind}, ptr {self._room}, i64 {index}")
