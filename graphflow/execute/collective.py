@@ -23,6 +23,8 @@ from graphflow.ops.collectives import chunk
 
 Array = np.ndarray[Any, Any]
 
+_BLOCK = 1 << 18  # bytes
+
 
 class Meeting(Protocol):
     """How one device of a run reaches the others.
@@ -265,9 +267,15 @@ class _Wanted:
 
 
 def _sum(terms: Sequence[Array], into: Array) -> None:
-    np.add(terms[0], terms[1], out=into)
-    for term in terms[2:]:
-        np.add(into, term, out=into)
+    """Block by block, each of which stays in the core's own cache while all terms are added: whole
+    chunks would go through memory once for each term."""
+    step = max(1, _BLOCK // into.itemsize)
+    for start in range(0, len(into), step):
+        here = slice(start, start + step)
+        block = into[here]
+        np.add(terms[0][here], terms[1][here], out=block)
+        for term in terms[2:]:
+            np.add(block, term[here], out=block)
 
 
 def ring(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -51,26 +53,56 @@ def test_a_system_that_gives_no_names_is_not_asked_for_ever(monkeypatch: pytest.
         Processors(1, FEW)
 
 
+@contextmanager
+def _bound(free: Sequence[int]) -> Iterator[Processors]:
+    """This process has one processor, and then those again that it had."""
+    mine = bound(1)
+    try:
+        yield mine
+    finally:
+        mine.close()
+        for each in map(int, os.listdir("/proc/self/task")):
+            os.sched_setaffinity(each, free)
+            os.sched_setscheduler(each, os.SCHED_OTHER, os.sched_param(0))
+
+
 def test_all_threads_of_a_process_are_bound_and_those_that_they_start():
     free = sorted(os.sched_getaffinity(0))
     going, found = threading.Event(), []
 
+    def note() -> None:
+        found.append((os.sched_getaffinity(0), os.sched_getscheduler(0)))
+
     def look() -> None:
         going.wait(PATIENCE)
-        later = threading.Thread(target=lambda: found.append(os.sched_getaffinity(0)))
-        found.append(os.sched_getaffinity(0))
+        later = threading.Thread(target=note)
+        note()
         later.start()
         later.join(PATIENCE)
 
     thread = threading.Thread(target=look)
     thread.start()
-    mine = bound(1)
-    try:
+    with _bound(free) as mine:
         going.set()
         thread.join(PATIENCE)
         assert len(mine.numbers) == 1
-        assert found == [set(mine.numbers)] * 2
-    finally:
-        mine.close()
-        for each in os.listdir("/proc/self/task"):
-            os.sched_setaffinity(int(each), free)
+        assert found == [(set(mine.numbers), os.SCHED_BATCH)] * 2
+
+
+def test_a_thread_that_has_chosen_a_policy_keeps_it():
+    free = sorted(os.sched_getaffinity(0))
+    ready, going, found = threading.Event(), threading.Event(), []
+
+    def look() -> None:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        ready.set()
+        going.wait(PATIENCE)
+        found.append(os.sched_getscheduler(0))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    ready.wait(PATIENCE)
+    with _bound(free):
+        going.set()
+        thread.join(PATIENCE)
+        assert found == [os.SCHED_IDLE]

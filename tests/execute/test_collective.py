@@ -10,10 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphflow.execute import collective
 from graphflow.execute.collective import Group, all_reduce
 from graphflow.execute.rendezvous import Meeting, Rendezvous
 from graphflow.ops.collectives import ordered_sum
 from tests.until import PATIENCE
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks():
+    """So that sums of few elements take several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collective, "_BLOCK", 16)
+        yield
 
 
 class Apart(Meeting):
