@@ -11,12 +11,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import interleaved, median_ratio
+from measure import interleaved, median_ratio, seconds_per_call
 from processes import Asked, Group
 
 from graphflow.distribute.addresses import refusal
@@ -121,29 +121,31 @@ def _step(
 
 
 def _two() -> dict[str, float]:
-    with ExitStack() as stack:
-        works: dict[str, Callable[[], Any]] = {}
-        bound = stack.enter_context(_step(2, "fast", bind_cpus=True))
-        works["step_us_2"], works["calls_us_2"] = bound
-        works["step_us_2_free"], _ = stack.enter_context(_step(2, "fast"))
-        works["step_us_2_by_ray"], _ = stack.enter_context(_step(2, "ray"))
-        # Long turns: after others have had the processors, the first ones take 1 ms, not 0.15.
-        return _middle(works, calls=1000)
+    with _step(2, "fast", bind_cpus=True) as (step, calls):
+        found = _middle("step_us_2", step, 1000) | _middle("calls_us_2", calls, 100)
+    with _step(2, "fast") as (step, _):
+        found |= _middle("step_us_2_free", step, 1000)
+    with _step(2, "ray") as (step, _):
+        return found | _middle("step_us_2_by_ray", step, 100)
 
 
 def _many() -> dict[str, float]:
-    """One after the other: after Ray's calls, a hundred steps take up to twice their time, and
-    workers that wait take some of it."""
     options = {"bind_cpus": True, "disable_aslr": refusal() is None}
     with _step(32, "fast", **options) as (step, calls):
-        found = _middle({"step_us_32": step}, calls=100) | _middle({"calls_us_32": calls}, calls=20)
+        found = _middle("step_us_32", step, 100) | _middle("calls_us_32", calls, 20)
     with _step(32, "fast") as (step, _):
-        return found | _middle({"step_us_32_free": step}, calls=100)
+        return found | _middle("step_us_32_free", step, 100)
 
 
-def _middle(works: Mapping[str, Callable[[], Any]], calls: int) -> dict[str, float]:
-    times = interleaved(works, calls=calls, rounds=ROUNDS)
-    return {name: statistics.median(t) * 1e6 for name, t in times.items()}
+def _middle(name: str, work: Callable[[], Any], calls: int) -> dict[str, float]:
+    """Microseconds of one call, over some seconds: what else the host does comes and goes.  Each
+    work is by itself: workers that wait take some of the processors' time, and after others have
+    had these, the first hundred steps take up to twice their time."""
+    times = []
+    for _ in range(3 * ROUNDS):
+        times.append(seconds_per_call(work, calls))
+        time.sleep(0.2)
+    return {name: statistics.median(times) * 1e6}
 
 
 def _messages() -> dict[str, float]:
@@ -202,7 +204,7 @@ def _references() -> Iterator[Callable[[], Any]]:
 
 
 def _boundaries() -> dict[str, float]:
-    """What is compared takes turns, long ones, and with nobody else about: see _two and _many."""
+    """What is compared takes turns, long ones, and with nobody else about: see `_middle`."""
     with _stages("fast") as (fast, _), _references() as references:
         works = {"boundary_ms": fast, "boundary_ms_ray": references}
         times = interleaved(works, calls=500, rounds=ROUNDS)
