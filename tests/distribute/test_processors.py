@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
@@ -62,8 +62,9 @@ def _bound(free: Sequence[int]) -> Iterator[Processors]:
     finally:
         mine.close()
         for each in map(int, os.listdir("/proc/self/task")):
-            os.sched_setaffinity(each, free)
-            os.sched_setscheduler(each, os.SCHED_OTHER, os.sched_param(0))
+            with suppress(ProcessLookupError):  # it has just ended
+                os.sched_setaffinity(each, free)
+                os.sched_setscheduler(each, os.SCHED_OTHER, os.sched_param(0))
 
 
 def test_all_threads_of_a_process_are_bound_and_those_that_they_start():
