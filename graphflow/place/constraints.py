@@ -8,7 +8,7 @@ go where each request in it allows and each op has a kernel.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -50,11 +50,12 @@ class Edge(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """Where one operation may go, and why."""
+    """Where one operation may go, and why; fixed: it holds in soft placement, too."""
 
     operation: Operation
     allowed: frozenset[str]
     why: str
+    fixed: bool = False
 
 
 def host_only(operation: Operation) -> bool:
@@ -85,7 +86,8 @@ class Requests:
 
     With `soft`, a request for a device of a kind or index that is not there means any device of
     the same job and task, and ops without a kernel on the kind asked for go to a CPU, as with
-    TensorFlow 1's `allow_soft_placement`; a job or task that is not there means any other.
+    TensorFlow 1's `allow_soft_placement`; a job or task that is not there means any other.  So do
+    requests for several devices of a task, by what must share one (`loosened`).
     """
 
     def __init__(self, topology: Topology, soft: bool = True, default: str | None = None):
@@ -115,6 +117,18 @@ class Requests:
         if not host_only(operation) or self.cpus == self.everywhere:
             return None
         return Limit(operation, self.cpus, "it has a kernel on CPUs alone")
+
+    def loosened(self, limit: Limit) -> Limit:
+        """Any device of the jobs and tasks that a request allows, and that has the kernel."""
+        if limit.fixed:
+            return limit
+        tasks = {parse(n)._replace(device_type=None, device_index=None) for n in limit.allowed}
+        allowed = frozenset().union(*[self._names(task) for task in tasks])
+        if host_only(limit.operation):
+            allowed &= self.cpus
+        if allowed == limit.allowed:
+            return limit
+        return limit._replace(allowed=allowed, why=limit.why + ", or else for its task")
 
     def _resolve(self, operation: Operation, device: str, host: bool) -> Limit | None:
         request = parse(device)
@@ -193,12 +207,16 @@ def together(subgraph: Subgraph) -> list[Edge]:
 
 
 def groups_of(
-    subgraph: Subgraph, requests: Requests, held: Mapping[str, str] | None = None
+    subgraph: Subgraph,
+    requests: Requests,
+    held: Mapping[str, str] | None = None,
+    loosen: bool = False,
 ) -> list[Group]:
     """Partition the subgraph into groups, in the order of their first members.
 
     Args:
       held: where variables live already: name of the handle's operation -> device.
+      loosen: requests of one group for several devices of a task are for any device of it.
 
     Raises:
       InvalidArgumentError: a request names no device, or requests contradict each other; the
@@ -214,27 +232,39 @@ def groups_of(
     inside = set(subgraph.order)
     result = []
     for members in sets.values():
-        limits = [limit for m in members if (limit := requests.limit(m)) is not None]
-        homes = _held(members, held or {}, requests)
-        limits += homes
-        allowed = requests.everywhere.intersection(*[limit.allowed for limit in limits])
-        if not allowed and requests.default is not None:  # it is for those that ask for nothing
-            limits = [limit for m in members if (limit := requests.asked(m)) is not None]
-            limits += homes
-            allowed = requests.everywhere.intersection(*[limit.allowed for limit in limits])
-        if not allowed:
-            limits = [limit for limit in limits if not _yields(limit.operation)]
-            allowed = requests.everywhere.intersection(*[limit.allowed for limit in limits])
-        if not allowed and requests.soft and homes:  # state stays where it is
-            allowed = requests.everywhere.intersection(*[home.allowed for home in homes])
-        if not allowed:
-            raise conflict(limits, edges)
+        for limits in _ever_looser(members, requests, held or {}, loosen):
+            if allowed := _common(limits, requests):
+                break
+        else:
+            raise conflict(limits, edges, requests)
         names = [n for n in requests.topology.by_name if n in allowed]
         reasons = dict.fromkeys(f"{limit.operation.name}: {limit.why}" for limit in limits)
         kept = tuple([m for m in members if m in inside])
         if kept:
             result.append(Group(kept, tuple(names), tuple(reasons)))
     return result
+
+
+def _common(limits: Iterable[Limit], requests: Requests) -> frozenset[str]:
+    return requests.everywhere.intersection(*[limit.allowed for limit in limits])
+
+
+def _ever_looser(
+    members: list[Operation], requests: Requests, held: Mapping[str, str], loosen: bool
+) -> Iterator[list[Limit]]:
+    """What limits a group, and what still does where that leaves it no device."""
+    homes = _held(members, held, requests)
+    limits = [limit for m in members if (limit := requests.limit(m)) is not None] + homes
+    yield limits
+    if requests.default is not None:  # it is for those that ask for nothing
+        limits = [limit for m in members if (limit := requests.asked(m)) is not None] + homes
+        yield limits
+    limits = [limit for limit in limits if not _yields(limit.operation)]
+    yield limits
+    if loosen:
+        yield [requests.loosened(limit) for limit in limits]
+    if requests.soft and homes:  # state stays where it is
+        yield homes
 
 
 def _yields(operation: Operation) -> bool:
@@ -247,7 +277,7 @@ def _yields(operation: Operation) -> bool:
 def _held(members: list[Operation], held: Mapping[str, str], requests: Requests) -> list[Limit]:
     found = [(m, held[m.name]) for m in members if m.name in held] if held else []
     return [
-        Limit(m, frozenset([device]), f"its variable lives on {device}")
+        Limit(m, frozenset([device]), f"its variable lives on {device}", fixed=True)
         for m, device in found
         if device in requests.everywhere
     ]
@@ -274,7 +304,7 @@ class _Union:
             self._parent[b] = a
 
 
-def conflict(limits: list[Limit], edges: list[Edge]) -> InvalidArgumentError:
+def conflict(limits: list[Limit], edges: list[Edge], requests: Requests) -> InvalidArgumentError:
     """The error for a group that may go nowhere, with a minimal set of what contradicts."""
     core = minimal(limits)
     lines = [_line(limit) for limit in core]
@@ -284,12 +314,13 @@ def conflict(limits: list[Limit], edges: list[Edge]) -> InvalidArgumentError:
             for e in _path(a.operation, b.operation, edges)
         ]
     first = core[0].operation
+    helps = not requests.soft and _common([requests.loosened(x) for x in limits], requests)
     return InvalidArgumentError(
         first.name,
         first,
         "these must share a device, but no device satisfies all of them:\n"
         + "\n".join(dict.fromkeys(lines))
-        + "\nDrop one of these requests.",
+        + f"\nDrop one of these requests{', or allow soft placement' if helps else ''}.",
     )
 
 

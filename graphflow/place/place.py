@@ -59,8 +59,9 @@ def place(
     Args:
       subgraph: what is to run.
       topology: the devices.
-      soft: a request for a device that is not there, or that has no kernel for the op, is
-        loosened (TensorFlow 1's `allow_soft_placement`); otherwise it is an error.
+      soft: a request for a device that is not there, or that has no kernel for the op, or is for
+        another one of the task than what the op must be with asks for, is loosened (TensorFlow 1's
+        `allow_soft_placement`); otherwise it is an error.
       default: the device of operations without a request; None: choose.
       held: where variables live already: name of the handle's operation -> device.
       model: what operations cost.
@@ -104,14 +105,15 @@ def _on_several(
 def _grouped(
     subgraph: Subgraph, requests: Requests, held: Mapping[str, str] | None
 ) -> tuple[Subgraph, list[Group]]:
-    """The groups; where they contradict each other, with reads moved out of control flow."""
+    """The groups; where they contradict each other, with reads moved out of control flow, and
+    where they still do, with requests that give way, if these may."""
     try:
         return subgraph, groups_of(subgraph, requests, held)
     except InvalidArgumentError:
-        loose = hoist_reads(subgraph)
-        if loose is subgraph:
+        apart = hoist_reads(subgraph)
+        if apart is subgraph and not requests.soft:
             raise
-    return loose, groups_of(loose, requests, held)
+    return apart, groups_of(apart, requests, held, loosen=requests.soft)
 
 
 def _on_single(

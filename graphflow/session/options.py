@@ -87,7 +87,8 @@ class ConfigProto(_Message):
         CPUs that run in threads of this process.
       intra_op_parallelism_threads: threads within one kernel; 0: as many as cores.
       inter_op_parallelism_threads: accepted; devices run in parallel, ops of one in order.
-      allow_soft_placement: run an op elsewhere where its requested device is missing.
+      allow_soft_placement: run an op elsewhere where its requested device is missing, or is another
+        one of the task than those that it must share a device with ask for.
       log_device_placement: print which device runs what.
       operation_timeout_in_ms: deadline of a run; 0: none.
       memory_limit: bytes of computed values that a step may hold at once, variables and feeds

@@ -158,7 +158,7 @@ class TestColocation:
         graph.set_device(c.op, "/cpu:1")
         graph.set_device(b.op, "")
         with pytest.raises(InvalidArgumentError) as caught:
-            placed(graph, [a, b, c, *many])
+            placed(graph, [a, b, c, *many], soft=False)
         message = str(caught.value)
         assert "Const 'a': it asks for /device:CPU:0" in message
         assert "Const 'c_1': it asks for /cpu:1" in message
@@ -166,6 +166,37 @@ class TestColocation:
         assert "'c_1' is colocated with 'b'" in message
         assert message.count("built at") == 4
         assert message.count("test_place.py") == 4
+
+    def contradiction(self, graph, first, second, value=1.0):
+        with graph.device(first):
+            a = sources.constant(value, name="a")
+        with graph.colocate_with(a.op):
+            b = sources.constant(value, name="b")
+        graph.set_device(b.op, second)
+        return [a, b]
+
+    def test_contradictions_within_a_task_give_way_when_soft(self, graph):
+        """As in TensorFlow."""
+        a, b = self.contradiction(graph, "/task:1/cpu:0", "/task:1/cpu:1")
+        names = [f"/job:w/task:{task}/cpu:{i}" for task in (0, 1) for i in (0, 1, 2)]
+        placement = placed(graph, [a, b], topology_of(names))
+        assert placement[a.op] == placement[b.op]
+        assert "/task:1/" in placement[a.op]
+        assert "a: it asks for /task:1/device:CPU:0, or else for its task" in placement.explain()
+
+    def test_what_has_no_kernel_there_does_not_give_way(self, graph):
+        a, b = self.contradiction(graph, "/cpu:0", "/cpu:1", "text")
+        assert "CPU" in placed(graph, [a, b], local_topology(2, 1))[a.op]
+
+    def test_contradictions_between_tasks_are_errors_when_soft_too(self, graph):
+        fetches = self.contradiction(graph, "/task:0", "/task:1")
+        topology = topology_of(["/job:w/task:0/cpu:0", "/job:w/task:1/cpu:0"])
+        with pytest.raises(InvalidArgumentError, match="share a device") as caught:
+            placed(graph, fetches, topology)
+        assert "or allow soft placement" not in str(caught.value)
+        with pytest.raises(InvalidArgumentError, match="share a device") as caught:
+            placed(graph, fetches, topology, soft=False)
+        assert "or allow soft placement" not in str(caught.value)
 
     def test_cycles_are_harmless(self, graph):
         a, b = sources.constant([1.0]), sources.constant([2.0])
