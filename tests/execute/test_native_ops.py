@@ -106,3 +106,30 @@ def test_sums_of_columns(
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
     exact = (values.astype(np.float64) * 2 + 1).sum(tuple(axes))
     np.testing.assert_allclose(got[0][0], exact, rtol=2e-6, atol=2e-6 * values.size)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((5, 4, 1), [0]), ((5, 1, 4), [0]), ((1, 5, 4), [1]), ((5, 4, 1, 3, 1), [0]),
+     ((5, 1, 3, 1), [0, 1]), ((5, 1, 3, 1), [2]), ((5, 4, 1), [1]), ((5, 4, 1), [0, 1]),
+     ((1, 4, 1), [1])],
+)  # fmt: skip
+def test_reductions_of_axes_of_size_1_are_loops(
+    shape: tuple[int, ...], axes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("GRAPHFLOW_TIER", "native")
+    values = np.random.default_rng(0).integers(-9, 9, shape).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, shape)
+        terms = x * 2.0
+        fetches = [reduce(terms, axes, keepdims=keepdims) for keepdims in (False, True)
+                   for reduce in (tf.reduce_sum, tf.reduce_max, tf.reduce_min)]  # fmt: skip
+        found = session.run([*fetches, tf.gradients(fetches[0] * 3.0, x)[0]], {x: values})
+        (program,) = native_programs(session)
+        assert not program.plan.called
+    expected = [reduce(values * 2, tuple(axes), keepdims=keepdims) for keepdims in (False, True)
+                for reduce in (np.sum, np.max, np.min)]  # fmt: skip
+    for got, wanted in zip(found, [*expected, np.full(shape, 6.0)], strict=True):
+        np.testing.assert_array_equal(got, wanted)
+        assert got.shape == wanted.shape

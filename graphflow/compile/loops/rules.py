@@ -6,6 +6,7 @@ per output, or None: then the reference kernel computes the step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from graphflow.compile.loops.values import (
     broadcast,
     reshaped,
     row_major,
+    squeezed,
     whole,
 )
 from graphflow.ops.expression import Node, apply
@@ -168,24 +170,23 @@ _OPS = {"Max": "maximum", "Min": "minimum"}
 
 
 def _reduced(s: Any, step: Any, x: View, axes: set[int], spec: Any) -> Any:
-    """A reduction over axes that lead or end the shape; the others stay reference."""
+    """A reduction over axes that lead or end the shape, those of size 1 left out of it; the others
+    stay reference."""
     shape, dtype = spec
     if dtype.kind != "f" or not x.size:
         return None
-    axes = {a for a in axes if x.shape[a] != 1}
-    if not axes:
+    gone = [a in axes for a, n in enumerate(x.shape) if n != 1]
+    if not any(gone):
         return [reshaped(x, shape)]
-    kept = [a for a, n in enumerate(x.shape) if n != 1 and a not in axes]
+    x = View(x.value, *squeezed(x.shape, x.strides), x.offset)
     view: View | None
     over: Literal["rows", "columns", "all"]
-    if not kept:
+    if all(gone):
         over, view = "all", x
-    elif max(kept) < min(axes):
-        over = "rows"
-        view = _merged(x, min(axes))
-    elif max(axes) < min(kept):
-        over = "columns"
-        view = _merged(x, min(kept)) if len(kept) > 1 else x
+    elif gone == sorted(gone):
+        over, view = "rows", _merged(x, gone.index(True))
+    elif gone == sorted(gone, reverse=True):
+        over, view = "columns", _merged(x, gone.index(False))
     else:
         return None
     if view is None:
@@ -200,10 +201,7 @@ def _reduced(s: Any, step: Any, x: View, axes: set[int], spec: Any) -> Any:
 
 def _merged(x: View, at: int) -> View | None:
     """The axes from `at` on as one."""
-    sizes = [n for n in x.shape[at:] if n != 1]
-    if len(sizes) == 1:
-        return reshaped(x, (*x.shape[:at], sizes[0]))
-    return reshaped(x, (*x.shape[:at], int(np.prod(x.shape[at:]))))
+    return reshaped(x, (*x.shape[:at], math.prod(x.shape[at:])))
 
 
 def _out_shape(view: View, over: str) -> tuple[int, ...]:
