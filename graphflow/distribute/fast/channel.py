@@ -24,7 +24,7 @@ from graphflow.distribute.fast.desk import Bell
 from graphflow.distribute.fast.parcels import Frame, Kind, Lent
 from graphflow.distribute.fast.peers import Peers
 from graphflow.distribute.fast.slots import LEAST, OWN, Slot, when_dropped
-from graphflow.distribute.fast.values import NAMES, Layout, Malformed, Unencodable, layout
+from graphflow.distribute.fast.values import Layout, Malformed, Unencodable, layout, named
 from graphflow.distribute.messages import Ticket
 
 _HEADS = 4096  # that are remembered
@@ -67,7 +67,7 @@ class FastChannel(Channel):
     def _packed(self, key: str, *value: Any) -> tuple[bytes, list[Any]]:
         """What is said of a value, and the bytes of its arrays; of none, of memory to write to."""
         array = value[0] if value else None
-        if type(array) is not np.ndarray or array.dtype not in NAMES:
+        if type(array) is not np.ndarray or named(array.dtype) is None:
             return codec.encode(Parcel(self._session, key, value))
         kind = key, array.dtype, array.shape
         head = self._heads.get(kind)

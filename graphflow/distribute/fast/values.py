@@ -58,7 +58,7 @@ class Arrays(list[Any]):
             if not all(isinstance(x, (str, bytes)) for x in items):
                 raise Unencodable("an array of objects that are no strings")
             return {"o": items, "s": value.shape}
-        name = NAMES.get(value.dtype)
+        name = named(value.dtype)
         if name is None:  # another byte order, or not an element type of ours
             native = value.dtype.newbyteorder("=")
             if native not in NAMES:
@@ -84,6 +84,21 @@ _TYPES = {
     if isinstance(t, dtypes.DType) and t.np != np.dtype(object)
 }
 NAMES = {dtype: name for name, dtype in _TYPES.items()}
+_LATE = "bfloat16"  # its module is imported when it is first needed
+
+
+def named(dtype: np.dtype[Any]) -> str | None:
+    """The name of an element type of ours; None: it is none, or has another byte order."""
+    name = NAMES.get(dtype)
+    if name is None and dtype.name == _LATE:
+        name = NAMES[dtype] = _LATE
+    return name
+
+
+def _type(name: Any) -> np.dtype[Any]:
+    if name == _LATE and name not in _TYPES:
+        _TYPES[name] = dtypes.as_dtype(name).np
+    return _TYPES[name]
 
 
 def _describe_error(error: OpError) -> dict[str, Any]:
@@ -155,7 +170,7 @@ def layout(found: Sequence[Any]) -> Layout | None:
     if type(data) is not dict or data.keys() != {"a", "d", "s"} or data["a"] != 0:
         return None
     try:
-        dtype, shape = _TYPES[data["d"]], _shape(data["s"])
+        dtype, shape = _type(data["d"]), _shape(data["s"])
     except (Malformed, KeyError, TypeError):
         return None  # decoding it will say so
     if math.prod(n or 1 for n in shape) * dtype.itemsize >= _WORD:
@@ -192,7 +207,7 @@ def _number(data: Any, arrays: Sequence[Buffer]) -> int:
 
 
 def _array(data: Any, arrays: Sequence[Buffer]) -> Any:
-    dtype, shape, index = _TYPES[data["d"]], _shape(data["s"]), _exactly(int, data["a"])
+    dtype, shape, index = _type(data["d"]), _shape(data["s"]), _exactly(int, data["a"])
     if not 0 <= index < len(arrays):
         raise Malformed(f"array {index} of {len(arrays)}")
     flat = np.frombuffer(arrays[index], np.uint8)

@@ -129,6 +129,13 @@ def test_arrays_in_any_layout_and_byte_order():
     assert not value.flags.writeable
 
 
+def test_bfloat16_is_an_element_type_as_any_other():
+    x = np.arange(3).astype(dtypes.as_dtype("bfloat16").np)
+    (value,) = there_and_back(Prepared(TICKET, 0, [x], 0)).values
+    assert value.dtype == x.dtype
+    np.testing.assert_array_equal(value, x)
+
+
 class Odd(errors.OpError):
     pass
 
