@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable
 
 # Seconds for what only a busy machine makes long: it may stop threads and processes for several.
@@ -28,6 +32,35 @@ def until(
             told = f": {state()}" if state is not None else ""
             raise AssertionError(f"not within {patience:g} s{told}")
         time.sleep(0.002)
+
+
+def forked(child: Callable[[], object], patience: float = PATIENCE) -> bool:
+    """Call a function in a fork of this process, which then ends at once; did it return?"""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that there are other threads
+        pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            child()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    ended = [(0, 0)]
+
+    def has_ended() -> bool:
+        ended.append(os.waitpid(pid, os.WNOHANG))
+        return ended[-1][0] == pid
+
+    try:
+        until(has_ended, patience)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return ended[-1][1] == 0
 
 
 def asleep(condition: threading.Condition) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from graphflow.base.devices import DeviceSpec
 from graphflow.base.errors import UnavailableError
+from graphflow.base.forks import own
 from graphflow.distribute.buddies import buddies
 from graphflow.distribute.conductor import Conductor
 from graphflow.distribute.demands import (
@@ -29,7 +30,10 @@ from graphflow.distribute.moves import move
 from graphflow.distribute.target import ClusterTarget
 from graphflow.place import Topology
 
-_CLOSED = "the cluster is closed: use it before `close`, or within its `with` block"
+_CLOSED = (
+    "the cluster is closed: use it before `close`, or within its `with` block, in the process that "
+    "has started it"
+)
 OVERLAPPING = 128  # runs at once; a worker has a thread for each
 
 
@@ -143,6 +147,7 @@ class Cluster:
         self._finalizer = weakref.finalize(
             self, _end, ray, self._actors, self._spares, self._networks
         )
+        own(self)
         try:
             check_resources(ray.resources(), cpus, gpus)
             for name in names:
@@ -356,6 +361,11 @@ class Cluster:
         if self._membership is not None:
             self._membership.close()
         self._finalizer()
+
+    def disown(self) -> None:
+        """See `forks.Owned`: workers and Ray are the other process's."""
+        self._finalizer.detach()
+        self._lock, self._membership = threading.Lock(), None
 
     def __enter__(self) -> Cluster:
         return self

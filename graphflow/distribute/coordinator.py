@@ -226,7 +226,7 @@ class Coordinator(Recovery):
 
     def _refusal(self) -> OpError | None:
         if self._closed:
-            return CancelledError(None, None, "the session is closed")
+            return CancelledError(None, None, self._closed)
         return self.failure
 
     def _answered(self, event: Answered) -> list[Command]:
@@ -260,7 +260,7 @@ class Coordinator(Recovery):
     # ---- the end
 
     def _close(self, event: Closed) -> list[Command]:
-        self._closed = True
+        self._closed = event.why
         commands: list[Command] = []
         for run in list(self._runs.values()):
             if run.state in DECIDED:

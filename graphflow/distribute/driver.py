@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from graphflow.base.errors import OpError, UnavailableError
+from graphflow.base.forks import own
 from graphflow.base.interrupts import in_slices, interruptible
 from graphflow.base.tuples import made
 from graphflow.distribute import coordinator as machine
@@ -34,6 +35,7 @@ from graphflow.distribute.replacements import Replacement, Replacements
 from graphflow.distribute.stalls import Stalls
 from graphflow.distribute.watch import Watch
 
+_FORKED = "the session is that of the process from which this one was forked: open one here"
 _KIND = {Step: "steps", Save: "saves", Rebuild: "rebuilds"}
 
 
@@ -104,6 +106,7 @@ class Driver:
         self._onlookers = 0  # threads in `_looking_on`, who wait for what others may take up
         self._counts: dict[str, Counter[str]] = {worker: Counter() for worker in workers}
         self._closed = False
+        own(self)
         self._replacements = Replacements(
             link, workers, deadline, start_deadline, clock, self._hears, self._counts
         )
@@ -132,6 +135,15 @@ class Driver:
     def recovers(self) -> bool:
         """Are lost workers replaced?"""
         return self._machine.recovers
+
+    def disown(self) -> None:
+        """See `forks.Owned`: the workers are the other process's."""
+        self._closed = True
+        self._lock, self._bell = threading.Lock(), threading.Condition()
+        self._inbox.clear()
+        self._outcomes.clear()
+        self._machine = machine.Coordinator(self.workers)
+        self._machine.handle(machine.Closed(_FORKED))
 
     # ---- waiting
 

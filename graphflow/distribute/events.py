@@ -112,7 +112,13 @@ class Restore(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """The session ends."""
+    """The session ends.
+
+    Attributes:
+      why: what runs that are to begin afterwards are told.
+    """
+
+    why: str = "the session is closed"
 
 
 Event = (

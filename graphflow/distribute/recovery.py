@@ -84,7 +84,7 @@ class Recovery(Cuts):
         self.lost: dict[str, Lost] = {}
         self._during: dict[str, int] = {}  # lost worker -> run that found out
         self._end: Callable[[int], OpError] | None = None  # why nothing can succeed any more
-        self._closed = False
+        self._closed = ""  # why the session is
         self._blank: set[str] = set()  # replaced, and not given its state yet
         self._mirrors = Mirrors()
         self._stays = True  # those who are left have the state of the last commit

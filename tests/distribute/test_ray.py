@@ -23,7 +23,7 @@ from graphflow.distribute.addresses import refusal
 from graphflow.distribute.cluster import _ray
 from graphflow.ops.collectives import all_reduce, ordered_sum
 from tests.distribute.programs import train
-from tests.until import PATIENCE, until
+from tests.until import PATIENCE, forked, until
 
 pytestmark = pytest.mark.ray
 
@@ -40,6 +40,24 @@ def test_two_workers_train_to_the_very_bits_of_one_process(either, graph):
         np.testing.assert_array_equal(far_losses, losses)
         for far, near in zip(far_weights, weights, strict=True):
             np.testing.assert_array_equal(far, near)
+
+
+def test_a_fork_does_not_end_the_workers(either, graph):
+    v = tf.Variable(3.0)
+
+    def child():
+        session.close()
+        either.close()
+        either._finalizer()  # as at the end of a process
+        with pytest.raises(RuntimeError, match="the process that has started it"):
+            tf.Session(cluster=either)
+
+    with tf.Session(cluster=either) as session:
+        session.run(v.initializer)
+        assert forked(child)
+        assert session.run(v) == 3.0
+    with tf.Session(cluster=either) as session:
+        session.run(v.initializer)
 
 
 def test_a_step_is_one_call_per_worker_and_variables_stay_where_they_are(shared, graph):

@@ -17,7 +17,7 @@ from graphflow.distribute.messages import Notice, Step
 from graphflow.distribute.watch import PINGS
 from tests.distribute.in_process import InProcess
 from tests.distribute.programs import impatient, train
-from tests.until import PATIENCE, asleep, until
+from tests.until import PATIENCE, asleep, forked, until
 
 T0, T1 = "/job:worker/task:0", "/job:worker/task:1"
 
@@ -411,6 +411,22 @@ def test_an_interrupt_tears_no_message_from_those_it_belongs_to(cluster, session
     assert len(sent) > 1  # the other worker has its part, too
     assert session.run([a, b]) in ([3.0, 3.0], [6.0, 4.0])
     assert not session._target.conductor._machine.running
+
+
+def test_in_a_fork_a_session_is_of_no_use_and_does_no_harm(cluster, session, two):
+    a, b, grow = two
+    sent = len(cluster.log)
+
+    def child():
+        for _ in range(2):
+            with pytest.raises(errors.CancelledError, match="forked"):
+                session.run(grow)
+        session.close()
+        assert len(cluster.log) == sent
+
+    assert forked(child)
+    session.run(grow)
+    assert session.run([a, b]) == [3.0, 3.0]
 
 
 def test_a_traced_run_tells_of_all_workers(session, two):
