@@ -222,11 +222,6 @@ def betainc(xp: Any, a: RealFloat, b: RealFloat, x: RealFloat) -> Array:
     return call(xp, "betainc", a, b, x)
 
 
-def _zero_or(xp: Any, x: Any, y: Any, value: Any) -> Any:
-    """The value, but 0 where x is 0 and y is a number."""
-    return xp.where(xp.logical_and(xp.equal(x, 0), xp.logical_not(xp.isnan(y))), x * 0, value)
-
-
 def _positive_pairs(s: Sampler) -> list[Case]:
     return [Case((s.normal(*a), s.positive(*b))) for a, b in PAIRS]
 
@@ -239,8 +234,8 @@ def _xlogy_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
 @function
 @op("Xlogy", infer=broadcast, grad=_xlogy_grad, elementwise=True, cases=_positive_pairs)
 def xlogy(xp: Any, x: RealFloat, y: RealFloat) -> Array:
-    """x log(y), but 0 where x is 0; with broadcasting."""
-    return _zero_or(xp, x, y, x * xp.log(y))
+    """x log(y), but 0 where x is 0, also if y is NaN; with broadcasting."""
+    return xp.where(xp.equal(x, 0), x, x * xp.log(y))
 
 
 def _xdivy_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
@@ -251,8 +246,8 @@ def _xdivy_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
 @function
 @op("Xdivy", infer=broadcast, grad=_xdivy_grad, elementwise=True, cases=_positive_pairs)
 def xdivy(xp: Any, x: RealFloat, y: RealFloat) -> Array:
-    """x / y, but 0 where x is 0; with broadcasting."""
-    return _zero_or(xp, x, y, xp.divide(x, y))
+    """x / y, but 0 where x is 0, also if y is NaN; with broadcasting."""
+    return xp.where(xp.equal(x, 0), x, xp.divide(x, y))
 
 
 def _product_cases(s: Sampler) -> list[Case]:
@@ -282,8 +277,8 @@ def _xlog1py_grad(g: Any, z: Any, x: Any, y: Any) -> Any:
 @function
 @op("Xlog1py", infer=broadcast, grad=_xlog1py_grad, elementwise=True, cases=_positive_pairs)
 def xlog1py(xp: Any, x: RealFloat, y: RealFloat) -> Array:
-    """x log(1 + y), but 0 where x is 0; with broadcasting."""
-    return _zero_or(xp, x, y, x * xp.log1p(y))
+    """x log(1 + y), but 0 where x is 0, also if y is NaN; with broadcasting."""
+    return xp.where(xp.equal(x, 0), x, x * xp.log1p(y))
 
 
 @function

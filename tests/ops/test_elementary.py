@@ -11,7 +11,7 @@ from graphflow import ops as tf
 from graphflow.base.errors import DTypeError
 from graphflow.build import Graph
 from graphflow.differentiate import gradients
-from graphflow.ops.special import multiply_no_nan
+from graphflow.ops.special import multiply_no_nan, xlog1py
 from tests.ops.values import grads, value
 
 X = np.float32([0, 1, 6, 7, -1])
@@ -142,6 +142,10 @@ def test_gelu_and_swish() -> None:
         (tf.xlogy, (2.0, 3.0), 2.19722462),
         (tf.xlogy, (0.0, 0.0), 0.0),
         (tf.xdivy, (0.0, 0.0), 0.0),
+        (tf.xlogy, (0.0, np.nan), 0.0),
+        (tf.xdivy, (0.0, np.nan), 0.0),
+        (xlog1py, (0.0, np.nan), 0.0),
+        (tf.xlogy, (1.0, np.nan), np.nan),
     ],
 )
 def test_special_functions(f: Any, inputs: Any, want: float) -> None:
