@@ -18,14 +18,24 @@ def seconds_per_call(work: Work, calls: int) -> float:
 
 
 def interleaved(
-    works: Mapping[str, Work], *, calls: int, rounds: int = 9
+    works: Mapping[str, Work], *, calls: int, rounds: int = 9, settling: int = 0
 ) -> dict[str, list[float]]:
-    """Seconds per call of each work, one entry per round; in each round all have a turn."""
+    """Seconds per call of each work, one entry per round; in each round all have a turn.
+
+    Args:
+      works: what is measured.
+      calls: in a turn.
+      rounds: how many.
+      settling: calls at the beginning of a turn that do not count: after another work has had the
+        processors, the first ones take longer.
+    """
     for work in works.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
+            if settling:
+                seconds_per_call(work, settling)
             times[name].append(seconds_per_call(work, calls))
     return times
 
