@@ -98,7 +98,7 @@ def test_sums_of_zeros_give_the_reference_tiers_signs(
     deterministic: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Added up in registers, aside, in cells and in lanes; of one term, which is its own sum."""
-    shapes = [(1, 1), (1, 5), (5, 1), (2, 3), (9, 7), (16, 16), (3, 300), (300, 3)]
+    shapes = [(1, 1), (1, 5), (5, 1), (9, 7), (3, 300)]
     sums = [tf.reduce_sum, tf.reduce_mean]
     extremes = [tf.reduce_max, tf.reduce_min]  # of zeros of both signs, either is one
     given, fetches = {}, {}
