@@ -146,7 +146,13 @@ class Resumption:
             self._busy.release()
             raise FailedPreconditionError(None, None, self._lost)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            # An interrupt: nobody knows whether the run has taken effect, and is written down.
+            self._lost = (
+                f"run {self.run + 1} was interrupted, and may have been executed without being "
+                f"written down: {self._how()}"
+            )
         self._busy.release()
 
     @property
@@ -213,14 +219,6 @@ class Resumption:
             )
             error.add_note(self._lost)
             raise
-
-    def tear(self) -> None:
-        """A run was interrupted, and nobody knows whether it has taken effect: no other one may
-        follow, either."""
-        self._lost = (
-            f"run {self.run + 1} was interrupted, and may have been executed without being written "
-            f"down: {self._how()}"
-        )
 
     def _how(self) -> str:
         return f"start the script again with resume={self.folder!r}: it goes on with that run"

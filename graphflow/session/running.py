@@ -138,11 +138,6 @@ class Running(Plans):
             if not isinstance(error, PASSING):
                 resumption.finish(names, hashed, None, error, save)
             raise
-        except Exception:
-            raise  # it was none: what is fed does not fit
-        except BaseException:  # an interrupt
-            resumption.tear()
-            raise
         resumption.finish(names, hashed, results, None, save)
         return prepared.pack(results)
 

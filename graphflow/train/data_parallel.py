@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from graphflow.base.errors import GraphError
 from graphflow.build import Operation, Tensor, as_tensor
 from graphflow.build.defaults import get_default_graph
-from graphflow.ops import cast, concat, reshape, split
+from graphflow.ops import cast, concat, reshape, split, where, zeros_like
 from graphflow.ops.slices import IndexedSlices
 from graphflow.ops.variable_scope import get_variable_scope, variable_scope
 from graphflow.ops.variables import Variable, trainable_variables
@@ -106,8 +106,9 @@ class DataParallel(Optimizer):
         Args:
           loss: the mean loss of a batch: a scalar, whose part of the graph is copied for each
             replica; or a function of the inputs that builds it, called once for each.
-          inputs: tensors whose first axis is that of the examples, at least as many as replicas;
-            by default the placeholders that the loss depends on and whose first size is unknown.
+          inputs: tensors whose first axis is that of the examples; where these are fewer than
+            replicas, some replicas have none.  By default the placeholders that the loss depends on
+            and whose first size is unknown.
           others: as `Optimizer.minimize`.
 
         Raises:
@@ -142,7 +143,7 @@ class DataParallel(Optimizer):
                     pairs = self._optimizer.compute_gradients(weighted, variables, **options)
                     grads.append([g for g, _ in pairs])
             self.loss = self._mean(
-                [loss * cast(s, loss.dtype) for loss, s in zip(self.losses, shares, strict=True)]
+                [_share_of(loss, s) for loss, s in zip(self.losses, shares, strict=True)]
             )
             means = self._means(grads, variables, owners)
         return list(zip(means, variables, strict=True))
@@ -278,6 +279,12 @@ class DataParallel(Optimizer):
             values = concat([s.values for s in slices], 0) / float(self._replicas)
             indices = concat([s.indices for s in slices], 0)
         return IndexedSlices(values, indices, slices[0].dense_shape)
+
+
+def _share_of(loss: Tensor, share: Tensor) -> Tensor:
+    """What a replica's loss is of the mean; one without examples has none, as that would be NaN."""
+    weight = cast(share, loss.dtype)
+    return where(weight > 0.0, loss * weight, zeros_like(loss))
 
 
 def _size(variable: Variable) -> int:

@@ -40,4 +40,7 @@ def create_filled_slot(primary: Variable, value: float, name: str) -> Variable:
 
 
 def _filled(primary: Variable, value: float) -> Any:
-    return lambda: constant(value, primary.dtype, primary.shape)
+    content: Any = (
+        [] if 0 in (primary.dims or ()) else value
+    )  # a constant takes no more than it holds
+    return lambda: constant(content, primary.dtype, primary.shape)

@@ -117,7 +117,7 @@ def test_a_function_of_the_inputs_is_built_once_per_replica():
     )
 
 
-@pytest.mark.parametrize("batch", [32, 30])
+@pytest.mark.parametrize("batch", [32, 30, 3])
 def test_replicas_together_do_what_one_does(batch):
     losses, weights = train(lambda inner: inner, plain, batch)
     found, got = train(parallel(4, CPUS), plain, batch)

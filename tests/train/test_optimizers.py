@@ -123,3 +123,20 @@ def test_update_ops_are_named_like_tensorflows(graph):
     assert update.name == "GradientDescent"
     assert any(o.name.startswith("GradientDescent/update_w/") for o in graph.get_operations())
     assert any(o.name.startswith("gradients/") for o in graph.get_operations())
+
+
+def test_a_variable_without_elements_is_trained_as_any_other():
+    empty = tf.Variable(np.zeros((0, 3), np.float32))
+    w = tf.Variable(1.0)
+    loss = tf.reduce_sum(empty) + w
+    names = ("GradientDescent", "Adagrad", "Adadelta", "RMSProp", "Adam")
+    optimizers = [getattr(tf.train, f"{name}Optimizer")(0.5) for name in names]
+    optimizers.append(tf.train.MomentumOptimizer(0.5, 0.9))
+    updates = [optimizer.minimize(loss) for optimizer in optimizers]
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        for update in updates:
+            before = session.run(w)
+            session.run(update)
+            assert session.run(w) < before
+        assert session.run(empty).shape == (0, 3)
