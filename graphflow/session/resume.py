@@ -3,12 +3,11 @@
 The folder holds what each run fetched, and now and then all of the session's state.  When the
 script is started again, it goes through the same runs: those before the last copy of the state are
 answered from the folder, the others are executed again and must give the same values; then it goes
-on.  Fetches and feeds of each run are compared by name and by hash.
+on.  Fetches of each run are compared by name, what computes them and what is fed by hash.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -27,7 +26,7 @@ from graphflow.checkpoint.tree import flatten, unflatten
 from graphflow.execute.numerics import Numerics
 
 _warn = logging.getLogger("graphflow")
-FORM = 1  # of what a folder holds: records of runs, and copies of the state
+FORM = 2  # of what a folder holds: records of runs, and copies of the state
 _STATE = re.compile(r"state-(\d+)\.index$")
 
 
@@ -36,12 +35,14 @@ class Done(NamedTuple):
 
     Attributes:
       names: what it fetched and what was fed, by name.
+      computes: hash of the operations, see `identity`.
       feeds: hash of the fed values.
       values: of the fetched tensors; None where it failed.
       error: name of the class of its error, and the message; None where it did not fail.
     """
 
     names: str
+    computes: str
     feeds: str
     values: Sequence[Any] | None
     error: Sequence[str] | None
@@ -53,6 +54,7 @@ class Resumption:
     Attributes:
       seed: the session's seed when it began.
       run: how many runs there have been.
+      identities: of what runs compute, by fetches, fed tensors and epoch of the graph.
     """
 
     def __init__(self, folder: str, seed: int, chosen: bool, every: int):
@@ -73,6 +75,7 @@ class Resumption:
             os.makedirs(folder, exist_ok=True)
         self.folder = folder
         self.run = 0
+        self.identities: dict[Any, str] = {}
         self._every = every
         self._log = RecordFile(os.path.join(folder, "runs"), "runs of a session", FORM)
         self._busy = threading.Lock()
@@ -160,14 +163,14 @@ class Resumption:
         """Is the next run answered from the folder?"""
         return self.run < self._restored
 
-    def answer(self, names: str, feeds: str) -> Sequence[Any]:
+    def answer(self, names: str, computes: str, feeds: str) -> Sequence[Any]:
         """What the next run gave.
 
         Raises:
           FailedPreconditionError: this is another run than it was.
           OpError: what it raised.
         """
-        done = self._same(names, feeds)
+        done = self._same(names, computes, feeds)
         self.run += 1
         if done.error is not None:
             kind, message = done.error
@@ -179,11 +182,19 @@ class Resumption:
         state, self._state = self._state, None
         return state
 
-    def finish(self, names: str, feeds: str, values: Any, error: OpError | None, save: Any) -> None:
+    def finish(
+        self,
+        names: str,
+        computes: str,
+        feeds: str,
+        values: Any,
+        error: OpError | None,
+        save: Any,
+    ) -> None:
         """A run has been executed.
 
         Args:
-          names, feeds, values: as in `Done`.
+          names, computes, feeds, values: as in `Done`.
           error: what it raised.
           save: gives the session's state.
 
@@ -193,9 +204,9 @@ class Resumption:
           OpError: the disk fails, and the session is over.
         """
         failure = None if error is None else (type(error).__name__, error.message)
-        now = Done(names, feeds, None if error else list(values), failure)
+        now = Done(names, computes, feeds, None if error else list(values), failure)
         if self.run < len(self._past):
-            if not _equal(self._same(names, feeds), now):
+            if not _equal(self._same(names, computes, feeds), now):
                 raise InternalError(
                     None,
                     None,
@@ -247,10 +258,14 @@ class Resumption:
         """Close the folder's files."""
         self._log.close()
 
-    def _same(self, names: str, feeds: str) -> Done:
+    def _same(self, names: str, computes: str, feeds: str) -> Done:
         done = self._past[self.run]
-        if (done.names, done.feeds) != (names, feeds):
-            what = "feeds other values" if done.names == names else f"is {names}, not {done.names}"
+        if (done.names, done.computes, done.feeds) != (names, computes, feeds):
+            what = "feeds other values"
+            if done.computes != computes:
+                what = "computes something else by the same names"
+            if done.names != names:
+                what = f"is {names}, not {done.names}"
             raise FailedPreconditionError(
                 None,
                 None,
@@ -281,18 +296,3 @@ def _equal(one: Done, other: Done) -> bool:
         return one.error is not None and other.error is not None and one.error[0] == other.error[0]
     pairs = list(zip(one.values or (), other.values or (), strict=True))
     return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
-
-
-def hash_of(arrays: Sequence[Any]) -> str:
-    """A hash of fed values: dtypes, shapes and content."""
-    digest = hashlib.blake2b(digest_size=16)
-    for value in arrays:
-        array = np.asarray(value)
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        if array.dtype == object:
-            for item in array.ravel():
-                data = item if isinstance(item, bytes) else str(item).encode()
-                digest.update(len(data).to_bytes(8, "little") + data)
-        else:
-            digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
-    return digest.hexdigest()

@@ -15,10 +15,11 @@ from graphflow.session import watching
 from graphflow.session.begun import BegunRun
 from graphflow.session.feeds import converter, expand, fed_tensor
 from graphflow.session.fetches import Fetches, key_of
+from graphflow.session.identity import hash_of, identity
 from graphflow.session.options import RunMetadata
 from graphflow.session.plans import Plans
 from graphflow.session.prepared import Prepared
-from graphflow.session.resume import PASSING, Resumption, hash_of, names_of
+from graphflow.session.resume import PASSING, Resumption, names_of
 from graphflow.session.steps import may_begin_ahead, may_overlap, run_steps
 
 
@@ -121,9 +122,14 @@ class Running(Plans):
         wanted = Fetches(self.graph, fetches)
         fed = {key: fed_tensor(self.graph, key) for key in feeds}
         names = names_of(wanted.tensors, wanted.operations, fed.values())
-        hashed = hash_of([converter(t, False)(feeds[key]) for key, t in fed.items()])
+        key = (key_of(fetches), tuple(feeds), self.graph.epoch)
+        computes = resumption.identities.get(key)
+        if computes is None:
+            computes = identity(self.graph, wanted.tensors, wanted.operations, fed.values())
+            resumption.identities[key] = computes
+        told = names, computes, hash_of([converter(t, False)(feeds[k]) for k, t in fed.items()])
         if resumption.answers:
-            return wanted.pack(resumption.answer(names, hashed))
+            return wanted.pack(resumption.answer(*told))
         state = resumption.take_state()
         if state is not None:
             self._held |= state["held"]
@@ -136,9 +142,9 @@ class Running(Plans):
             prepared, results = self._execute(fetches, feeds, options, run_metadata)
         except OpError as error:
             if not isinstance(error, PASSING):
-                resumption.finish(names, hashed, None, error, save)
+                resumption.finish(*told, None, error, save)
             raise
-        resumption.finish(names, hashed, results, None, save)
+        resumption.finish(*told, results, None, save)
         return prepared.pack(results)
 
     def _timeout(self, options: Any) -> float | None:

@@ -148,6 +148,29 @@ def test_other_feeds_are_told_so(tmp_path, graph):
                 assert session.run(double, {x: 1.0}) == 2.0  # nothing has happened
 
 
+def trained(folder: Any, power: int = 2, rate: float = 0.1, back: bool = False) -> float:
+    """The same names, whatever is computed."""
+    with tf.Graph().as_default(), tf.Session(resume=folder, resume_every=3) as session:
+        w = tf.Variable(1.0)
+        square = tf.while_loop(
+            lambda i, _: i < power, lambda i, x: (i + 1, (i if back else x) * x), (1.0, w)
+        )
+        step = tf.train.GradientDescentOptimizer(rate).minimize(square[1])
+        session.run(w.initializer)
+        for _ in range(2):
+            session.run(step)
+        return float(session.run(w))
+
+
+@pytest.mark.parametrize("other", [{"power": 3}, {"rate": 0.2}, {"back": True}], ids=str)
+def test_a_script_that_was_changed_is_told_so(tmp_path, other):
+    """Also where what was done is answered from the folder."""
+    value = trained(tmp_path)
+    with pytest.raises(errors.FailedPreconditionError, match="run 2 of this script computes some"):
+        trained(tmp_path, **other)
+    assert trained(tmp_path) == value
+
+
 @pytest.mark.parametrize("dtype", [tf.float64, tf.float32, tf.int64, tf.bool])
 def test_scalars_come_back_as_they_were(tmp_path, graph, dtype):
     x = tf.placeholder(dtype, [])
@@ -203,9 +226,11 @@ def test_a_session_goes_on_with_the_tier_that_it_began_with(tmp_path, graph, mon
 
 def test_a_folder_of_another_form_is_refused(tmp_path, graph, monkeypatch):
     tf.Session(resume=tmp_path / "now").close()
-    monkeypatch.setattr(resume, "FORM", resume.FORM + 1)
+    now = resume.FORM
+    monkeypatch.setattr(resume, "FORM", now + 1)
     told = (
-        "runs holds runs of a session, form 1, and .* reads runs of a session, form 2: go on with"
+        f"runs holds runs of a session, form {now}, and .* reads runs of a session, "
+        f"form {now + 1}: go on with"
     )
     with pytest.raises(errors.FailedPreconditionError, match=told):
         tf.Session(resume=tmp_path / "now")
@@ -247,7 +272,7 @@ def test_what_a_folder_holds_has_the_fields_that_it_had():
         "Element": "number parts",
         "Given": "rank number step gradient",
         "Rows": "indices values shape",
-        "Done": "names feeds values error",
+        "Done": "names computes feeds values error",
         "Numerics": "tier threads library kernels",
     }
     arguments = {
