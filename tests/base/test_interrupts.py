@@ -96,3 +96,32 @@ def test_other_threads_are_left_alone():
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+def test_other_signals_whose_handlers_raise_are_held_back_too():
+    class Late(Exception):
+        pass
+
+    def alarm(number: int, frame: Any) -> None:
+        raise Late
+
+    done: list[str] = []
+
+    @uninterrupted
+    def looks() -> None:
+        signal.raise_signal(signal.SIGALRM)
+        signal.raise_signal(signal.SIGINT)
+        done.append("before")
+        with pytest.raises(Late):
+            interruptible()
+        done.append("behind")
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            looks()
+        assert signal.getsignal(signal.SIGALRM) is alarm
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert done == ["before", "behind"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
