@@ -1,22 +1,22 @@
 """The log of a server's decisions, and who writes it or follows it.
 
 It says how asynchronous training went.  One part of a run has one entry, at its commit, in the
-order of commits: whose it is, and how many commits it has seen.  With these entries a replay needs
-no clock: a part begins when exactly so many commits are done, and is committed in its turn.  All
-else follows from the values, and so has the same bits.
+order of commits, or after it has failed: whose it is, and how many commits it has seen.  With these
+entries a replay needs no clock: a part begins when exactly so many commits are done, and is
+committed in its turn.  All else follows from the values, and so has the same bits.
 
     ["part", [opener, session, plan, turn], seen]      in the order of commits
     ["read", [opener, session, plan, turn], seen]      of a run that changes no variable
-    ["failed", [opener, session, plan, -nth], seen]    of one that was not committed
+    ["failed", [opener, session, plan, turn], seen]    of one that has failed
     ["dequeued", [opener, …], queue, [number, …]]      which elements a part took
     ["taken", accumulator, [[rank, gift], …]]          what a mean was made of
     ["passed", gate, rank, step]                       to which step a worker was let on
 
-What a program reads may decide on what it runs, so runs that change nothing are logged, too.  Of a
-plan of which none was committed, a run that fails is tried when it was tried; of another plan, in
-the turn of the next one that was committed, or at the end of the log.  A log that ends leaves the
-rest to chance, but for elements of queues that others are yet to take.  Elements are numbered as
-they come, which is in the order of commits.
+What a program reads may decide on what it runs, so runs that change nothing are logged, too, and
+those that fail: these see what they had seen, and fail again.  One that took elements of queues is
+tried in the turn of the next of its plan that did not fail, or at the end of the log: others may
+have these by then.  A log that ends leaves the rest to chance, but for elements that others are yet
+to take.  Elements are numbered as they come, which is in the order of commits.
 """
 
 from __future__ import annotations

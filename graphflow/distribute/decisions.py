@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from graphflow.checkpoint.record import RecordFile
 from graphflow.compile.plan import Plan
 
-FORM = 1  # of the records of a log
+FORM = 2  # of the records of a log
 
 
 class Part(NamedTuple):
@@ -26,8 +26,7 @@ class Part(NamedTuple):
       opener: the task whose session it is.
       session: number among the sessions that it has opened here, from 1.
       plan: digest of the operations.
-      turn: number among the parts of the same plan, from 1; of those that change something, among
-        the committed ones.
+      turn: number among the session's runs of that plan, in the order in which they come, from 1.
     """
 
     opener: str
@@ -60,7 +59,11 @@ class Place(Protocol):
         ...
 
     def abandon(self) -> None:
-        """It will not be committed."""
+        """It will not be committed; its run may be tried again."""
+        ...
+
+    def fail(self) -> None:
+        """Its run has failed, and is not tried again: before or after `abandon`."""
         ...
 
     def wanted(self, queue: str) -> Sequence[int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,7 @@ class Recorder:
             )  # fmt: skip
         self._lock = threading.RLock()
         self._commits = 0
-        self._turns: Counter[Part] = Counter()
-        self._failures: Counter[Part] = Counter()
-        self._failed: deque[tuple[Part, int]] = deque()  # yet to be written down
+        self._failed: deque[tuple[Part, int, Iterable[Take]]] = deque()  # yet to be written down
         self._broken = False
         self._file = log_of(path)
         try:
@@ -54,16 +52,17 @@ class Recorder:
             snapshot()
             if changes:
                 return _Recorded(self, part, self._commits)
-            return _RecordedRead(self, self._write("read", part, self._commits))
+            self._write("read", part, self._commits)
+            return _RecordedRead(self, part, 0)
 
-    def _write(self, kind: str, part: Part, seen: int, takes: Iterable[Take] = ()) -> Part:
+    def _write(self, kind: str, part: Part, seen: int, takes: Iterable[Take] = ()) -> None:
         self._write_failed()
-        self._turns[part] += 1
-        entry = part._replace(turn=self._turns[part])
+        self._enter(kind, part, seen, takes)
+
+    def _enter(self, kind: str, part: Part, seen: int, takes: Iterable[Take]) -> None:
         for take in takes:
-            self.dequeued(entry, take)
-        self._append([kind, list(entry), seen])
-        return entry
+            self.dequeued(part, take)
+        self._append([kind, list(part), seen])
 
     def _append(self, record: list[Any]) -> None:
         """Add to the log.  Where that fails it ends, and what is logged goes on: it is applied."""
@@ -77,9 +76,7 @@ class Recorder:
 
     def _write_failed(self) -> None:
         while self._failed:
-            part, seen = self._failed.popleft()
-            self._failures[part] += 1
-            self._append(["failed", list(part._replace(turn=-self._failures[part])), seen])
+            self._enter("failed", *self._failed.popleft())
 
     def committed(
         self, part: Part, seen: int, takes: Iterable[Take], apply: Callable[[], None]
@@ -90,15 +87,15 @@ class Recorder:
             self._commits += 1
             self._write("part", part, seen, takes)
 
-    def failed(self, part: Part, seen: int) -> None:
-        """Have it written down that a part was not committed.  Later: whoever undoes it holds its
-        session's lock, and who writes here may want that."""
-        self._failed.append((part, seen))
+    def failed(self, part: Part, seen: int, takes: Iterable[Take]) -> None:
+        """Have it written down that a run has failed.  Later: whoever says so holds its session's
+        lock, and who writes here may want that."""
+        self._failed.append((part, seen, takes))
 
-    def dequeued(self, entry: Part, take: Take) -> None:
+    def dequeued(self, part: Part, take: Take) -> None:
         """Write down which elements a part has taken."""
         with self._lock:
-            self._append(["dequeued", list(entry), take.queue, list(take.numbers)])
+            self._append(["dequeued", list(part), take.queue, list(take.numbers)])
 
     def wanted(self, accumulator: str) -> None:
         return None
@@ -125,7 +122,7 @@ class Recorder:
 
 
 class _Recorded:
-    """The place of a part that changes something: which turn it has is known at its commit."""
+    """The place of a part that changes something."""
 
     def __init__(self, recorder: Recorder, part: Part, seen: int):
         self._recorder = recorder
@@ -138,7 +135,10 @@ class _Recorded:
         return at_once()
 
     def abandon(self) -> None:
-        self._recorder.failed(self._part, self._seen)
+        """Nobody needs to know, unless its run fails."""
+
+    def fail(self) -> None:
+        self._recorder.failed(self._part, self._seen, self._takes)
 
     def wanted(self, queue: str) -> None:
         return None
@@ -153,14 +153,11 @@ class _Recorded:
 class _RecordedRead(_Recorded):
     """That of one that only takes input: its commit may never come."""
 
-    def __init__(self, recorder: Recorder, entry: Part):
-        super().__init__(recorder, entry, 0)
-
     def commit(self, apply: Callable[[], None]) -> threading.Event:
         apply()
         return at_once()
 
-    def abandon(self) -> None:
+    def fail(self) -> None:
         """It was written down when it began."""
 
     def took(self, queue: str, numbers: Sequence[int]) -> None:

@@ -16,8 +16,34 @@ from graphflow.distribute.decisions import Part, Place, Take, at_once, log_of
 # after it, they are then, and no more parts begin.
 PATIENCE = 60.0
 _POLL = 0.05  # seconds between looks at whether a run was cancelled
+_DONE = ("part", "read")  # kinds of records of what has not failed
 
 _log = logging.getLogger("graphflow")
+
+
+def _followed(records: Sequence[Any]) -> tuple[list[Any], dict[Part, Part]]:
+    """What a replay goes by, without some of what has failed: runs after which their session did
+    nothing more, as its end, or that of the server, may have been why; and those that took
+    elements of queues, which others may have by then: they are tried in the turn of the next one of
+    their plan, where there is any that did not fail.  What is left; and part -> in whose turn.
+    """
+    last = {tuple(r[1][:2]): i for i, r in enumerate(records) if r[0] in _DONE}
+    turns = defaultdict(list)  # by plan
+    for record in records:
+        if record[0] in _DONE:
+            turns[tuple(record[1][:3])].append(int(record[1][3]))
+    took = {tuple(r[1]) for r in records if r[0] == "dequeued"}
+    instead, ended = {}, set()
+    for i, record in enumerate(records):
+        if record[0] == "failed":
+            part = Part(*record[1])
+            if last.get(part[:2], -1) < i:
+                ended.add(part)
+            elif part in took and turns[part[:3]]:
+                turn = min((t for t in turns[part[:3]] if t > part.turn), default=0)
+                instead[part] = part._replace(turn=turn)
+    out = ended | instead.keys()
+    return [r for r in records if r[0] in ("taken", "passed") or Part(*r[1]) not in out], instead
 
 
 class Replayer:
@@ -35,15 +61,14 @@ class Replayer:
         records = log_of(path).records
         if not records:
             raise NotFoundError(None, None, f"there are no decisions to replay in {path}")
+        records, self._instead = _followed(records)
         self._changed = threading.Condition(threading.RLock())
         self._order = [Part(*r[1]) for r in records if r[0] == "part"]
-        self._seen = {Part(*r[1]): int(r[2]) for r in records if r[0] in ("part", "read")}
-        failed = {Part(*r[1]): int(r[2]) for r in records if r[0] == "failed"}
-        # Of what was never committed.  What was in the end is tried in the turn that it had then.
-        self._failed = {p: n for p, n in failed.items() if p._replace(turn=1) not in self._seen}
-        self._begins = Counter(self._seen.values())  # that are still to come
+        self._failed = {Part(*r[1]) for r in records if r[0] == "failed"}
+        self._seen = {Part(*r[1]): int(r[2]) for r in records if r[0] in (*_DONE, "failed")}
+        self._coming_up = set(self._seen)  # what has not begun
+        self._begins = Counter(self._seen.values())  # the same, counted
         self._commits = 0
-        self._turns: Counter[Part] = Counter()
         self._states: dict[Part, Any] = {}  # that parts saw which failed, and are tried again
         self._waiting: dict[Part, Any] = {}  # commits whose turn has not come
         self._thread: threading.Thread | None = None
@@ -55,8 +80,10 @@ class Replayer:
         self._coming: dict[str, set[int]] = defaultdict(set)  # queue -> elements yet to be taken
         for kind, *rest in records:
             if kind == "dequeued":
-                self._dequeued[Part(*rest[0]), rest[1]].append([int(n) for n in rest[2]])
-                self._coming[rest[1]].update(int(n) for n in rest[2])
+                part, numbers = Part(*rest[0]), [int(n) for n in rest[2]]
+                self._dequeued[part, rest[1]].append(numbers)
+                if part not in self._failed:  # else it gives them back
+                    self._coming[rest[1]].update(numbers)
             elif kind == "taken":
                 self._taken[rest[0]].append([(int(r), int(n)) for r, n in rest[1]])
             elif kind == "passed":
@@ -68,22 +95,22 @@ class Replayer:
         with self._changed:
             if self._diverged:
                 raise FailedPreconditionError(None, None, self._diverged)
-            self._turns[part] += 1
-            entry = part._replace(turn=self._turns[part])
-            fails = entry._replace(turn=-entry.turn)
-            if fails in self._failed:
-                self._await(lambda: self._commits >= self._failed[fails], fails, cancelled)
-                return _Failing(self, part, fails, snapshot())
-            kind = _Replayed if changes else _ReplayedRead
-            if entry in self._states:  # others may have been committed since
-                return kind(self, part, entry, snapshot(self._states.pop(entry)))
-            seen = self._seen.get(entry, len(self._order))  # not in the log: after it
-            self._await(lambda: self._commits >= seen, entry, cancelled)
-            state = snapshot()
-            if entry in self._seen:
-                self._begins[seen] -= 1
-                self._changed.notify_all()
-            return kind(self, part, entry, state)
+            part = self._instead.get(part, part)
+            fails = part in self._failed
+            kind = _Failing if fails else _Replayed if changes else _ReplayedRead
+            if part in self._states:  # others may have been committed since
+                return kind(self, part, snapshot(self._states.pop(part)))
+            seen = self._seen.get(part, len(self._order))  # not in the log: after it
+            begins = fails
+            try:
+                self._await(lambda: self._commits >= seen, part, cancelled)
+                state, begins = snapshot(), True
+            finally:
+                if begins and part in self._coming_up:  # what has failed may have been cancelled
+                    self._coming_up.remove(part)
+                    self._begins[seen] -= 1
+                    self._changed.notify_all()
+            return kind(self, part, state)
 
     def _await(self, turn: Callable[[], bool], entry: Part, cancelled: threading.Event) -> None:
         left = PATIENCE
@@ -97,7 +124,7 @@ class Replayer:
             left, before = (left - _POLL if before == self._commits else PATIENCE), self._commits
 
     def _stuck(self, entry: Part) -> str:
-        told = f"{entry.opener}'s run {abs(entry.turn)} of plan {entry.plan} is not due"
+        told = f"{entry.opener}'s run {entry.turn} of plan {entry.plan} is not due"
         if self._commits == len(self._order):
             return told
         due = self._order[self._commits]
@@ -127,7 +154,7 @@ class Replayer:
         with self._changed:
             if self._commits < len(self._order) and not self._diverged:
                 self._diverge(
-                    f"{entry.opener}'s run {-entry.turn} of plan {entry.plan} is committed, and "
+                    f"{entry.opener}'s run {entry.turn} of plan {entry.plan} is committed, and "
                     "had failed when it was logged. Is the program the one that was logged?"
                 )
 
@@ -174,15 +201,18 @@ class Replayer:
                     self._diverge(self._stuck(next(iter(self._waiting))))
             return None
 
-    def abandoned(self, part: Part, entry: Part, state: Any, takes: Iterable[Take]) -> None:
-        """It failed, as it had failed before: its turn is the next one's, and so are the state that
-        it saw and the elements that it took."""
+    def abandoned(self, entry: Part, state: Any, takes: Iterable[Take]) -> None:
+        """It may be tried again: then it sees the same state, and takes the same elements."""
         with self._changed:
             for take in takes:
                 self._coming[take.queue].update(take.numbers)
             if entry in self._seen:
                 self._states[entry] = state
-            self._turns[part] -= 1
+
+    def failed(self, entry: Part) -> None:
+        """It is not tried again."""
+        with self._changed:
+            self._states.pop(entry, None)
 
     def dequeued(self, entry: Part, queue: str, nth: int) -> Sequence[int] | None:
         """The elements that a part takes from a queue at its nth time; None: it did not."""
@@ -234,9 +264,8 @@ class Replayer:
 class _Replayed:
     """The place of a part that changes something."""
 
-    def __init__(self, replayer: Replayer, part: Part, entry: Part, state: Any):
+    def __init__(self, replayer: Replayer, entry: Part, state: Any):
         self._replayer = replayer
-        self._part = part
         self._entry = entry
         self._state = state
         self._takes: list[Take] = []
@@ -245,7 +274,10 @@ class _Replayed:
         return self._replayer.committed(self._entry, apply)
 
     def abandon(self) -> None:
-        self._replayer.abandoned(self._part, self._entry, self._state, self._takes)
+        self._replayer.abandoned(self._entry, self._state, self._takes)
+
+    def fail(self) -> None:
+        """It had not: the next of its plan sees and takes the same."""
 
     def wanted(self, queue: str) -> Sequence[int] | None:
         nth = sum(take.queue == queue for take in self._takes)
@@ -271,7 +303,10 @@ class _ReplayedRead(_Replayed):
 
 
 class _Failing(_Replayed):
-    """That of one that had failed: it takes what there is, and gives it back."""
+    """That of one whose run had failed: it sees what it had seen.  If it took elements, it takes
+    what there is, and gives it back."""
+
+    _over = False
 
     def commit(self, apply: Callable[[], None]) -> threading.Event:
         self._replayer.succeeded(self._entry)
@@ -279,13 +314,20 @@ class _Failing(_Replayed):
         return at_once()
 
     def abandon(self) -> None:
-        """As it was logged."""
+        super().abandon()
+        if self._over:
+            self.fail()
+
+    def fail(self) -> None:
+        self._over = True
+        self._replayer.failed(self._entry)
 
     def wanted(self, queue: str) -> None:
         return None
 
     def of_others(self, queue: str) -> Collection[int]:
-        return ()
+        took = super().wanted(queue) is not None
+        return () if took else super().of_others(queue)
 
     def took(self, queue: str, numbers: Sequence[int]) -> None:
         """They are not missed."""

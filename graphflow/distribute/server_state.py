@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 from graphflow.base.errors import AbortedError
-from graphflow.distribute.decisions import Decisions, Place
+from graphflow.distribute.decisions import Decisions, Part, Place
 from graphflow.distribute.messages import OUTPUT, WRITES, Ticket
 from graphflow.distribute.rows import RowTransaction
 from graphflow.distribute.stops import Stops
@@ -111,12 +111,16 @@ class SharedAttempt(Attempt):
 
     Attributes:
       again: gives the part executed anew, on the state as it is then, with what it had taken.
-      place: among the parts of other runs, where that is logged or replayed.
+      part: names it, where what chance decides is logged or replayed.
+      place: among the parts of other runs, then.
       done: it is committed.
+      failed: its run has failed, and is not tried again.
       applied: set when that has taken effect, where it has a place.
     """
 
-    __slots__ = ("_store", "_taken", "_view", "again", "applied", "done", "place")
+    __slots__ = (
+        "_store", "_taken", "_view", "again", "applied", "done", "failed", "part", "place",
+    )  # fmt: skip
 
     def __init__(self, ticket: Ticket, store: SharedStore, session: str, *rest: Any):
         view: Any = _View(store, session)
@@ -125,8 +129,10 @@ class SharedAttempt(Attempt):
         self._view = view
         self._taken = InputLog()  # once it is committed
         self.again: Callable[[InputLog], SharedAttempt] | None = None
+        self.part: Part | None = None
         self.place: Place | None = None
         self.done = False
+        self.failed = False
         self.applied: threading.Event | None = None
 
     def renew(self, state: Any = None) -> Any:
@@ -189,6 +195,18 @@ class SharedAttempt(Attempt):
         self.again = None
         if self.place is not None:
             self.place.abandon()
+
+    def begun(self, place: Place) -> None:
+        """It has its place among the parts of other runs."""
+        self.place = place
+        if self.failed:
+            place.fail()
+
+    def over(self) -> None:
+        """What becomes of its run is decided."""
+        self.failed = not self.done
+        if self.failed and self.place is not None:
+            self.place.fail()
 
     def _apply(self) -> None:
         with self._store.exclusive():

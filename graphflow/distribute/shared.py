@@ -24,7 +24,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -78,6 +78,8 @@ class SharedHost(Host):
         self._session = session
         self._opener = opener
         self._parts: dict[int, tuple[Part, bool]] = {}  # by plan; has it effects?
+        self._turns: Counter[Part] = Counter()  # where decisions are logged or replayed; and so are
+        self._named: dict[int, Part] = {}  # by run, until it is over
         self._placed: dict[Ticket, SharedAttempt] = {}  # until they are decided on
         self._incoming: dict[int, frozenset[str]] = {}
         self._mailboxes: dict[Ticket, RepeatableMailbox] = {}
@@ -133,9 +135,11 @@ class SharedHost(Host):
         decisions = self._state.decisions
         try:
             if decisions is not None:
-                part = self._parts[step.plan]
-                attempt.place = decisions.begin(*part, attempt.renew, work.cancelled)
-                self._placed[ticket] = attempt
+                assert attempt.part is not None
+                changes = self._parts[step.plan][1]
+                place = decisions.begin(attempt.part, changes, attempt.renew, work.cancelled)
+                with self._lock:
+                    attempt.begun(place)
             values = super()._prepare(step, work, trace)
             if shipment.alone:  # nobody else can refuse: one message and its answer are enough
                 self._state.stops.look()
@@ -217,6 +221,19 @@ class SharedHost(Host):
                 work.attempt.abort()
         return outcome
 
+    def _start(self, command: machine.Start) -> None:
+        super()._start(command)
+        if self._state.decisions is None:
+            return
+        ticket, plan = command.step.ticket, self._parts[command.step.plan][0]
+        if ticket.run not in self._named:
+            self._turns[plan] += 1
+            self._named[ticket.run] = plan._replace(turn=self._turns[plan])
+        attempt = self._work[ticket].attempt
+        assert isinstance(attempt, SharedAttempt)
+        attempt.part = self._named[ticket.run]
+        self._placed[ticket] = attempt
+
     def _commit(self, command: machine.Commit) -> None:
         if self._undecided is not None:
             return
@@ -226,8 +243,13 @@ class SharedHost(Host):
         super()._commit(command)
 
     def _forget(self, command: machine.Forget) -> None:
-        if self._undecided is None:  # else at the end: what is undecided may be committed
-            super()._forget(command)
+        if self._undecided is not None:  # at the end: what is undecided may be committed
+            return
+        if self._named.pop(command.run, None) is not None:
+            for ticket, attempt in list(self._placed.items()):
+                if ticket.run == command.run:
+                    attempt.over()
+        super()._forget(command)
 
     def _rollback(self, command: machine.Rollback) -> None:
         if self._undecided is None or command.ticket not in self._undecided:
@@ -252,6 +274,7 @@ def _await(applied: threading.Event | None) -> None:
 
 SharedHost._performs = {
     **Host._performs,
+    machine.Start: SharedHost._start,
     machine.Commit: SharedHost._commit,
     machine.Rollback: SharedHost._rollback,
     machine.Forget: SharedHost._forget,

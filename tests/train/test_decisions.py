@@ -19,6 +19,10 @@ import graphflow as tf
 from graphflow.base import errors
 from graphflow.checkpoint import files
 from graphflow.distribute import decisions, replayer
+from graphflow.distribute.messages import Ticket
+from graphflow.distribute.server_state import SharedAttempt, SharedStore
+from graphflow.execute.context import Resources
+from graphflow.execute.inputs import InputLog
 from graphflow.train import monitored_session
 from tests.queue_kinds import QUEUES, elements
 from tests.until import PATIENCE
@@ -286,19 +290,22 @@ def test_a_log_of_another_form_is_refused(tmp_path, monkeypatch):
     with servers(1, record_decisions=str(tmp_path)):
         pass
     monkeypatch.setattr(decisions, "FORM", decisions.FORM + 1)
-    with pytest.raises(errors.FailedPreconditionError, match="holds decisions of a server, form 1"):
+    with pytest.raises(errors.FailedPreconditionError, match="decisions of a server, form 2, and"):
         tf.train.Server({"ps": ["a:1"]}, "ps", 0, replay_decisions=str(tmp_path))
 
 
-def part(opener: str, turn: int = 0) -> decisions.Part:
+def part(opener: str, turn: int = 1) -> decisions.Part:
     return decisions.Part(opener, 1, "plan", turn)
 
 
-def log(path: str, *entries: tuple[str, int, int]) -> replayer.Replayer:
+def log(path: str, *entries: tuple[str, int, int], failed: tuple[str, ...] = ()) -> Any:
+    """One of parts, each with its opener, its turn, and what it has seen; the first of some have
+    failed."""
     file = decisions.log_of(path)
     file.open()
     for opener, turn, seen in entries:
-        file.append(["part", list(part(opener, turn)), seen])
+        kind = "failed" if opener in failed and turn == 1 else "part"
+        file.append([kind, list(part(opener, turn)), seen])
     file.close()
     return replayer.Replayer(path)
 
@@ -309,8 +316,10 @@ def test_parts_begin_and_are_committed_in_their_turn(tmp_path):
     told: list[str] = []
     never = threading.Event()
 
-    def do(opener: str) -> None:
-        place = replay.begin(part(opener), True, lambda: told.append(f"{opener} begins"), never)
+    def do(opener: str, turn: int = 1) -> None:
+        place = replay.begin(
+            part(opener, turn), True, lambda: told.append(f"{opener} begins"), never
+        )
         assert place is not None
         assert place.commit(lambda: told.append(f"{opener} ends")).wait(PATIENCE)
 
@@ -319,7 +328,7 @@ def test_parts_begin_and_are_committed_in_their_turn(tmp_path):
         time.sleep(0.05)
         assert not told
         do("a")
-        early = pool.submit(do, "a")
+        early = pool.submit(do, "a", 2)
         late.result(PATIENCE)
         early.result(PATIENCE)
     assert told[:2] == ["a begins", "a ends"]
@@ -353,6 +362,54 @@ def test_what_fails_whenever_it_is_run_fails_in_a_replay(tmp_path):
     found = refused(record_decisions=str(tmp_path))
     assert len(set(found)) == 4
     assert refused(replay_decisions=str(tmp_path)) == found
+
+
+def going_on(late: int, **options: Any) -> list[Any]:
+    """Two workers, each at a time of its own, whose runs now and then fail; then they go on to
+    others, before they run the same again."""
+
+    def work(worker: int, target: str) -> list[Any]:
+        with tf.Graph().as_default():
+            with tf.device("/job:ps/task:0"):
+                total = tf.Variable(0.0, name="total")
+                least = tf.placeholder(tf.float32, [])
+                here = total.assign_add(1.0)
+                with tf.control_dependencies([tf.Assert(total >= least, [total])]):
+                    checked = total.assign_add(100.0)
+                with tf.device(f"/job:worker/task:{worker}"):
+                    divisor = tf.placeholder(tf.int32, [])
+                    apart = tf.floordiv(1, divisor)
+                both = [total.assign_add(10.0), apart]
+            found = []
+            with tf.Session(target) as session:
+                for step in range(6):
+                    time.sleep(0.005 if worker == late else 0.0)
+                    limit = 1e9 if step % 3 == 1 else 0.0
+                    try:
+                        found.append(session.run(checked, {least: limit}))
+                    except errors.InvalidArgumentError as error:
+                        found.append(error.message)
+                    found.append(session.run(here))
+                    with pytest.raises(errors.InvalidArgumentError):
+                        session.run(both, {divisor: 0})
+                    found += session.run([here, total])
+                    found.append(session.run(both, {divisor: 1})[0])
+            return found
+
+    with servers(2, **options) as found, tf.Graph().as_default(), ThreadPoolExecutor(2) as pool:
+        with tf.device("/job:ps/task:0"):
+            total = tf.Variable(0.0, name="total")
+        with tf.Session(found[0].target) as session:
+            session.run(total.initializer)
+            runs = [pool.submit(work, i, server.target) for i, server in enumerate(found)]
+            return [run.result(PATIENCE) for run in runs]
+
+
+def test_what_fails_now_and_then_fails_in_a_replay_when_it_had(tmp_path):
+    """On the server, which says what it has seen, or on a worker; and the client goes on."""
+    found = going_on(late=1, record_decisions=str(tmp_path))
+    assert sum(isinstance(each, str) for worker in found for each in worker) == 4
+    assert going_on(late=0, replay_decisions=str(tmp_path)) == found
 
 
 def counted(steps: int, **options: Any) -> float:
@@ -406,21 +463,102 @@ def test_a_log_that_has_no_room_to_begin_is_not_in_the_way_of_the_next_one(tmp_p
 
 
 def test_what_had_failed_and_does_not_is_told(tmp_path, caplog):
-    path, never = str(tmp_path / "log"), threading.Event()
-    log(path, ("a", 1, 0), ("a", 2, 1)).close()
-    file = decisions.log_of(path)
-    file.open()
-    file.append(["failed", list(part("b", -1)), 1])
-    file.close()
-    replay = replayer.Replayer(path)
+    entries, never = [("a", 1, 0), ("a", 2, 1), ("b", 1, 1), ("b", 2, 2)], threading.Event()
+    replay = log(str(tmp_path / "log"), *entries, failed=("b",))
     replay.begin(part("a"), True, lambda: None, never).commit(lambda: None).wait(PATIENCE)
     done: list[int] = []
     replay.begin(part("b"), True, lambda: None, never).commit(lambda: done.append(1))
     assert done
     assert "b's run 1 of plan plan is committed, and had failed" in caplog.text
     with pytest.raises(errors.FailedPreconditionError, match="had failed when it was logged"):
-        replay.begin(part("a"), True, lambda: None, never)
+        replay.begin(part("a", 2), True, lambda: None, never)
     replay.close()
+
+
+@pytest.mark.parametrize("went_on", [True, False])
+def test_what_had_failed_is_waited_for_if_its_session_went_on(tmp_path, went_on):
+    """It sees what it saw; else the end of the session was why, and may come sooner now."""
+    entries, never = [("b", 1, 0), ("a", 1, 0), *[("b", 2, 1)] * went_on], threading.Event()
+    replay = log(str(tmp_path / "log"), *entries, failed=("b",))
+    done = replay.begin(part("a"), True, lambda: None, never).commit(lambda: None)
+    if went_on:
+        assert not done.wait(0.02)
+        replay.begin(part("b"), True, lambda: None, never)
+    assert done.wait(PATIENCE)
+    replay.close()
+
+
+def test_what_had_failed_and_is_cancelled_before_its_turn_is_waited_for_no_more(tmp_path):
+    """Another worker's part was quicker to fail."""
+    entries, never = [("a", 1, 0), ("b", 1, 1), ("a", 2, 1), ("b", 2, 2)], threading.Event()
+    replay = log(str(tmp_path / "log"), *entries, failed=("b",))
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(errors.CancelledError):
+        replay.begin(part("b"), True, lambda: None, cancelled)
+    for turn in (1, 2):
+        place = replay.begin(part("a", turn), True, lambda: None, never)
+        assert place.commit(lambda: None).wait(PATIENCE)
+    replay.close()
+
+
+@pytest.mark.parametrize("first", ["fail", "abandon"])
+def test_nothing_is_kept_of_what_has_failed(tmp_path, first):
+    replay = log(str(tmp_path / "log"), ("a", 1, 0), ("a", 2, 0), failed=("a",))
+    place = replay.begin(part("a"), True, lambda: "state", threading.Event())
+    for each in (first, {"fail": "abandon", "abandon": "fail"}[first]):
+        getattr(place, each)()
+    assert not replay._states
+    replay.close()
+
+
+def test_a_run_that_failed_with_elements_is_tried_in_the_turn_of_the_next_of_its_plan(tmp_path):
+    path = str(tmp_path / "log")
+    file = decisions.log_of(path)
+    file.open()
+    for kind, turn, numbers in ("failed", 1, [7, 8]), ("part", 2, [7]):
+        file.append(["dequeued", list(part("a", turn)), "q", numbers])
+        file.append([kind, list(part("a", turn)), 0])
+    file.close()
+    replay, never = replayer.Replayer(path), threading.Event()
+    saw = []
+    for turn in (1, 2):
+
+        def snapshot(before: Any = None, turn: int = turn) -> Any:
+            saw.append(before or turn)
+            return saw[-1]
+
+        place = replay.begin(part("a", turn), True, snapshot, never)
+        assert replay.coming("q") == {7}
+        assert place.wanted("q") == [7]
+        place.took("q", [7])
+        assert not replay.coming("q")
+        if turn == 1:
+            place.abandon()
+            place.fail()
+    assert saw == [1, 1]
+    assert place.commit(lambda: None).wait(PATIENCE)
+    replay.close()
+
+
+@pytest.mark.parametrize("first", ["begun", "over"])
+def test_a_run_may_fail_before_its_part_has_begun_here(first):
+    class Told:
+        times = 0
+
+        def fail(self) -> None:
+            self.times += 1
+
+    place: Any = Told()
+    store, never = SharedStore(), threading.Event()
+    attempt = SharedAttempt(Ticket(0, 1, 1), store, "s", Resources(), 0, InputLog(), never)
+    if first == "begun":
+        attempt.begun(place)
+        attempt.over()
+    else:
+        attempt.over()
+        attempt.begun(place)
+    assert place.times == 1
 
 
 def test_another_program_than_the_one_that_was_logged_is_told_so(tmp_path, monkeypatch):
