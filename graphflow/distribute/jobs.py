@@ -246,6 +246,10 @@ class _Running:
         self._losses[task] += 1
         if not isinstance(error, (*ray_calls.LOST, UnavailableError)):
             raise UnavailableError(None, None, f"{name} failed: {why}") from error
+        if self._losses[task] == 1 and getattr(error, "actor_init_failed", False):
+            # What kept it from its work, as a log that is not there, is there the next time, too;
+            # but then it would be passed over.
+            raise UnavailableError(None, None, f"{name} cannot start: {why}") from error
         if self._losses[task] > restarts:
             raise UnavailableError(
                 None, None, f"{name} was lost {self._losses[task]} times; at last: {why}"

@@ -287,6 +287,17 @@ def test_a_task_that_fails_ends_the_job(ray, tmp_path):
     assert run.main(str(script), [], run.Layout(workers=2, servers=0)) == 3
 
 
+@pytest.mark.ray
+def test_where_there_is_nothing_to_replay_nothing_is_run(ray, tmp_path, capsys):
+    """A server that was started again would do without the log."""
+    script = tmp_path / "waits.py"
+    script.write_text("import time\ntime.sleep(60)\n")
+    layout = run.Layout(workers=1, servers=1, replay=str(tmp_path / "none"))
+    assert run.main(str(script), [], layout) == 1
+    assert "ps/replica:0/task:0 cannot start" in (told := capsys.readouterr().err)
+    assert "there are no decisions to replay in" in told
+
+
 HEAD = """
 import os, sys
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
