@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -40,6 +41,7 @@ def forked(child: Callable[[], object], patience: float = PATIENCE) -> bool:
         warnings.simplefilter("ignore", DeprecationWarning)  # that there are other threads
         pid = os.fork()
     if not pid:
+        gc.disable()  # what it would collect may want locks that other threads had
         code = 1
         try:
             child()
