@@ -8,12 +8,17 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from graphflow.base.errors import InvalidArgumentError, OpError, UnavailableError
+from graphflow.base.errors import (
+    CancelledError,
+    InvalidArgumentError,
+    OpError,
+    UnavailableError,
+)
 from graphflow.base.interrupts import uninterrupted
 from graphflow.base.waiting import patiently
 from graphflow.distribute import coordinator as machine
 from graphflow.distribute.channel import Gone, Link
-from graphflow.distribute.driver import Driver
+from graphflow.distribute.driver import FORKED, Driver
 from graphflow.distribute.holdings import holdings
 from graphflow.distribute.messages import Shapes
 from graphflow.distribute.shipment import Shipment
@@ -165,6 +170,8 @@ class Calls(Driver):
         Raises:
           OpError: one cannot do it, or is lost and not replaced.
         """
+        if self._forked:
+            raise CancelledError(None, None, FORKED)
         patience = self._deadline if patience is None else patience
         if method == "close":
             return self._answers(method, arguments, patience)

@@ -35,7 +35,7 @@ from graphflow.distribute.replacements import Replacement, Replacements
 from graphflow.distribute.stalls import Stalls
 from graphflow.distribute.watch import Watch
 
-_FORKED = "the session is that of the process from which this one was forked: open one here"
+FORKED = "the session is that of the process from which this one was forked: open one here"
 _KIND = {Step: "steps", Save: "saves", Rebuild: "rebuilds"}
 
 
@@ -105,7 +105,7 @@ class Driver:
         self._taken = 0  # how often something was taken up
         self._onlookers = 0  # threads in `_looking_on`, who wait for what others may take up
         self._counts: dict[str, Counter[str]] = {worker: Counter() for worker in workers}
-        self._closed = False
+        self._closed = self._forked = False
         own(self)
         self._replacements = Replacements(
             link, workers, deadline, start_deadline, clock, self._hears, self._counts
@@ -138,12 +138,12 @@ class Driver:
 
     def disown(self) -> None:
         """See `forks.Owned`: the workers are the other process's."""
-        self._closed = True
+        self._closed = self._forked = True
         self._lock, self._bell = threading.Lock(), threading.Condition()
         self._inbox.clear()
         self._outcomes.clear()
         self._machine = machine.Coordinator(self.workers)
-        self._machine.handle(machine.Closed(_FORKED))
+        self._machine.handle(machine.Closed(FORKED))
 
     # ---- waiting
 

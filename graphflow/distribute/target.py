@@ -66,7 +66,7 @@ class ClusterTarget:
         try:
             conductor.load(executable.number, executable.shipments)
         except OpError as error:
-            if not conductor.closed:
+            if not conductor.closed or isinstance(error, CancelledError):
                 raise
             message = "the session was closed, or its workers have changed, while a plan was loaded"
             raise CancelledError(None, None, message) from error
