@@ -131,10 +131,10 @@ class Recovery(Cuts):
         self.generation += 1
         hit = [run for run in self._runs.values() if event.worker in run.feeds]
         self._during[event.worker] = hit[0].number if hit else 0
-        if self._end is not None or self._closed:
-            return []
         if self._every is None:
             return self._give_up(event, hit)
+        if self._end is not None or self._closed:
+            return []
         if self.phase == "serving":
             self._losses.clear()
         self._losses[event.worker] += 1
@@ -175,9 +175,9 @@ class Recovery(Cuts):
 
     def _give_up(self, event: Lost, hit: Sequence[Run]) -> list[Command]:
         """Without recovery: what the worker has a part in fails, and all that comes later."""
-        self._end = partial(self._loss, event)
+        self._end = self._end or partial(self._loss, event)
         commands: list[Command] = []
-        for run in hit:
+        for run in hit:  # none, where the session is closed
             run.missing.discard(event.worker)
             if run.state != "committing":
                 commands += self._abort(run, self._loss(event, run.number))

@@ -199,6 +199,7 @@ TABLE: Mapping[tuple[str | None, Any], tuple[str | None, tuple[type, ...]]] = {
     (RUNNING, False): (None, (Rollback,)),
     (RUNNING, Verdict.ABORT): (ABORTED, (Cancel,)),
     (RUNNING, Verdict.RETRY): (ABORTED, (Cancel,)),
+    (ABORTED, Verdict.ABORT): (ABORTED, ()),  # it was to be tried again, and will not
     (ABORTED, True): (None, (Rollback,)),
     (ABORTED, False): (None, (Rollback,)),
     (PREPARED, Verdict.COMMIT): (None, (Commit,)),

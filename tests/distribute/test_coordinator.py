@@ -181,6 +181,17 @@ def test_a_lost_worker_fails_its_runs_and_all_later_ones(driver):
     assert driver.machine.generation == 1
 
 
+def test_a_second_loss_fails_the_runs_that_the_first_one_left(driver):
+    driver.begin("a")
+    assert driver.handle(Lost("b", "killed")) == []  # it has no part in that
+    (finish,) = driver.handle(Lost("a", "killed, too"))
+    assert finish.run == 1
+    assert isinstance(finish.error, UnavailableError)
+    assert "worker a was lost in run 1: killed, too" in str(finish.error)
+    (later,) = driver.begin("a")
+    assert "worker b was lost" in str(later.error)  # that was the end
+
+
 def test_what_a_run_waits_for(driver):
     driver.machine = Coordinator("ab", every=4)
     driver.begin()

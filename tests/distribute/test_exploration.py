@@ -159,6 +159,18 @@ def test_without_a_worker_for_the_lost_one_every_run_ends_all_the_same():
     assert ends({"plan": {1: AB, 2: AB}, "kills": 1, "spares": 0}, limit=10_000, gives_up=True)
 
 
+ALONE = {
+    "two kills": {"plan": {1: AB, 2: AB}, "kills": 2},
+    "runs on one worker": {"plan": {1: ("a",), 2: ("b",)}, "kills": 1, "overlapping": 2},
+    "a run on one and one on both": {"plan": {1: ("a",), 2: AB}, "kills": 1, "overlapping": 2},
+}
+
+
+@pytest.mark.parametrize("system", ALONE.values(), ids=ALONE)
+def test_without_recovery_every_run_ends_all_the_same(system):
+    assert ends(system | {"every": None, "attempts": 6}, limit=10_000, gives_up=True)
+
+
 class Losses(RuleBasedStateMachine):
     """Longer stories than can be told in all ways: four runs, three workers, three kills."""
 

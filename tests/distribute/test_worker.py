@@ -135,6 +135,14 @@ def test_the_table_says_what_is_against_the_protocol(verdict):
             worker.handle(message)
 
 
+def test_who_was_to_try_again_may_be_told_not_to_before_it_has_stopped(worker):
+    worker.handle(step(1, ONE))
+    worker.handle(Arrived(Notice(2, (decided(1, ONE, Verdict.RETRY),))))
+    told = worker.handle(Arrived(Notice(3, (decided(2, ONE, Verdict.ABORT),))))
+    assert told == [Forget(ONE.run), Acknowledge(3)]
+    assert worker.handle(Executed(ONE, True)) == [Rollback(ONE), Answer(ONE, "cancelled")]
+
+
 def test_a_step_with_an_old_number_is_refused(worker):
     worker.handle(step(1, TWO))
     with pytest.raises(InternalError, match="comes after"):

@@ -37,7 +37,7 @@ def worlds(plan: Mapping[int, tuple[str, ...]], kills: int, **options: Any) -> I
 
 
 def world(
-    plan: Mapping[int, tuple[str, ...]], kills: Mapping[str, int], every: int = 1,
+    plan: Mapping[int, tuple[str, ...]], kills: Mapping[str, int], every: int | None = 1,
     overlapping: int = 1, spares: int = 100, attempts: int = 100, overtaking: bool = False,
     series: bool = False, early: bool = False, apart: frozenset[int] = frozenset(),
     fails: frozenset[int] = frozenset(), backup_every: int = 1, mirrored: bool = False,
@@ -48,7 +48,7 @@ def world(
     Args:
       plan: run -> workers that take part.
       kills: worker -> how often it may be killed.
-      every: runs from cut to cut.
+      every: runs from cut to cut; None: lost workers are not replaced.
       overlapping: how many runs are under way at once.
       spares: how many workers there are for those that are lost.
       attempts: of all runs together; what comes after more is not looked at.
